@@ -1,0 +1,1 @@
+//! What a person types: arguments become a run, a workflow, a query; results become text.

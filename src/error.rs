@@ -1,0 +1,113 @@
+//! The one error that leaves a room: a [`Fault`].
+//!
+//! Each engine has an error enum of its own, internal to it; at the door it becomes a `Fault`. A fault's `kind` is dotted, stable
+//! and part of the public interface: scripts match on it, exit codes follow from it. No text is ever parsed.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What went wrong: `kind` for programs, `message` for people, `hint` for what to do next.
+pub struct Fault {
+    kind: Cow<'static, str>,
+    message: String,
+    hint: Option<String>,
+    retry: bool,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Fault {
+    /// Makes a fault of a dotted kind (`esxi.invalid_power_state`). The message says what happened and where.
+    pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { kind: kind.into(), message: message.into(), hint: None, retry: false, cause: None }
+    }
+
+    /// Adds what to do next, as one sentence.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Marks a fault whose operation may succeed when it is simply called again.
+    pub fn retry(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
+    /// Keeps the error underneath, for `--verbose` and for logs.
+    pub fn cause(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    pub fn may_retry(&self) -> bool {
+        self.retry
+    }
+
+    /// Whether the kind is `prefix` itself or lies below it: `fault.is("door")` holds for `door.denied`.
+    pub fn is(&self, prefix: &str) -> bool {
+        self.kind.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
+    /// The process's exit code for a run that ends with this fault.
+    ///
+    /// 1 the script failed, 2 usage, 3 denied, 4 the host could not be reached or refused, 124 a limit was passed.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind.split('.').next().unwrap_or_default() {
+            "usage" | "config" => 2,
+            "door" => 3,
+            "esxi" | "host" => 4,
+            "limit" => 124,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, " ({hint})")?;
+        }
+        if let Some(cause) = &self.cause {
+            write!(f, " <- {cause:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Fault {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+/// The candidates most like `wanted`, best first, at most three: for "did you mean" hints.
+pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut scored: Vec<(f64, &str)> = candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&wanted.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(score, _)| *score > 0.75)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.dedup_by(|a, b| a.1 == b.1);
+    scored.into_iter().take(3).map(|(_, name)| name).collect()
+}

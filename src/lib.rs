@@ -1,0 +1,24 @@
+//! ceso: ESXi Commander as an embedded Lua scripting host.
+//!
+//! The rooms, and the one rule of imports: down only.
+//!
+//! ```text
+//! main → cli, serve → run → ops → door → esxi, cloudinit, backup, catalog → config → error, units, wire, xml
+//! ```
+//!
+//! `script` is what runs inside the worker process: it imports the declarations in `ops` and `wire`, never a client. `sim` is the
+//! simulator; only `cli` starts it. The engines (esxi, cloudinit, …) know nothing of scripts and do not import each other.
+
+pub mod cli;
+pub mod cloudinit;
+pub mod config;
+pub mod door;
+pub mod error;
+pub mod esxi;
+pub mod ops;
+pub mod run;
+pub mod script;
+pub mod sim;
+pub mod units;
+pub mod wire;
+pub mod xml;

@@ -1,0 +1,1 @@
+//! One run of one script: load, grant, spawn the worker, answer its calls, end it in time.

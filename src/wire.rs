@@ -1,0 +1,1 @@
+//! Values and frames between the worker and its parent.
