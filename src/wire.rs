@@ -338,8 +338,27 @@ pub struct Start {
     pub limits: Limits,
     /// The VM's own hardening. Off only in the tests that show that the process boundary holds alone.
     pub hardened: bool,
-    /// Lock the process down once the VM is up (landlock, rlimits, seccomp). Off only with `--no-jail`.
-    pub jailed: bool,
+    /// How far the process must be locked down once the VM is up, before any script is looked at.
+    pub jail: Jail,
+}
+
+/// How far a worker must be locked down (landlock, resource limits, seccomp) before it looks at a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Jail {
+    /// Every part must hold; else the worker fails with `jail.incomplete` and runs nothing.
+    Full,
+    /// Whatever this machine gives; `Ready` says what is missing.
+    Partial,
+    /// None, for `--no-jail` and for tests.
+    Off,
+}
+
+/// One part of the jail, and why it does not hold where it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JailPart {
+    /// `landlock`, `limits` or `seccomp`.
+    pub name: String,
+    pub missing: Option<String>,
 }
 
 /// Frames from the parent to the worker.
@@ -404,9 +423,9 @@ pub enum Level {
 /// Frames from the worker to the parent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromWorker {
-    /// The VM is up and the jail is closed. `jail` names the parts that hold.
+    /// The VM is up and the jail is closed, as far as asked for.
     Ready {
-        jail: Vec<String>,
+        jail: Vec<JailPart>,
     },
     /// The file returned a playbook: its table without `run`. The parent answers with `Go`.
     Loaded {
@@ -424,7 +443,7 @@ pub enum FromWorker {
         operation: String,
         arguments: Value,
     },
-    /// `require(name)`, asked by the module `from`: answered with [`Value::Map`] `{ name, text }`.
+    /// `require(name)`, asked by the module `from` (empty: the script itself): answered with [`Value::Map`] `{ name, text }`.
     Module {
         call: u64,
         name: String,
@@ -477,19 +496,40 @@ pub enum FrameError {
     Io(#[from] io::Error),
 }
 
-/// Writes one frame with one write call.
+/// Writes one frame with one write call: the parent's side.
 pub fn write_frame(out: &mut impl Write, frame: &impl Serialize) -> Result<(), FrameError> {
+    out.write_all(&encode_frame(frame, 4 * MAX_FRAME)?)?;
+    Ok(out.flush()?)
+}
+
+/// The bytes of one frame, its length in front, if it has at most `limit` bytes.
+pub fn encode_frame(frame: &impl Serialize, limit: usize) -> Result<Vec<u8>, FrameError> {
     let mut bytes = vec![0; 4];
     frame
         .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
         .map_err(|error| FrameError::Malformed(error.to_string()))?;
     let length = bytes.len() - 4;
-    if length > 4 * MAX_FRAME {
-        return Err(FrameError::TooLarge(length, 4 * MAX_FRAME));
+    if length > limit {
+        return Err(FrameError::TooLarge(length, limit));
     }
     bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
-    out.write_all(&bytes)?;
-    Ok(out.flush()?)
+    Ok(bytes)
+}
+
+/// The frame at the start of `buffer` and how many bytes it took, or `None` where it has not arrived whole.
+pub fn decode_frame<T: for<'de> Deserialize<'de>>(
+    buffer: &[u8],
+    limit: usize,
+) -> Result<Option<(T, usize)>, FrameError> {
+    let Some((head, rest)) = buffer.split_first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*head) as usize;
+    if length > limit {
+        return Err(FrameError::TooLarge(length, limit));
+    }
+    match rest.get(..length) {
+        Some(body) => Ok(Some((decode(body)?, 4 + length))),
+        None => Ok(None),
+    }
 }
 
 /// Reads one frame of at most `limit` bytes.
@@ -513,7 +553,8 @@ pub fn read_frame<T: for<'de> Deserialize<'de>>(input: &mut impl Read, limit: us
 
 fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, FrameError> {
     let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-    reader.set_max_depth(MAX_DEPTH);
+    // A value of MAX_DEPTH lies inside the frame's own levels.
+    reader.set_max_depth(MAX_DEPTH + 16);
     T::deserialize(&mut reader).map_err(|error| FrameError::Malformed(error.to_string()))
 }
 
@@ -549,7 +590,7 @@ mod tests {
             purpose: Purpose::Run(Source { name: "x".into(), text: b"return 1".to_vec() }),
             limits: Limits::default(),
             hardened: true,
-            jailed: true,
+            jail: Jail::Full,
         }));
         assert_eq!(through(&start), start);
     }
