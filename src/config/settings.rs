@@ -1,0 +1,200 @@
+//! The declaration of every setting: its name, type, default and meaning.
+//!
+//! Everything else about a setting follows from here: the check of files, the name of its variable, `ceso config show`, and the
+//! commented example that `ceso config init` writes. No setting names a command to run, and none holds a secret.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{HostUrl, Mode, Trust};
+use crate::units::{Bytes, Span};
+
+/// All settings, as they stand after the layers are put together.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The host that a command uses when none is named: a name of the section "hosts", or "sim" for the simulator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["lab"]))]
+    pub default_host: Option<String>,
+    /// The hosts that ceso knows, each under a name. `ceso host add` keeps its own in hosts.yaml.
+    pub hosts: BTreeMap<String, HostEntry>,
+    /// Connections to a host, kept for the next call.
+    pub connection_pool: ConnectionPool,
+    /// What one run of a script may use; a run that passes a limit ends, and the error names the limit.
+    pub sandbox: Sandbox,
+    /// What scripts may do, and where that is recorded.
+    pub security: Security,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
+    /// The places of backups, each under a name.
+    pub repositories: BTreeMap<String, RepositoryEntry>,
+    /// Which backups are kept when a repository is pruned; without a rule all are kept.
+    pub retention: Retention,
+}
+
+/// One host.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostEntry {
+    /// The host's address: "esx1", "esx1:8443" or "https://esx1/sdk".
+    #[schemars(extend("examples" = ["https://esx1.example/sdk"]))]
+    pub url: HostUrl,
+    /// The account; "root" unless another is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["root"]))]
+    pub username: Option<String>,
+    /// How its certificate is believed: "system", "fingerprint: AB:CD:…" (SHA-256) or "ca_file: PATH".
+    #[serde(default)]
+    #[schemars(extend("examples" = ["system"]))]
+    pub trust: Trust,
+    /// A file that holds the password and that only you can read (mode 0600).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path", "examples" = ["~/.ceso/passwords/lab"]))]
+    pub password_file: Option<PathBuf>,
+    /// The environment variable that holds the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["LAB_PASSWORD"]))]
+    pub password_env: Option<String>,
+    /// Words to group hosts by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("examples" = [["lab"]]))]
+    pub tags: Vec<String>,
+}
+
+/// Connections to one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionPool {
+    /// Connections that are kept open although nothing uses them.
+    #[schemars(range(min = 0, max = 64))]
+    pub min_connections: u32,
+    /// The most connections to one host at once.
+    #[schemars(range(min = 1, max = 64))]
+    pub max_connections: u32,
+    /// How long an unused connection is kept; a host ends a session after about 30 minutes.
+    pub max_idle_time: Span,
+}
+
+impl Default for ConnectionPool {
+    fn default() -> Self {
+        Self { min_connections: 0, max_connections: 8, max_idle_time: Span(Duration::from_secs(5 * 60)) }
+    }
+}
+
+/// The limits of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sandbox {
+    /// The longest time from start to end.
+    pub run_time: Span,
+    /// The most CPU time of the script itself.
+    pub cpu_time: Span,
+    /// The most memory of the script.
+    pub memory: Bytes,
+    /// The largest script, its modules included.
+    pub source: Bytes,
+    /// The most text that a script may print and return.
+    pub output: Bytes,
+    /// The most calls of operations.
+    #[schemars(range(min = 1))]
+    pub calls: u64,
+    /// The most calls of operations that are under way at once.
+    #[schemars(range(min = 1, max = 1024))]
+    pub calls_at_once: u32,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            run_time: Span(Duration::from_secs(10 * 60)),
+            cpu_time: Span(Duration::from_secs(60)),
+            memory: Bytes(64 << 20),
+            source: Bytes(256 << 10),
+            output: Bytes(1 << 20),
+            calls: 10_000,
+            calls_at_once: 16,
+        }
+    }
+}
+
+/// What scripts may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    /// The capability table that a run gets where none is named.
+    pub mode: Mode,
+    /// The file that every operation is recorded in; ~/.ceso/audit.jsonl unless another is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path", "examples" = ["/var/log/ceso/audit.jsonl"]))]
+    pub audit_log: Option<PathBuf>,
+    /// The networks that a host must lie in (CIDR); without the setting any, with an empty list none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>", extend("items" = { "type": "string", "format": "cidr" }, "examples" = [["10.0.0.0/8", "fd00::/8"]]))]
+    pub allowed_networks: Option<Vec<IpNet>>,
+}
+
+/// Figures for Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Whether they are served.
+    pub enabled: bool,
+    /// The port on loopback that they are served on.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { enabled: false, port: 9273 }
+    }
+}
+
+/// One place of backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryEntry {
+    /// A folder, or "s3://BUCKET/PREFIX".
+    #[schemars(extend("examples" = ["/srv/backup/esxi"]))]
+    pub url: String,
+    /// A file that holds the repository's password and that only you can read (mode 0600).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path", "examples" = ["~/.ceso/passwords/backup"]))]
+    pub password_file: Option<PathBuf>,
+    /// The environment variable that holds the repository's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["BACKUP_PASSWORD"]))]
+    pub password_env: Option<String>,
+}
+
+/// Which backups are kept. A backup stays when any rule keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// The newest ones, this many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("examples" = [7]))]
+    pub keep_last: Option<u32>,
+    /// The newest one of each of this many days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("examples" = [14]))]
+    pub keep_daily: Option<u32>,
+    /// The newest one of each of this many weeks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("examples" = [8]))]
+    pub keep_weekly: Option<u32>,
+    /// The newest one of each of this many months.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("examples" = [12]))]
+    pub keep_monthly: Option<u32>,
+    /// The newest one of each of this many years.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("examples" = [3]))]
+    pub keep_yearly: Option<u32>,
+}
