@@ -1,1 +1,3 @@
 //! What a person types: arguments become a run, a workflow, a query; results become text.
+
+pub mod output;

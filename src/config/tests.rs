@@ -33,10 +33,6 @@ impl World {
         self
     }
 
-    fn system(self, text: &str) -> Self {
-        self.file("etc/config.yaml", text)
-    }
-
     fn user(self, text: &str) -> Self {
         self.file("home/.ceso/config.yaml", text)
     }
