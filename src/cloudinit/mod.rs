@@ -1,1 +1,41 @@
-//! Cloud-init documents: user-data, meta-data and network-config from typed input, and how a guest receives them.
+//! Cloud-init documents: typed input, checked, as user-data, meta-data and network configuration, and how a guest receives them.
+//!
+//! ```text
+//! Spec ── build ──▶ Document ── render(Target) ──▶ GuestInfo ── entries ──▶ the machine's extra configuration
+//! ```
+//!
+//! A [`Spec`] is what a playbook writes. [`build`] checks every field and answers with a [`Document`], or with a fault that names the
+//! field. A machine's MAC addresses and UUID are known only once it exists, so a document is made without them and
+//! [`Document::render`] puts them in. Nothing here talks to a host, and nothing here writes YAML by hand (see [`yaml`]).
+//!
+//! Written against cloud-init 22.4 (Debian 12): its `DataSourceVMware`, its schema for cloud-config, and network configuration
+//! version 2 as its renderers for eni, networkd, NetworkManager, sysconfig and netplan all take it.
+
+mod check;
+mod document;
+mod encode;
+mod error;
+mod mac;
+mod meta_data;
+mod network;
+mod spec;
+mod ssh_key;
+mod user_data;
+mod yaml;
+
+pub use document::{Document, Target};
+pub use encode::{GuestInfo, decode};
+pub use mac::MacAddress;
+pub use spec::{Command, File, Nic, Nics, Spec, Strings, Sudo, User};
+
+use crate::error::Fault;
+
+/// Checks a [`Spec`] and makes a [`Document`] of it.
+///
+/// Deterministic: the same input gives the same bytes, so that a document can be compared with what a machine already has.
+///
+/// Errors: `cloudinit.invalid` with the path of the first field that cannot be taken (`users[1].ssh_keys[2]: …`; lists count from 1,
+/// as in Lua), `cloudinit.too_large`.
+pub fn build(spec: &Spec) -> Result<Document, Fault> {
+    Ok(document::build(spec)?)
+}

@@ -1,0 +1,192 @@
+//! What can be wrong with a document, and where: the one error enum of this room, and the path that points at a field.
+//!
+//! Messages never repeat a key, a file's content or a command: what is pasted into the wrong field may be a secret.
+
+use std::fmt;
+
+use crate::error::Fault;
+
+/// An error of this room; at its border it becomes a [`Fault`].
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{at}: {problem}")]
+    Invalid { at: At, problem: Problem },
+    #[error(
+        "the document takes {size} bytes of guestinfo, and a machine takes about 1 MiB in all: at most {limit} are used"
+    )]
+    TooLarge { size: usize, limit: usize },
+    #[error("the machine has no network card with the MAC address {mac} that {at} names (it has {present})")]
+    NoSuchNic { at: At, mac: String, present: String },
+    #[error("the document configures {wanted} network cards, and the machine has {present}")]
+    TooFewNics { wanted: usize, present: usize },
+    #[error("{0:?} is not the UUID of a machine")]
+    NotAUuid(String),
+    #[error("{0}")]
+    Undecodable(&'static str),
+    #[error("the document could not be written: {0}")]
+    Unwritable(String),
+}
+
+/// What is wrong with one field.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Problem {
+    #[error("{0} is not a host name: {1}")]
+    Hostname(Shown, &'static str),
+    #[error("{0} does not begin with the host name {1}")]
+    FqdnOfAnother(Shown, Shown),
+    #[error("{0} is not a user or group name: {1}")]
+    AccountName(Shown, &'static str),
+    #[error("`default` stands for the image's own user in cloud-init")]
+    UserDefault,
+    #[error("{0} appears twice")]
+    Twice(Shown),
+    #[error("is empty")]
+    Empty,
+    #[error("has {0} characters, at most {1} are taken")]
+    TooLong(usize, usize),
+    #[error("has {0} entries, at most {1} are taken")]
+    TooMany(usize, usize),
+    #[error("contains the control character U+{0:04X}")]
+    Control(u32),
+    #[error("contains {0:?}, which has a meaning of its own there")]
+    Reserved(char),
+    #[error("{0} is not an absolute path: {1}")]
+    Path(Shown, &'static str),
+    #[error("{0} is not a file mode")]
+    Mode(Shown),
+    #[error("{0} is not a package name")]
+    Package(Shown),
+    #[error("is not an SSH public key: {0}")]
+    SshKey(&'static str),
+    #[error("is a private key")]
+    PrivateKey,
+    #[error("{0} is not an address with a prefix length")]
+    Address(Shown),
+    #[error("{0} is not an IP address")]
+    Ip(Shown),
+    #[error("{0} cannot be a machine's address: {1}")]
+    UnusableAddress(Shown, &'static str),
+    #[error("an address given by hand and DHCP for the same family exclude each other")]
+    StaticAndDhcp,
+    #[error("the gateway {0} cannot be reached from any address of this card ({1})")]
+    UnreachableGateway(Shown, String),
+    #[error("the gateway {0} is the machine's own address")]
+    GatewayIsSelf(Shown),
+    #[error("a second gateway for {0}: a machine has one default route")]
+    SecondGateway(&'static str),
+    #[error("search domains without a DNS server are dropped by cloud-init")]
+    SearchWithoutDns,
+    #[error("{0} is not a MAC address of a network card")]
+    Mac(Shown),
+    #[error("{0} is not a name for a network interface")]
+    InterfaceName(Shown),
+    #[error("{0} is not between {1} and {2}")]
+    OutOfRange(u32, u32, u32),
+}
+
+impl Problem {
+    /// What to do next, where the message alone does not say it.
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Hostname(..) => "Letters, digits and hyphens, at most 63; a domain belongs into `fqdn`.",
+            Self::FqdnOfAnother(..) => "Write `fqdn` as the host name, a dot and the domain.",
+            Self::AccountName(..) => {
+                "Small letters, digits, `_` and `-`, beginning with a letter or `_`, at most 32 characters."
+            }
+            Self::UserDefault => {
+                "Put the keys into `ssh_keys` of the document: without `users` they go to the image's own user."
+            }
+            Self::SshKey(_) => "Give one line of a `.pub` file, such as `ssh-ed25519 AAAA… name`.",
+            Self::PrivateKey => {
+                "Give the public half: the line in the `.pub` file. Consider the private key known, and make a new one."
+            }
+            Self::Address(_) => "Write the address and its prefix length, such as `10.0.1.241/24`, or `dhcp`.",
+            Self::UnreachableGateway(..) => {
+                "A gateway must lie in the subnet of an address of the same card: check the address, its prefix length and the gateway."
+            }
+            Self::SecondGateway(_) => "Keep the gateway of one card and take the others away.",
+            Self::SearchWithoutDns => "Add `dns`.",
+            Self::Mode(_) => "Write the mode as a string of three or four octal digits, such as `0644`.",
+            Self::Mac(_) => "Write it as `00:50:56:12:34:56`.",
+            Self::StaticAndDhcp => "Keep one of the two.",
+            _ => return None,
+        })
+    }
+}
+
+/// Where a field stands in the input: `users[1].ssh_keys[2]`. Lists count from 1, as in Lua.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct At(String);
+
+impl At {
+    pub(super) fn root() -> Self {
+        Self(String::new())
+    }
+
+    pub(super) fn field(&self, name: &str) -> Self {
+        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+    }
+
+    /// The item at `index`, counted from 0.
+    pub(super) fn item(&self, index: usize) -> Self {
+        Self(format!("{}[{}]", self.0, index.saturating_add(1)))
+    }
+
+    pub(super) fn is(&self, problem: Problem) -> Error {
+        Error::Invalid { at: self.clone(), problem }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A value as it may stand in a message: quoted, its control characters escaped, cut after 64 characters.
+#[derive(Debug)]
+pub(super) struct Shown(String);
+
+impl Shown {
+    pub(super) fn new(value: &str) -> Self {
+        let mut short: String = value.chars().take(64).collect();
+        if short.len() < value.len() {
+            short.push('…');
+        }
+        Self(format!("{short:?}"))
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        let (kind, hint) = match &error {
+            Error::Invalid { problem, .. } => ("cloudinit.invalid", problem.hint()),
+            Error::TooLarge { .. } => (
+                "cloudinit.too_large",
+                Some("Let the machine fetch large files itself, or put them into the template."),
+            ),
+            Error::NoSuchNic { .. } => {
+                ("cloudinit.invalid", Some("Leave `mac` away: cards are then taken in the machine's own order."))
+            }
+            Error::TooFewNics { .. } => (
+                "cloudinit.invalid",
+                Some("Add network cards to the machine first, or take entries of `network` away."),
+            ),
+            Error::NotAUuid(_) => ("cloudinit.invalid", None),
+            Error::Unwritable(_) => ("cloudinit.unwritable", None),
+            Error::Undecodable(_) => ("cloudinit.undecodable", None),
+        };
+        let fault = Fault::new(kind, message).cause(error);
+        match hint {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! What a playbook writes: the typed input of a cloud-init document. Its comments are the public reference.
+//!
+//! Shapes only. Whether a value can be taken is decided in [`super::document`] and the files it calls, which know the field's path.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A machine's first-boot configuration, as cloud-init understands it.
+///
+/// Only `hostname` is required. Everything else is left to the image where it is absent: without `users` the image's own user is
+/// made, without `network` the first network card asks for an address by DHCP.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The machine's name: one label of RFC 1123, so 1 to 63 letters, digits and hyphens, without a domain.
+    pub hostname: String,
+    /// The name with its domain, such as `web-1.example.org`. Its first label is the host name.
+    #[serde(default)]
+    pub fqdn: Option<String>,
+    /// The accounts to make. Where this is given, the image's own user (`debian`, `ubuntu`, …) is not made.
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// SSH public keys that may log in as each of `users`, or as the image's own user where there are no `users`.
+    #[serde(default)]
+    pub ssh_keys: Strings,
+    /// The network card, or a list of them. A card without `mac` takes the machine's next card, in the machine's own order.
+    #[serde(default)]
+    pub network: Option<Nics>,
+    /// Packages of the image's distribution to install, by name. The package lists are updated first.
+    #[serde(default)]
+    pub packages: Strings,
+    /// Files to write. They are there before `commands` run.
+    #[serde(default)]
+    pub files: Vec<File>,
+    /// Commands to run as root, once, late in the first boot, in this order.
+    #[serde(default)]
+    pub commands: Vec<Command>,
+}
+
+/// One account.
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The account's name: small letters, digits, `_` and `-`, at most 32, beginning with a letter or `_`.
+    pub name: String,
+    /// The person's name or the account's purpose.
+    #[serde(default)]
+    pub gecos: Option<String>,
+    /// SSH public keys that may log in, each one line as in `authorized_keys`.
+    #[serde(default)]
+    pub ssh_keys: Strings,
+    /// Groups the account joins besides its own. Groups that the image does not have are made.
+    #[serde(default)]
+    pub groups: Strings,
+    /// What the account may do with sudo: `true` for everything without a password, a rule such as
+    /// `"ALL=(root) NOPASSWD:/usr/bin/apt-get"`, or `false` (the default).
+    #[serde(default)]
+    pub sudo: Sudo,
+    /// The login shell, as an absolute path. Default: the image's.
+    #[serde(default)]
+    pub shell: Option<String>,
+    /// Whether logging in with a password is impossible. Default: true.
+    #[serde(default = "yes")]
+    pub lock_password: bool,
+}
+
+/// One file to write.
+#[derive(Clone, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Where, as an absolute path. Folders on the way are made.
+    pub path: String,
+    /// The whole content, as text.
+    pub content: String,
+    /// The mode, as octal digits in a string. Default: `0644`.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// The owner, as `user` or `user:group`. Default: `root:root`. A file of another owner is written after the accounts are made.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Whether the content is added to what the file holds, in place of replacing it. Default: false.
+    #[serde(default)]
+    pub append: bool,
+}
+
+/// One network card's configuration.
+///
+/// Without `address` the card asks by DHCP (IPv4).
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nic {
+    /// The addresses, each with its prefix length (`"10.0.1.241/24"`, `"2001:db8::5/64"`), or `"dhcp"` or `"dhcp6"`.
+    /// One family is either given by hand or asked for by DHCP. Default: `"dhcp"`.
+    #[serde(default)]
+    pub address: Strings,
+    /// The default route: at most one gateway of each family over all cards, in the subnet of one of this card's addresses. An IPv6
+    /// gateway may be link-local.
+    #[serde(default)]
+    pub gateway: Strings,
+    /// DNS servers, by address. Guests that run NetworkManager take them only beside addresses that are given by hand.
+    #[serde(default)]
+    pub dns: Strings,
+    /// Domains that unqualified names are looked up in. They need `dns`.
+    #[serde(default)]
+    pub search: Strings,
+    /// The MAC address of the card that is meant. Default: the machine's next card that no other entry names.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// The name that the interface gets in the guest. Default: `eth0`, `eth1`, … in the order of this list.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The largest packet in bytes: 576 to 9000, at least 1280 where IPv6 is used. Default: the guest's, usually 1500.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl fmt::Debug for File {
+    /// Leaves the content out: it may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("path", &self.path).field("bytes", &self.content.len()).finish_non_exhaustive()
+    }
+}
+
+/// A list of strings, where a single string stands for a list of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strings(pub Vec<String>);
+
+/// The network cards: a list, where a single table stands for a list of one.
+#[derive(Clone, Debug, Default)]
+pub struct Nics(pub Vec<Nic>);
+
+/// What an account may do with sudo.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sudo {
+    /// Nothing.
+    #[default]
+    No,
+    /// Everything, without a password.
+    All,
+    /// What this rule of sudoers says (without the account's name in front).
+    Rule(String),
+}
+
+/// One command: a line for the shell, or a program and its arguments.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A line (or several) for `sh`.
+    Shell(String),
+    /// A program and its arguments, taken as they are.
+    Program(Vec<String>),
+}
+
+impl fmt::Debug for Command {
+    /// Leaves the text out: it may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shell(line) => write!(f, "Shell({} bytes)", line.len()),
+            Self::Program(words) => write!(f, "Program({} words)", words.len()),
+        }
+    }
+}
+
+/// Reads a list of `T` where one `T` may stand for a list of one. `single` says how a lone value is read.
+struct ListOf<T> {
+    expecting: &'static str,
+    one: PhantomData<T>,
+}
+
+impl<T> ListOf<T> {
+    fn new(expecting: &'static str) -> Self {
+        Self { expecting, one: PhantomData }
+    }
+}
+
+impl<'de> Visitor<'de> for ListOf<String> {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(vec![value.to_owned()])
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list)
+    }
+
+    /// Lua's empty table is a list and a map at once.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(Vec::new()),
+            Some(_) => Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for ListOf<Nic> {
+    type Value = Vec<Nic>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Nic::deserialize(de::value::MapAccessDeserializer::new(map)).map(|nic| vec![nic])
+    }
+}
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ListOf::<String>::new("a string or a list of strings")).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Nics {
+    /// An empty table is one card that asks by DHCP.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let nics = from.deserialize_any(ListOf::<Nic>::new("a table for one network card, or a list of them"))?;
+        Ok(Self(if nics.is_empty() { vec![Nic::default()] } else { nics }))
+    }
+}
+
+struct SudoVisitor;
+
+impl Visitor<'_> for SudoVisitor {
+    type Value = Sudo;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false or a rule of sudoers")
+    }
+
+    fn visit_bool<E: de::Error>(self, all: bool) -> Result<Sudo, E> {
+        Ok(if all { Sudo::All } else { Sudo::No })
+    }
+
+    fn visit_str<E: de::Error>(self, rule: &str) -> Result<Sudo, E> {
+        Ok(Sudo::Rule(rule.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Sudo {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(SudoVisitor)
+    }
+}
+
+struct CommandVisitor;
+
+impl<'de> Visitor<'de> for CommandVisitor {
+    type Value = Command;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a line for the shell, or a list of a program and its arguments")
+    }
+
+    fn visit_str<E: de::Error>(self, line: &str) -> Result<Command, E> {
+        Ok(Command::Shell(line.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Command, A::Error> {
+        ListOf::<String>::new("a list of strings").visit_seq(items).map(Command::Program)
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(CommandVisitor)
+    }
+}
+
+impl JsonSchema for Strings {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Strings".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+    }
+}
+
+impl JsonSchema for Nics {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Nics".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let nic = generator.subschema_for::<Nic>();
+        json_schema!({ "anyOf": [nic, { "type": "array", "items": nic }] })
+    }
+}
+
+impl JsonSchema for Sudo {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Sudo".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "string" }] })
+    }
+}
+
+impl JsonSchema for Command {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Command".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: serde_json::Value) -> Result<Spec, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_single_value_stands_for_a_list_of_one() {
+        let spec = read(json!({ "hostname": "a", "ssh_keys": "k", "network": { "dns": "10.0.0.1" } })).unwrap();
+        assert_eq!(spec.ssh_keys.0, ["k"]);
+        assert_eq!(spec.network.unwrap().0[0].dns.0, ["10.0.0.1"]);
+    }
+
+    #[test]
+    fn an_empty_table_is_an_empty_list_or_one_card() {
+        let spec = read(json!({ "hostname": "a", "ssh_keys": {}, "packages": [], "network": {} })).unwrap();
+        assert!(spec.ssh_keys.0.is_empty() && spec.packages.0.is_empty());
+        assert_eq!(spec.network.unwrap().0.len(), 1);
+        let spec = read(json!({ "hostname": "a", "network": [] })).unwrap();
+        assert_eq!(spec.network.unwrap().0.len(), 1);
+    }
+
+    #[test]
+    fn unknown_fields_and_wrong_types_are_refused() {
+        for (value, part) in [
+            (json!({ "hostname": "a", "host": "b" }), "unknown field `host`"),
+            (json!({ "hostname": 1 }), "invalid type: integer"),
+            (json!({}), "missing field `hostname`"),
+            (json!({ "hostname": "a", "ssh_keys": 1 }), "a string or a list of strings"),
+            (json!({ "hostname": "a", "ssh_keys": { "x": "y" } }), "a string or a list of strings"),
+            (json!({ "hostname": "a", "network": "dhcp" }), "a table for one network card"),
+            (json!({ "hostname": "a", "network": { "adress": "x" } }), "unknown field `adress`"),
+            (json!({ "hostname": "a", "users": [{ "name": "x", "sudo": 1 }] }), "true, false or a rule"),
+            (json!({ "hostname": "a", "users": [{ "name": "x", "password": "y" }] }), "unknown field `password`"),
+            (json!({ "hostname": "a", "commands": [1] }), "a line for the shell"),
+            (json!({ "hostname": "a", "files": [{ "path": "/x" }] }), "missing field `content`"),
+        ] {
+            let error = read(value.clone()).unwrap_err();
+            assert!(error.contains(part), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn debug_output_leaves_contents_out() {
+        let spec = read(
+            json!({ "hostname": "a", "files": [{ "path": "/x", "content": "s3cret" }], "commands": ["s3cret", ["s3cret"]] }),
+        );
+        assert!(!format!("{:?}", spec.unwrap()).contains("s3cret"));
+    }
+}
