@@ -1,0 +1,279 @@
+//! The errors of this room, and what becomes of them at its border.
+//!
+//! One enum; each variant knows its host. [`Error::doing`] adds what was tried on which object. At the border it becomes a
+//! [`Fault`] of a stable kind `esxi.…` with a hint that says what to do next. Nothing here reads a text to find out what happened.
+
+use std::sync::Arc;
+
+use crate::error::Fault;
+use crate::units::Span;
+
+use super::fault::{Known, VimFault};
+use super::trust::Fingerprint;
+
+/// Anything that goes wrong between this program and a host.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("host {host} cannot be reached: {reason}")]
+    Unreachable { host: String, reason: String },
+    /// The request was on its way and the answer did not come: a change may have happened.
+    #[error("the connection to host {host} was lost: {reason}")]
+    Lost { host: String, reason: String },
+    #[error("host {host} did not answer within {after}")]
+    Timeout { host: String, after: Span },
+    #[error("the certificate of host {host} has changed: its fingerprint was {expected} and is now {seen}")]
+    CertificateChanged { host: String, expected: Fingerprint, seen: Fingerprint },
+    #[error("the certificate of host {host} is not trusted ({reason}); its fingerprint is {seen}")]
+    CertificateUntrusted { host: String, seen: Fingerprint, reason: String },
+    #[error("the trust anchors for host {host} cannot be used: {reason}")]
+    TrustStore { host: String, reason: String },
+    #[error("host {host} refused the user name or the password of {user}")]
+    InvalidLogin { host: String, user: String },
+    /// The one who asks for the password failed; it passes as it came.
+    #[error(transparent)]
+    Credentials(Arc<Fault>),
+    #[error("what answers at {host} is not an ESXi host: {seen}")]
+    NotAHost { host: String, seen: String },
+    #[error("host {host} gave an answer that cannot be used: {reason}")]
+    BadAnswer { host: String, reason: String },
+    #[error("host {host} is too busy to answer (HTTP {status})")]
+    Busy { host: String, status: u16 },
+    #[error("host {host} speaks API versions up to {newest} only; 6.5 or later is needed")]
+    TooOld { host: String, newest: String },
+    #[error("host {host}: {fault}")]
+    Vim { host: String, fault: Box<VimFault> },
+    #[error("there is no {what} {name:?} on host {host}")]
+    NotFound { host: String, what: &'static str, name: String, nearest: Vec<String> },
+    #[error("{what} {name:?} is not unique on host {host}: {}", candidates.join(", "))]
+    Ambiguous { host: String, what: &'static str, name: String, candidates: Vec<String> },
+    /// A request that would not make sense is not sent.
+    #[error("{reason}")]
+    Invalid { reason: String, hint: Option<String> },
+    /// A machine is in a state that the request does not allow; found before anything was changed.
+    #[error("{name} on host {host} is {state}")]
+    WrongState { host: String, name: String, state: String, hint: String },
+    /// What was waited for did not come in time. The machine goes on.
+    #[error("{what} did not happen within {after} on host {host}")]
+    WaitedInVain { host: String, what: String, after: Span },
+    /// After a failure something that this call made could not be taken away again.
+    #[error("{source}. Left behind on host {host}: {}", left.join(", "))]
+    LeftBehind { host: String, left: Vec<String>, source: Box<Error> },
+    #[error("the session file {path} cannot be written: {reason}")]
+    SessionFile { path: String, reason: String },
+    /// What was being done, to which object.
+    #[error("{doing}: {source}")]
+    While { doing: String, source: Box<Error> },
+}
+
+impl Error {
+    /// Says what was being done, to which object: `error.doing("power on \"web-1\"")`.
+    pub fn doing(self, doing: impl Into<String>) -> Self {
+        Self::While { doing: doing.into(), source: Box::new(self) }
+    }
+
+    /// The error underneath what was being done.
+    pub fn root(&self) -> &Error {
+        match self {
+            Self::While { source, .. } | Self::LeftBehind { source, .. } => source.root(),
+            other => other,
+        }
+    }
+
+    /// The host's fault, where the host gave one.
+    pub fn vim(&self) -> Option<&VimFault> {
+        match self.root() {
+            Self::Vim { fault, .. } => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// Whether the host gave a fault of that wire name, here or among its causes.
+    pub fn is(&self, wire_name: &str) -> bool {
+        self.vim().is_some_and(|fault| fault.find(wire_name).is_some())
+    }
+
+    /// Whether it is not known if the host did what it was asked for.
+    pub fn outcome_unknown(&self) -> bool {
+        matches!(self.root(), Self::Lost { .. } | Self::Timeout { .. } | Self::BadAnswer { .. })
+    }
+
+    /// The stable dotted kind.
+    pub fn kind(&self) -> String {
+        match self.root() {
+            Self::Unreachable { .. } => "esxi.unreachable".into(),
+            Self::Lost { .. } => "esxi.connection_lost".into(),
+            Self::Timeout { .. } | Self::WaitedInVain { .. } => "esxi.timeout".into(),
+            Self::CertificateChanged { .. } => "esxi.certificate_changed".into(),
+            Self::CertificateUntrusted { .. } => "esxi.certificate_untrusted".into(),
+            Self::TrustStore { .. } => "esxi.trust_store".into(),
+            Self::InvalidLogin { .. } => "esxi.invalid_login".into(),
+            Self::Credentials(fault) => fault.kind().to_owned(),
+            Self::NotAHost { .. } => "esxi.not_a_host".into(),
+            Self::BadAnswer { .. } => "esxi.bad_answer".into(),
+            Self::Busy { .. } => "esxi.busy".into(),
+            Self::TooOld { .. } => "esxi.too_old".into(),
+            Self::Vim { fault, .. } => format!("esxi.{}", fault.kind()),
+            Self::NotFound { .. } => "esxi.not_found".into(),
+            Self::Ambiguous { .. } => "esxi.ambiguous".into(),
+            Self::Invalid { .. } => "esxi.invalid_argument".into(),
+            Self::WrongState { .. } => "esxi.invalid_power_state".into(),
+            Self::SessionFile { .. } => "esxi.session_file".into(),
+            Self::LeftBehind { .. } | Self::While { .. } => "esxi.error".into(),
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::While { source, .. } => return source.hint(),
+            Self::LeftBehind { .. } => "remove what is named by hand, after a look at it".into(),
+            Self::Unreachable { .. } => {
+                "check the address, the network and that the host is up: ceso host check NAME".into()
+            }
+            Self::Lost { .. } => "what was asked for may have happened: look before trying again".into(),
+            Self::Timeout { .. } => "the host may be busy: look what it did, then try again or set a longer time".into(),
+            Self::CertificateChanged { host, .. } => {
+                format!("if the host was reinstalled or got a new certificate, compare the fingerprint on its console, then: ceso host trust {host}")
+            }
+            Self::CertificateUntrusted { host, .. } => {
+                format!("compare the fingerprint with the one on the host's console, then: ceso host trust {host}")
+            }
+            Self::TrustStore { .. } => "name a PEM file with the certificate of the authority, or pin a fingerprint".into(),
+            Self::InvalidLogin { .. } => {
+                "the login is not repeated: five failures lock an account for 15 minutes; correct the user name or the password".into()
+            }
+            Self::Credentials(fault) => return fault.hint_text().map(str::to_owned),
+            Self::NotAHost { .. } => "check the URL: it should be https://HOST/sdk of an ESXi host".into(),
+            Self::BadAnswer { .. } => "look what stands between here and the host (a proxy, a full disk), then try again".into(),
+            Self::Busy { host, .. } => {
+                format!("the host may have too many sessions: wait, log out of others (ceso host logout {host}), then try again")
+            }
+            Self::TooOld { .. } => "ESXi 6.5 is the oldest release that is supported".into(),
+            Self::Vim { fault, .. } => return fault_hint(fault),
+            Self::NotFound { nearest, .. } if !nearest.is_empty() => format!("did you mean {}?", nearest.join(" or ")),
+            Self::NotFound { what, .. } => format!("list what there is: ceso {} list", command(what)),
+            Self::Ambiguous { .. } => "names must be unique to be used: rename all but one".into(),
+            Self::Invalid { hint, .. } => return hint.clone(),
+            Self::WrongState { hint, .. } => hint.clone(),
+            Self::WaitedInVain { .. } => "look at the machine's console, or wait longer".into(),
+            Self::SessionFile { .. } => "make the folder writable, or set CESO_HOME to one that is".into(),
+        };
+        Some(hint)
+    }
+
+    /// Whether the same call may simply succeed when it is made again.
+    pub fn may_retry(&self) -> bool {
+        match self.root() {
+            Self::Unreachable { .. } | Self::Busy { .. } => true,
+            Self::Vim { fault, .. } => matches!(fault.known(), Known::TaskInProgress { .. } | Known::ConcurrentAccess),
+            Self::Credentials(fault) => fault.may_retry(),
+            _ => false,
+        }
+    }
+}
+
+fn command(what: &str) -> &str {
+    match what {
+        "virtual machine" => "vm",
+        other => other,
+    }
+}
+
+fn fault_hint(fault: &VimFault) -> Option<String> {
+    let hint = match fault.known() {
+        Known::InvalidPowerState { existing: Some("poweredOn"), .. } => {
+            "power it off first (vm.shutdown_guest or vm.power_off)"
+        }
+        Known::InvalidPowerState { existing: Some("poweredOff"), .. } => "power it on first (vm.power_on)",
+        Known::InvalidPowerState { existing: Some("suspended"), .. } => "power it on to resume it, or power it off",
+        Known::InvalidPowerState { .. } => "look at its power state: ceso vm info NAME",
+        Known::DuplicateName { .. } | Known::AlreadyExists { .. } => {
+            "choose another name, or use the ensure form, which takes what exists"
+        }
+        Known::NoDiskSpace { .. } => "free space on that datastore or use another",
+        Known::TaskInProgress { .. } => "wait until that task has ended, then try again",
+        Known::Restricted => {
+            "a free licence allows reads only: assign a licence to the host (an evaluation one will do)"
+        }
+        Known::RestrictedByAdministrator { .. } => {
+            "ask the host's administrator; a host in lockdown mode or under a vCenter is changed there"
+        }
+        Known::NoPermission { .. } => {
+            "give the user a role with that privilege; a host in lockdown mode refuses direct logins"
+        }
+        Known::FileAlreadyExists { .. } => {
+            "nothing is overwritten: choose another name, or remove the old folder after a look at it"
+        }
+        Known::FileNotFound { .. } => "look what is there: the file was moved or never was",
+        Known::FileLocked { .. } => "a running machine or a backup holds it: power the machine off or wait",
+        Known::Gone => "somebody removed it meanwhile: list again",
+        Known::ToolsUnavailable => "install or start VMware Tools (open-vm-tools) in the guest, or use vm.power_off",
+        Known::NotSupported => "a standalone host cannot do all that a vCenter can",
+        Known::InvalidName { .. } => "use letters, digits, dots, dashes and underscores",
+        Known::ConcurrentAccess => "try again",
+        Known::InvalidState => {
+            "look at the state of the host and the machine; a host in maintenance mode starts no machine"
+        }
+        _ => match fault.telling().name.as_str() {
+            "NotAuthenticated" => "log in again: ceso host check NAME",
+            "InsufficientResourcesFault" | "InsufficientMemoryResource" | "InsufficientCpuResourcesFault" => {
+                "free memory or CPUs on the host, or give the machine less"
+            }
+            _ => return None,
+        },
+    };
+    Some(hint.to_owned())
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        let error = match error {
+            Error::Credentials(fault) => match Arc::try_unwrap(fault) {
+                Ok(fault) => return fault,
+                Err(shared) => Error::Credentials(shared),
+            },
+            other => other,
+        };
+        let mut fault = Fault::new(error.kind(), error.to_string());
+        if let Some(hint) = error.hint() {
+            fault = fault.hint(hint);
+        }
+        if error.may_retry() {
+            fault = fault.retry();
+        }
+        fault.cause(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml::Element;
+
+    #[test]
+    fn a_fault_says_what_where_and_what_next() {
+        let data = Element::new("fault")
+            .typed("InvalidPowerState")
+            .with(Element::leaf("requestedState", "poweredOff"))
+            .with(Element::leaf("existingState", "poweredOn"));
+        let fault = VimFault::from_localized(&Element::new("error").with(data));
+        let error = Error::Vim { host: "esx-1".into(), fault: Box::new(fault) }.doing("destroy \"web-1\"");
+        let fault = Fault::from(error);
+        assert_eq!(fault.kind(), "esxi.invalid_power_state");
+        assert_eq!(fault.message(), "destroy \"web-1\": host esx-1: it is powered on and would have to be powered off");
+        assert!(fault.hint_text().unwrap().contains("power it off"));
+        assert_eq!(fault.exit_code(), 4);
+        assert!(!fault.may_retry());
+    }
+
+    #[test]
+    fn what_is_left_behind_is_named_and_keeps_the_first_error() {
+        let error = Error::LeftBehind {
+            host: "h".into(),
+            left: vec!["[ds] web-1".into()],
+            source: Box::new(Error::Lost { host: "h".into(), reason: "reset".into() }),
+        };
+        assert_eq!(error.kind(), "esxi.connection_lost");
+        assert!(error.to_string().contains("[ds] web-1"));
+    }
+}

@@ -1,0 +1,316 @@
+//! One session with one host, shared by every call: opened when it is needed, kept, renewed once it has run out.
+//!
+//! Any number of calls may be under way. A login is made by one of them at a time and never again after the host has refused it: five
+//! refusals lock an account. A change whose answer was lost is never sent twice.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex as AsyncMutex;
+use zeroize::Zeroizing;
+
+use crate::xml::{Element, Limits};
+
+use super::content::ServiceContent;
+use super::error::Error;
+use super::moref::MoRef;
+use super::options::{Credentials, HostOptions, Login};
+use super::session_file::{Kept, SessionFile};
+use super::soap::{self, Call, Method, Reply};
+use super::transport::Transport;
+use super::version::negotiate;
+
+/// How often a call may find its session gone before it gives up: one kept by another process, then one of our own.
+const RENEWALS: usize = 2;
+
+/// What every call of a session needs: the version that is spoken, and the host's parts.
+pub(super) struct Contract {
+    pub version: String,
+    pub content: ServiceContent,
+}
+
+/// A session as the calls see it; the generation tells whether somebody else has renewed it meanwhile.
+struct Current {
+    generation: u64,
+    cookie: Option<String>,
+    contract: Arc<Contract>,
+}
+
+pub(super) struct Link {
+    pub(super) options: HostOptions,
+    transport: Transport,
+    credentials: Arc<dyn Credentials>,
+    file: Option<SessionFile>,
+    current: RwLock<Current>,
+    /// Held by the one who logs in; holds the user that the host has refused.
+    gate: AsyncMutex<Option<String>>,
+    notices: Mutex<Vec<String>>,
+}
+
+impl Link {
+    /// Takes up a kept session without a request, or opens one.
+    pub(super) async fn open(options: HostOptions, credentials: Arc<dyn Credentials>) -> Result<Arc<Self>, Error> {
+        let transport = Transport::new(&options)?;
+        let file = options.session_file.as_ref().map(|path| SessionFile {
+            path: path.clone(),
+            url: transport.url().to_string(),
+            trust: options.trust.label(),
+            username: options.username.clone(),
+        });
+        let mut notices = Vec::new();
+        let kept = match file.as_ref().map(SessionFile::read) {
+            None | Some(Ok(None)) => None,
+            Some(Ok(Some(kept))) => Some(kept),
+            Some(Err(reason)) => {
+                notices.push(format!("the kept session of host {} is not used: {reason}", options.name));
+                None
+            }
+        };
+        let warm = kept.is_some();
+        let current = match kept {
+            Some(kept) => Current {
+                generation: 1,
+                cookie: Some(kept.cookie),
+                contract: Arc::new(Contract { version: kept.version, content: kept.content }),
+            },
+            None => Current {
+                generation: 0,
+                cookie: None,
+                contract: Arc::new(Contract { version: String::new(), content: ServiceContent::default() }),
+            },
+        };
+        let link = Arc::new(Self {
+            transport,
+            credentials,
+            file,
+            current: RwLock::new(current),
+            gate: AsyncMutex::new(None),
+            notices: Mutex::new(Vec::new()),
+            options,
+        });
+        for notice in notices {
+            link.notice(notice);
+        }
+        if !warm {
+            link.renew(0).await?;
+        }
+        Ok(link)
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.options.name
+    }
+
+    pub(super) fn counters(&self) -> &super::transport::Counters {
+        &self.transport.counters
+    }
+
+    pub(super) fn contract(&self) -> Arc<Contract> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).contract.clone()
+    }
+
+    /// Changes with every session: objects that live in a session (collectors, filters) are gone with it.
+    pub(super) fn epoch(&self) -> u64 {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).generation
+    }
+
+    /// Says something to the user that is no error.
+    pub(super) fn notice(&self, text: String) {
+        tracing::warn!(host = %self.options.name, "{text}");
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    pub(super) fn take_notices(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes one call, renewing the session where it has run out.
+    pub(super) async fn call(&self, call: &Call) -> Result<Element, Error> {
+        for _ in 0..RENEWALS {
+            let generation = self.epoch();
+            match self.call_once(call).await {
+                Err(error) if error.is("NotAuthenticated") => self.renew(generation).await?,
+                done => return done,
+            }
+        }
+        self.call_once(call).await
+    }
+
+    /// Makes one call with the session as it is.
+    pub(super) async fn call_once(&self, call: &Call) -> Result<Element, Error> {
+        let (cookie, contract) = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            (current.cookie.clone(), current.contract.clone())
+        };
+        let text = self.envelope(call)?;
+        self.observe(&contract.version, &text);
+        let envelope = Bytes::from(text);
+        let first = self.send(call.method, envelope.clone(), &contract.version, cookie.as_deref()).await;
+        let reply = match first {
+            // A kept connection that the host has closed meanwhile looks the same as one that breaks.
+            Err(Error::Lost { .. }) if call.method.repeatable() => {
+                self.send(call.method, envelope, &contract.version, cookie.as_deref()).await?
+            }
+            other => other?,
+        };
+        soap::answer(self.host(), call.method, &reply, self.options.max_answer)
+    }
+
+    async fn send(&self, method: Method, envelope: Bytes, version: &str, cookie: Option<&str>) -> Result<Reply, Error> {
+        let waits = method == Method::WaitForUpdatesEx;
+        let timeouts = &self.options.timeouts;
+        let timeout = if waits { timeouts.wait + Duration::from_secs(30) } else { timeouts.request };
+        self.transport.post(envelope, version, cookie, timeout, waits).await
+    }
+
+    fn envelope(&self, call: &Call) -> Result<String, Error> {
+        soap::envelope(call, self.options.operation_id.as_deref()).map_err(|error| Error::Invalid {
+            reason: format!("{} cannot be sent: {error}", call.method.wire_name()),
+            hint: Some("remove the control character".to_owned()),
+        })
+    }
+
+    fn observe(&self, version: &str, body: &str) {
+        if let Some(observer) = &self.options.observer {
+            observer(version, body);
+        }
+    }
+
+    /// Replaces the session of that generation, unless somebody has done so meanwhile.
+    pub(super) async fn renew(&self, generation: u64) -> Result<(), Error> {
+        let mut gate = self.gate.lock().await;
+        if let Some(user) = gate.clone() {
+            return Err(Error::InvalidLogin { host: self.host().to_owned(), user });
+        }
+        if self.epoch() != generation {
+            return Ok(());
+        }
+        if self.adopt() {
+            return Ok(());
+        }
+        let contract = Arc::new(self.negotiate().await?);
+        let login = self.ask().await?;
+        let cookie = match self.login(&contract, &login).await {
+            Err(error) if error.is("InvalidLogin") => {
+                *gate = Some(login.username.clone());
+                return Err(Error::InvalidLogin { host: self.host().to_owned(), user: login.username });
+            }
+            other => other?,
+        };
+        self.keep(&contract, &login.username, &cookie);
+        self.replace(cookie, contract);
+        Ok(())
+    }
+
+    /// Takes the session that another process has kept, where it is another than ours.
+    fn adopt(&self) -> bool {
+        let Some(Ok(Some(kept))) = self.file.as_ref().map(SessionFile::read) else { return false };
+        {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if current.cookie.is_none() || current.cookie.as_deref() == Some(kept.cookie.as_str()) {
+                return false;
+            }
+        }
+        self.replace(kept.cookie, Arc::new(Contract { version: kept.version, content: kept.content }));
+        true
+    }
+
+    fn replace(&self, cookie: String, contract: Arc<Contract>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let generation = current.generation + 1;
+        *current = Current { generation, cookie: Some(cookie), contract };
+    }
+
+    async fn negotiate(&self) -> Result<Contract, Error> {
+        let host = self.host();
+        let reply = self.transport.get_versions(self.options.timeouts.request).await?;
+        let limits = Limits::default().bytes.min(self.options.max_answer);
+        let version = negotiate(host, &soap::document(host, &reply, limits)?)?;
+        let call = Call::new(&MoRef::new("ServiceInstance", "ServiceInstance"), Method::RetrieveServiceContent);
+        let text = self.envelope(&call)?;
+        self.observe(version, &text);
+        let reply = self.send(call.method, Bytes::from(text), version, None).await?;
+        let answer = soap::answer(host, call.method, &reply, self.options.max_answer)?;
+        let content = answer.child("returnval").ok_or_else(|| Error::BadAnswer {
+            host: host.to_owned(),
+            reason: "a service content that is empty".to_owned(),
+        })?;
+        Ok(Contract { version: version.to_owned(), content: ServiceContent::read(host, content)? })
+    }
+
+    async fn ask(&self) -> Result<Login, Error> {
+        let credentials = self.credentials.clone();
+        let asked = tokio::task::spawn_blocking(move || credentials.ask()).await;
+        let asked = asked.map_err(|error| Error::Invalid {
+            reason: format!("the password for host {} could not be asked for: {error}", self.host()),
+            hint: None,
+        })?;
+        asked.map_err(|fault| Error::Credentials(Arc::new(fault)))
+    }
+
+    async fn login(&self, contract: &Contract, login: &Login) -> Result<String, Error> {
+        let call = |password: &str| {
+            Call::new(&contract.content.session_manager(), Method::Login)
+                .with_text("userName", &login.username)
+                .with_text("password", password)
+        };
+        self.observe(&contract.version, &self.envelope(&call("(not shown)"))?);
+        self.transport.counters.logins.fetch_add(1, Ordering::Relaxed);
+        let mut secret = call(login.password.expose_secret());
+        let text = self.envelope(&secret);
+        secret.arguments.iter_mut().for_each(|argument| zeroize::Zeroize::zeroize(&mut argument.text));
+        let envelope = Bytes::from_owner(Zeroizing::new(text?.into_bytes()));
+        let reply = self.send(Method::Login, envelope, &contract.version, None).await?;
+        soap::answer(self.host(), Method::Login, &reply, self.options.max_answer)?;
+        reply.cookie.ok_or_else(|| Error::BadAnswer {
+            host: self.host().to_owned(),
+            reason: "a login without a session cookie".to_owned(),
+        })
+    }
+
+    fn keep(&self, contract: &Contract, username: &str, cookie: &str) {
+        let Some(file) = &self.file else { return };
+        let kept = Kept {
+            format: Kept::FORMAT,
+            url: file.url.clone(),
+            trust: file.trust.clone(),
+            username: username.to_owned(),
+            version: contract.version.clone(),
+            cookie: cookie.to_owned(),
+            content: contract.content.clone(),
+        };
+        // The session works all the same; only the next command will log in again.
+        if let Err(error) = file.write(&kept) {
+            self.notice(error.to_string());
+        }
+    }
+
+    /// Whether the session is kept when this process ends.
+    pub(super) fn outlives_us(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Ends the session on the host and forgets it here.
+    pub(super) async fn logout(&self) -> Result<(), Error> {
+        if let Some(file) = &self.file {
+            file.remove()?;
+        }
+        let contract = self.contract();
+        match self.call_once(&Call::new(&contract.content.session_manager(), Method::Logout)).await {
+            Err(error) if error.is("NotAuthenticated") => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Opens connections ahead of need; a failure shows at the first real request.
+    pub(super) async fn warm_up(&self, connections: usize) {
+        let timeout = self.options.timeouts.connect;
+        let ahead = (0..connections).map(|_| self.transport.get_versions(timeout));
+        for failed in futures_util::future::join_all(ahead).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(host = %self.options.name, "a connection was not opened ahead of need: {failed}");
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Waiting without polling: one property collector of our own, one outstanding `WaitForUpdatesEx` for everything that is awaited.
+//!
+//! A collector of our own, because the session may be shared with other processes and a collector has one line of versions. Objects
+//! that are awaited at the same time share a filter. A connection that is lost, a session that ends or a collector that vanishes
+//! starts the wait anew; nobody who waits notices. A version serves one call, so after any error the wait begins with the full state.
+//! Specification: vSphere Web Services API, `PropertyCollector.WaitForUpdatesEx`, `UpdateSet`, `PropertyFilter`.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::xml::Element;
+
+use super::error::Error;
+use super::fault::VimFault;
+use super::link::Link;
+use super::moref::MoRef;
+use super::property::{From, Query};
+use super::soap::{Call, Method};
+
+/// How long a wait under way is given to notice a new filter before it is cancelled and begun anew.
+const NUDGE: Duration = Duration::from_millis(150);
+
+/// The first pause before a lost connection is tried again; it doubles up to eight times that.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// The properties of an awaited object as far as they have come, by path.
+pub(super) type Snapshot = BTreeMap<String, Element>;
+
+/// Says that nothing more has to be awaited.
+pub(super) type Until = Box<dyn Fn(&Snapshot) -> bool + Send + Sync>;
+
+/// What is awaited: properties of one object, until a condition holds.
+pub(super) struct Awaited {
+    pub object: MoRef,
+    pub kind: &'static str,
+    pub paths: &'static [&'static str],
+    pub until: Until,
+}
+
+/// What comes of it: snapshots, the last one being that for which the condition held.
+pub(super) struct Watch {
+    changes: mpsc::UnboundedReceiver<Result<Snapshot, Error>>,
+    host: String,
+}
+
+impl Watch {
+    /// The next state of the object. After the last one, or after an error, nothing more comes.
+    pub(super) async fn next(&mut self) -> Result<Snapshot, Error> {
+        match self.changes.recv().await {
+            Some(change) => change,
+            None => Err(Error::Lost { host: self.host.clone(), reason: "the client was closed".to_owned() }),
+        }
+    }
+}
+
+enum Command {
+    Watch(Watcher),
+    Close(oneshot::Sender<()>),
+}
+
+/// The one who waits for a host. Started with the first wait.
+pub(super) struct Monitor {
+    link: Arc<Link>,
+    commands: Mutex<Option<mpsc::UnboundedSender<Command>>>,
+}
+
+impl Monitor {
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        Self { link, commands: Mutex::new(None) }
+    }
+
+    /// Begins to wait.
+    pub(super) fn watch(&self, awaited: Awaited) -> Watch {
+        let (sender, changes) = mpsc::unbounded_channel();
+        let watcher = Watcher { awaited, sender, snapshot: Snapshot::new(), filter: None, seen: false };
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = commands.get_or_insert_with(|| start(self.link.clone()));
+        if let Err(mpsc::error::SendError(command)) = running.send(Command::Watch(watcher)) {
+            let again = start(self.link.clone());
+            // A receiver that was just made and is still held by its task takes what it is sent.
+            if again.send(command).is_ok() {
+                *commands = Some(again);
+            }
+        }
+        Watch { changes, host: self.link.host().to_owned() }
+    }
+
+    /// Ends all waits and takes the collector away from the host.
+    pub(super) async fn close(self) {
+        let running = self.commands.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = running else { return };
+        let (done, closed) = oneshot::channel();
+        if running.send(Command::Close(done)).is_ok() && closed.await.is_err() {
+            tracing::debug!(host = self.link.host(), "the monitor had ended before it was closed");
+        }
+    }
+}
+
+fn start(link: Arc<Link>) -> mpsc::UnboundedSender<Command> {
+    let (sender, commands) = mpsc::unbounded_channel();
+    let actor = Actor {
+        link,
+        commands,
+        watchers: Vec::new(),
+        collector: None,
+        version: String::new(),
+        lost_since: None,
+        pause: PAUSE,
+    };
+    tokio::spawn(actor.run());
+    sender
+}
+
+struct Watcher {
+    awaited: Awaited,
+    sender: mpsc::UnboundedSender<Result<Snapshot, Error>>,
+    snapshot: Snapshot,
+    filter: Option<MoRef>,
+    /// Whether its first state has come through the filter.
+    seen: bool,
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Element, Error>> + Send>>;
+
+struct Actor {
+    link: Arc<Link>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    watchers: Vec<Watcher>,
+    collector: Option<MoRef>,
+    version: String,
+    lost_since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Actor {
+    async fn run(mut self) {
+        let mut waiting: Option<Waiting> = None;
+        let mut nudge: Option<Instant> = None;
+        loop {
+            if self.watchers.is_empty() && waiting.is_none() {
+                match self.commands.recv().await {
+                    Some(Command::Watch(watcher)) => self.watchers.push(watcher),
+                    Some(Command::Close(done)) => return self.end(Some(done)).await,
+                    None => return self.end(None).await,
+                }
+            }
+            // Those who came at the same time share a filter.
+            loop {
+                match self.commands.try_recv() {
+                    Ok(Command::Watch(watcher)) => self.watchers.push(watcher),
+                    Ok(Command::Close(done)) => return self.end(Some(done)).await,
+                    Err(_) => break,
+                }
+            }
+            if self.watchers.iter().any(|watcher| watcher.filter.is_none()) {
+                if let Err(error) = self.add_filter().await {
+                    waiting = None;
+                    self.recover(error).await;
+                    continue;
+                }
+                nudge = waiting.as_ref().map(|_| Instant::now() + NUDGE);
+                self.version.clear();
+            }
+            let mut outstanding = match waiting.take() {
+                Some(outstanding) => outstanding,
+                None => match self.wait() {
+                    Some(outstanding) => outstanding,
+                    None => continue,
+                },
+            };
+            tokio::select! {
+                biased;
+                answer = &mut outstanding => {
+                    nudge = None;
+                    match answer.and_then(|answer| self.take(answer)) {
+                        Ok(()) => self.settle().await,
+                        Err(error) => self.recover(error).await,
+                    }
+                }
+                command = self.commands.recv() => {
+                    match command {
+                        Some(Command::Watch(watcher)) => self.watchers.push(watcher),
+                        Some(Command::Close(done)) => return self.end(Some(done)).await,
+                        None => return self.end(None).await,
+                    }
+                    waiting = Some(outstanding);
+                }
+                () = until(nudge) => {
+                    nudge = None;
+                    self.cancel().await;
+                    waiting = Some(outstanding);
+                }
+            }
+        }
+    }
+
+    /// Makes the collector where there is none, and one filter for all who have none.
+    async fn add_filter(&mut self) -> Result<(), Error> {
+        let collector = match &self.collector {
+            Some(collector) => collector.clone(),
+            None => {
+                let call =
+                    Call::new(&self.link.contract().content.property_collector(), Method::CreatePropertyCollector);
+                let collector = self.reference(self.link.call(&call).await?)?;
+                self.version.clear();
+                self.collector.insert(collector).clone()
+            }
+        };
+        let new: Vec<&Watcher> = self.watchers.iter().filter(|watcher| watcher.filter.is_none()).collect();
+        let mut query = Query::default();
+        for watcher in new {
+            let Awaited { object, kind, paths, .. } = &watcher.awaited;
+            match query.properties.iter_mut().find(|(other, _)| other == kind) {
+                Some((_, known)) => paths.iter().for_each(|path| {
+                    if !known.contains(path) {
+                        known.push(path);
+                    }
+                }),
+                None => query.properties.push((kind, paths.to_vec())),
+            }
+            if !query.from.iter().any(|from| from.object == *object) {
+                query.from.push(From { object: object.clone(), skip: false, steps: Vec::new() });
+            }
+        }
+        let call = Call::new(&collector, Method::CreateFilter)
+            .with(query.element("spec"))
+            .with(Element::leaf("partialUpdates", "false"));
+        let filter = self.reference(self.link.call_once(&call).await?)?;
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.filter.is_none()) {
+            watcher.filter = Some(filter.clone());
+            watcher.seen = false;
+        }
+        Ok(())
+    }
+
+    fn reference(&self, answer: Element) -> Result<MoRef, Error> {
+        answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
+            host: self.link.host().to_owned(),
+            reason: "an answer without a reference".to_owned(),
+        })
+    }
+
+    fn wait(&self) -> Option<Waiting> {
+        let seconds = self.link.options.timeouts.wait.as_secs().clamp(1, 600);
+        let call = Call::new(self.collector.as_ref()?, Method::WaitForUpdatesEx)
+            .with_text("version", self.version.as_str())
+            .with(Element::new("options").with(Element::leaf("maxWaitSeconds", seconds.to_string())));
+        let link = self.link.clone();
+        Some(Box::pin(async move { link.call_once(&call).await }))
+    }
+
+    /// Hands out what has changed. An answer without content means that nothing did.
+    fn take(&mut self, mut answer: Element) -> Result<(), Error> {
+        self.lost_since = None;
+        self.pause = PAUSE;
+        let Some(set) = answer.children.iter_mut().find(|child| child.name == "returnval") else { return Ok(()) };
+        let version = set.text_at("version").map(str::trim).filter(|version| !version.is_empty());
+        let version = version.ok_or_else(|| Error::BadAnswer {
+            host: self.link.host().to_owned(),
+            reason: "updates without a version".to_owned(),
+        })?;
+        self.version = version.to_owned();
+        for filter in set.children.iter().filter(|child| child.name == "filterSet") {
+            for update in filter.all("objectSet") {
+                self.update(update);
+            }
+        }
+        // Begun in the middle: what a new filter sees has to be asked for in full.
+        if self.watchers.iter().any(|watcher| watcher.filter.is_some() && !watcher.seen) {
+            self.version.clear();
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, update: &Element) {
+        let Some(object) = update.child("obj").and_then(MoRef::read) else { return };
+        let left = update.text_at("kind").map(str::trim) == Some("leave");
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.awaited.object == object) {
+            watcher.seen = true;
+            if left {
+                watcher.fail(gone(self.link.host(), &object));
+                continue;
+            }
+            for change in update.all("changeSet") {
+                let Some(name) = change.text_at("name").map(str::trim) else { continue };
+                match change.child("val") {
+                    Some(value) => watcher.snapshot.insert(name.to_owned(), value.clone()),
+                    None => watcher.snapshot.remove(name),
+                };
+            }
+            // One who no longer listens is removed by `settle`.
+            if watcher.sender.send(Ok(watcher.snapshot.clone())).is_err() || (watcher.awaited.until)(&watcher.snapshot)
+            {
+                watcher.finish();
+            }
+        }
+    }
+
+    /// Removes those who have what they waited for, and the filters that only they used.
+    async fn settle(&mut self) {
+        let before: Vec<MoRef> = self.watchers.iter().filter_map(|watcher| watcher.filter.clone()).collect();
+        self.watchers.retain(|watcher| !watcher.sender.is_closed() && !watcher.finished());
+        let mut unused: Vec<MoRef> = before
+            .into_iter()
+            .filter(|filter| !self.watchers.iter().any(|watcher| watcher.filter.as_ref() == Some(filter)))
+            .collect();
+        unused.sort();
+        unused.dedup();
+        for filter in unused {
+            let call = Call::new(&filter, Method::DestroyPropertyFilter);
+            // A filter that could not be destroyed goes with its collector.
+            if let Err(error) = self.link.call_once(&call).await {
+                tracing::debug!(host = self.link.host(), "{filter} was not destroyed: {error}");
+            }
+        }
+    }
+
+    async fn cancel(&mut self) {
+        let Some(collector) = &self.collector else { return };
+        // Where this fails, the wait fails too and is begun anew.
+        if let Err(error) = self.link.call_once(&Call::new(collector, Method::CancelWaitForUpdates)).await {
+            tracing::debug!(host = self.link.host(), "a wait was not cancelled: {error}");
+        }
+    }
+
+    /// After an error: begins anew where that may help, else tells all who wait.
+    async fn recover(&mut self, error: Error) {
+        self.version.clear();
+        self.watchers.retain(|watcher| !watcher.sender.is_closed());
+        let epoch = self.link.epoch();
+        if error.is("RequestCanceled") || error.is("InvalidCollectorVersion") {
+            return self.again(error, false).await;
+        }
+        if error.is("NotAuthenticated") {
+            self.forget();
+            if let Err(error) = self.link.renew(epoch).await {
+                self.fail(&error);
+            }
+            return;
+        }
+        if let Some(object) = missing(&error) {
+            // An awaited object that is gone is that object's affair; a collector that is gone is ours.
+            let host = self.link.host().to_owned();
+            let mut ours = true;
+            for watcher in self.watchers.iter_mut().filter(|watcher| watcher.awaited.object == object) {
+                watcher.fail(gone(&host, &object));
+                ours = false;
+            }
+            self.watchers.retain(|watcher| !watcher.finished());
+            self.drop_collector(ours).await;
+            return if ours { self.again(error, true).await } else { () };
+        }
+        let passing = matches!(
+            error.root(),
+            Error::Lost { .. }
+                | Error::Timeout { .. }
+                | Error::Unreachable { .. }
+                | Error::Busy { .. }
+                | Error::BadAnswer { .. }
+        );
+        if passing { self.again(error, true).await } else { self.fail(&error) }
+    }
+
+    /// Pauses before the next try; gives up where trying has lasted too long.
+    async fn again(&mut self, error: Error, pause: bool) {
+        let since = *self.lost_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > self.link.options.timeouts.reconnect {
+            return self.fail(&error);
+        }
+        if pause {
+            tracing::debug!(host = self.link.host(), "waiting begins anew: {error}");
+            sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(PAUSE * 8);
+        }
+    }
+
+    /// Forgets the collector and its filters: they are gone with their session.
+    fn forget(&mut self) {
+        self.collector = None;
+        self.version.clear();
+        for watcher in &mut self.watchers {
+            watcher.filter = None;
+        }
+    }
+
+    async fn drop_collector(&mut self, gone: bool) {
+        if let Some(collector) = self.collector.take().filter(|_| !gone) {
+            let call = Call::new(&collector, Method::DestroyPropertyCollector);
+            if let Err(error) = self.link.call_once(&call).await {
+                tracing::debug!(host = self.link.host(), "{collector} was not destroyed: {error}");
+            }
+        }
+        self.forget();
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.lost_since = None;
+        self.pause = PAUSE;
+        for mut watcher in self.watchers.drain(..) {
+            watcher.fail(error.clone());
+        }
+        self.forget();
+    }
+
+    async fn end(mut self, done: Option<oneshot::Sender<()>>) {
+        self.watchers.clear();
+        self.drop_collector(false).await;
+        // The one who asked may have gone.
+        if let Some(done) = done
+            && done.send(()).is_err()
+        {
+            tracing::debug!(host = self.link.host(), "nobody waits for the monitor's end");
+        }
+    }
+}
+
+impl Watcher {
+    fn fail(&mut self, error: Error) {
+        if self.sender.send(Err(error)).is_err() {
+            tracing::debug!("nobody waits for {} any more", self.awaited.object);
+        }
+        self.finish();
+    }
+
+    /// Lets go of the sender: the other side sees the end once it has read everything.
+    fn finish(&mut self) {
+        self.sender = mpsc::unbounded_channel().0;
+    }
+
+    fn finished(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+fn gone(host: &str, object: &MoRef) -> Error {
+    let fault = VimFault {
+        name: "ManagedObjectNotFound".to_owned(),
+        message: String::new(),
+        details: Vec::new(),
+        data: Element::new("fault").with(object.element("obj")),
+        cause: None,
+    };
+    Error::Vim { host: host.to_owned(), fault: Box::new(fault) }
+}
+
+/// The object that the host does not know any more.
+fn missing(error: &Error) -> Option<MoRef> {
+    let fault = error.vim()?.find("ManagedObjectNotFound")?;
+    Some(fault.data.child("obj").and_then(MoRef::read).unwrap_or_else(|| MoRef::new("", "")))
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,88 @@
+//! Tasks of the host: started by a call, awaited through the monitor, ended in a result or a typed error.
+//!
+//! Specification: vSphere Web Services API, `Task`, `TaskInfo`.
+
+use crate::xml::Element;
+
+use super::error::Error;
+use super::fault::VimFault;
+use super::host::{Host, Progress, Step};
+use super::monitor::{Awaited, Snapshot};
+use super::moref::MoRef;
+use super::soap::Call;
+
+const PATHS: &[&str] = &["info.state", "info.progress", "info.error", "info.result"];
+
+/// A task under way. Dropping it leaves the task to the host.
+pub(super) struct Task<'a> {
+    host: &'a Host,
+    moref: MoRef,
+    what: String,
+}
+
+impl<'a> Task<'a> {
+    /// Makes a call that starts a task. `what` is for progress: `power on`.
+    pub(super) async fn start(host: &'a Host, what: impl Into<String>, call: &Call) -> Result<Task<'a>, Error> {
+        let answer = host.link.call(call).await?;
+        let moref = answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
+            host: host.name().to_owned(),
+            reason: format!("{} without a task", call.method.wire_name()),
+        })?;
+        Ok(Self { host, moref, what: what.into() })
+    }
+
+    /// Takes up a task by its reference.
+    pub(super) fn resume(host: &'a Host, moref: MoRef) -> Self {
+        Self { host, moref, what: "task".to_owned() }
+    }
+
+    /// Waits for the end of the task; returns its result.
+    pub(super) async fn done(self, progress: Progress<'_>) -> Result<Option<Element>, Error> {
+        let mut watch = self.host.monitor.watch(Awaited {
+            object: self.moref.clone(),
+            kind: "Task",
+            paths: PATHS,
+            until: Box::new(|info| matches!(state(info), Some("success" | "error"))),
+        });
+        let mut told = None;
+        loop {
+            let mut info =
+                watch.next().await.map_err(|error| error.doing(format!("wait for {} ({})", self.what, self.moref)))?;
+            match state(&info) {
+                Some("success") => return Ok(info.remove("info.result")),
+                Some("error") => {
+                    let fault = info.get("info.error").map(VimFault::from_localized).unwrap_or_else(|| VimFault {
+                        name: "MethodFault".to_owned(),
+                        message: "the task failed without saying why".to_owned(),
+                        details: Vec::new(),
+                        data: Element::default(),
+                        cause: None,
+                    });
+                    return Err(Error::Vim { host: self.host.name().to_owned(), fault: Box::new(fault) });
+                }
+                _ => {}
+            }
+            let percent = info.get("info.progress").and_then(|value| value.text.trim().parse::<u8>().ok());
+            let percent = percent.map(|percent| percent.min(100));
+            if told != Some(percent) {
+                progress(Step { what: &self.what, percent });
+                told = Some(percent);
+            }
+        }
+    }
+
+    /// Waits for the end of the task; returns the object that it made.
+    pub(super) async fn made(self, progress: Progress<'_>) -> Result<MoRef, Error> {
+        let host = self.host.name().to_owned();
+        let what = self.what.clone();
+        let result = self.done(progress).await?;
+        result
+            .as_ref()
+            .and_then(MoRef::read)
+            .ok_or_else(|| Error::BadAnswer { host, reason: format!("{what} ended without an object") })
+    }
+}
+
+fn state(info: &Snapshot) -> Option<&str> {
+    info.get("info.state").map(|value| value.text.trim())
+}

@@ -1,0 +1,5 @@
+//! Our halves against programs that are not ours: vcsim answers our client, pyVmomi checks what it sends.
+
+#[path = "../support/vcsim.rs"]
+mod vcsim;
+mod vcsim_session;
