@@ -81,6 +81,17 @@ impl fmt::Display for Bytes {
     }
 }
 
+impl Bytes {
+    /// The size without rounding: in the largest binary unit that divides it evenly, so that it reads back as the same number.
+    pub fn exact(self) -> String {
+        let (name, factor) = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
+            .into_iter()
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor))
+            .unwrap_or(("B", 1));
+        format!("{} {name}", self.0 / factor)
+    }
+}
+
 impl FromStr for Span {
     type Err = UnitError;
 
@@ -104,10 +115,11 @@ fn shorten(text: &str) -> String {
 }
 
 macro_rules! unit_serde {
-    ($type:ident, $number:expr, $expecting:literal, $schema:expr) => {
+    ($type:ident, $text:expr, $number:expr, $expecting:literal, $schema:expr) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                let text: fn(&$type) -> String = $text;
+                serializer.serialize_str(&text(self))
             }
         }
 
@@ -160,12 +172,14 @@ macro_rules! unit_serde {
 
 unit_serde!(
     Bytes,
+    |bytes| bytes.exact(),
     |number| (number >= 0.0 && number < 9.0e18 && number.fract() == 0.0).then_some(Bytes(number as u64)),
     "a size such as \"2 GiB\", or a number of bytes",
     json_schema!({ "type": ["string", "number"], "format": "bytes", "description": "a size: \"2 GiB\", or a number of bytes" })
 );
 unit_serde!(
     Span,
+    ToString::to_string,
     |number| Duration::try_from_secs_f64(number).ok().map(Span),
     "a duration such as \"5 min\", or a number of seconds",
     json_schema!({ "type": ["string", "number"], "format": "duration", "description": "a time: \"5 min\", or a number of seconds" })
@@ -187,6 +201,9 @@ mod tests {
         }
         assert_eq!(Bytes(3 << 29).to_string(), "1.5 GiB");
         assert_eq!(Bytes(2 << 30).to_string(), "2 GiB");
+        for bytes in [0, 1, 1025, 3 << 29, 5 << 40] {
+            assert_eq!(Bytes(bytes).exact().parse(), Ok(Bytes(bytes)));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Fault;
-use crate::units::{Bytes, Span};
+use crate::units::Span;
 
 /// The largest frame that is taken from a worker, 16 MiB; the parent's own may have four times as much.
 pub const MAX_FRAME: usize = 16 << 20;
@@ -284,38 +284,8 @@ pub struct Source {
     pub text: Vec<u8>,
 }
 
-/// What a run may use at most. Every limit is settable and named in the error that a script meets when it passes it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Wall-clock time of the run; in the REPL, of one expression.
-    pub run_time: Span,
-    /// Processor time of the worker.
-    pub cpu_time: Span,
-    /// Memory of the VM.
-    pub memory: Bytes,
-    /// Size of one source file.
-    pub source: Bytes,
-    /// All that `print` and `log` may write.
-    pub output: Bytes,
-    /// Calls of operations.
-    pub calls: u64,
-    /// Calls of operations that are under way at once.
-    pub calls_at_once: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            run_time: Span(std::time::Duration::from_secs(600)),
-            cpu_time: Span(std::time::Duration::from_secs(60)),
-            memory: Bytes(64 << 20),
-            source: Bytes(256 << 10),
-            output: Bytes(1 << 20),
-            calls: 100_000,
-            calls_at_once: 64,
-        }
-    }
-}
+/// What a run may use at most; every limit is settable, and named in the error that a script meets when it passes it.
+pub use crate::config::Sandbox as Limits;
 
 /// What a worker is started for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

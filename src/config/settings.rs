@@ -117,8 +117,8 @@ impl Default for Sandbox {
             memory: Bytes(64 << 20),
             source: Bytes(256 << 10),
             output: Bytes(1 << 20),
-            calls: 10_000,
-            calls_at_once: 16,
+            calls: 100_000,
+            calls_at_once: 64,
         }
     }
 }

@@ -1,1 +1,22 @@
 //! The one door: every operation passes it, and nothing reaches a host in any other way.
+//!
+//! [`Door::pass`] takes the steps in one order: arguments → literal names against the three tables (nothing is sent yet) → deadline
+//! and quota → resolve each name to an object, once, and check the bound object → for a change that is needed: write the intent,
+//! act, write the outcome. A client's methods take [`crate::esxi::checked::Checked`] objects, and only this room makes them.
+//!
+//! It knows operations by the trait [`operation::Operation`]; the declarations are in `ops/`, above.
+
+mod arguments;
+pub mod bind;
+pub mod grammar;
+pub mod journal;
+pub mod modes;
+pub mod object;
+pub mod operation;
+pub mod pass;
+pub mod policy;
+pub mod table;
+pub mod vocabulary;
+
+pub use arguments::read as read_arguments;
+pub use pass::{Door, Grant, Hosts, Pass};

@@ -1,1 +1,98 @@
 //! The operations, each declared once, one file per noun.
+//!
+//! Adding an operation means adding one struct with its [`Operation`] implementation, and its line in [`all`]. The binding, argument
+//! checks, type definitions, reference, completion, JSON Schema, capability check and record all come from that.
+
+pub mod cloudinit;
+pub mod host;
+pub mod rows;
+pub mod vm;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use schemars::{Schema, SchemaGenerator};
+
+use crate::door::Door;
+use crate::door::operation::{Effect, Operation, Place, Touch};
+use crate::error::Fault;
+use crate::wire::Value;
+
+/// An operation as data: what the binding, the docs and the tests need of a declaration.
+pub struct Declared {
+    pub name: &'static str,
+    pub effect: Effect,
+    pub place: Place,
+    pub positional: &'static [&'static str],
+    pub touches: &'static [Touch],
+    pub usage: &'static str,
+    arguments: fn(&mut SchemaGenerator) -> Schema,
+    result: fn(&mut SchemaGenerator) -> Schema,
+    call: for<'a> fn(&'a Door, u64, Value) -> BoxFuture<'a, Result<Value, Fault>>,
+}
+
+impl Declared {
+    const fn of<O: Operation>() -> Self {
+        Self {
+            name: O::NAME,
+            effect: O::EFFECT,
+            place: O::PLACE,
+            positional: O::POSITIONAL,
+            touches: O::TOUCHES,
+            usage: O::USAGE,
+            arguments: |generator| generator.subschema_for::<O>(),
+            result: |generator| generator.subschema_for::<O::Output>(),
+            call: |door, call, arguments| door.pass::<O>(call, arguments).boxed(),
+        }
+    }
+
+    /// Has the door let one call through.
+    pub fn call<'a>(&self, door: &'a Door, call: u64, arguments: Value) -> BoxFuture<'a, Result<Value, Fault>> {
+        (self.call)(door, call, arguments)
+    }
+
+    /// The JSON Schema of the arguments, as they are read; its description is the operation's reference.
+    pub fn arguments_schema(&self) -> Schema {
+        let settings =
+            schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        (self.arguments)(&mut settings.for_deserialize().into_generator())
+    }
+
+    /// The JSON Schema of the result, as it is written.
+    pub fn result_schema(&self) -> Schema {
+        let settings =
+            schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        (self.result)(&mut settings.for_serialize().into_generator())
+    }
+
+    /// The argument that stands for the receiver of a method.
+    pub fn receiver(&self) -> Option<&'static str> {
+        match self.place {
+            Place::Method { kind, .. } => Some(kind),
+            Place::Function { .. } => None,
+        }
+    }
+
+    /// How a script writes it: `esxi.connect`, `vm:power_on`.
+    pub fn spelled(&self) -> String {
+        match self.place {
+            Place::Function { binding, name } => format!("{binding}.{name}"),
+            Place::Method { kind, name } => format!("{kind}:{name}"),
+        }
+    }
+}
+
+/// Every operation, in the order of the reference.
+pub fn all() -> &'static [Declared] {
+    const ALL: &[Declared] = &[
+        Declared::of::<host::Connect>(),
+        Declared::of::<vm::List>(),
+        Declared::of::<vm::Find>(),
+        Declared::of::<cloudinit::Build>(),
+    ];
+    ALL
+}
+
+/// The operation of that name.
+pub fn find(name: &str) -> Option<&'static Declared> {
+    all().iter().find(|declared| declared.name == name)
+}

@@ -1,1 +1,4 @@
 //! One run of one script: load, grant, spawn the worker, answer its calls, end it in time.
+
+pub mod declaration;
+pub mod params;

@@ -1,0 +1,342 @@
+//! From names and handles to checked objects: each is resolved once, checked against the tables, and bound to what the host calls it.
+//!
+//! A name is literal and selects exactly one object; two of one name are an error that lists the candidates. Before a change the
+//! object's identity is read anew, so that a rename or a recreation after the handle was given out is seen.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::object::{Connected, Object, Target, kind};
+use super::operation::{Effect, Selector, Touch};
+use super::pass::Pass;
+use crate::cloudinit;
+use crate::error::{Fault, nearest};
+use crate::esxi::checked::Checked;
+use crate::esxi::{self, HostObject, NewVm};
+
+/// A machine that the tables allow for the operation under way, and the host that it is on.
+pub struct BoundVm {
+    pub host: Arc<Connected>,
+    pub vm: Checked<esxi::Vm>,
+}
+
+/// A host that the operation under way may ask.
+pub struct BoundHost {
+    pub host: Arc<Connected>,
+    pub system: Checked<HostObject>,
+}
+
+/// A use of an entry: what a quota counts and the journal names.
+#[derive(Debug, Clone)]
+pub(super) struct Use {
+    pub noun: &'static str,
+    pub verb: &'static str,
+    pub name: String,
+    pub made: bool,
+}
+
+/// Resolves and checks the objects of one call.
+pub struct Binder<'a> {
+    pass: &'a Pass<'a>,
+    effect: Effect,
+    touches: &'static [Touch],
+    uses: Mutex<Vec<Use>>,
+}
+
+impl<'a> Binder<'a> {
+    pub(super) fn new(pass: &'a Pass<'a>, effect: Effect, touches: &'static [Touch]) -> Self {
+        Self { pass, effect, touches, uses: Mutex::default() }
+    }
+
+    /// What the call touches, in the order in which it was bound.
+    pub(super) fn uses(&self) -> Vec<Use> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The host behind a handle. Asking it needs the touches of the call, which are checked for themselves.
+    pub fn host(&self, target: &Target<kind::Host>) -> Result<BoundHost, Fault> {
+        match self.pass.door.objects.get(target.id) {
+            Some(Object::Host(host)) => Ok(self.bound_host(host)),
+            _ => Err(foreign(target.id)),
+        }
+    }
+
+    /// The host behind a handle, for a declared verb of its own.
+    pub fn host_for(&self, target: &Target<kind::Host>, verb: &'static str) -> Result<BoundHost, Fault> {
+        let bound = self.host(target)?;
+        self.check("host", verb, &bound.host.name, false)?;
+        Ok(bound)
+    }
+
+    /// The host that a name stands for; without one, the host that the run was started for.
+    pub async fn connect(&self, name: Option<&str>) -> Result<BoundHost, Fault> {
+        if let Some(name) = name {
+            self.check("host", "connect", name, false)?;
+        }
+        Ok(self.bound_host(self.pass.door.connect(name).await?))
+    }
+
+    /// The machine behind a handle, for a declared verb.
+    pub async fn vm(&self, target: &Target<kind::Vm>, verb: &'static str) -> Result<BoundVm, Fault> {
+        let Some(Object::Vm(host, known)) = self.pass.door.objects.get(target.id) else {
+            return Err(foreign(target.id));
+        };
+        let vm = if self.effect >= Effect::Change {
+            let vm = host.client.lookup_vm(&known.moref).await?;
+            if vm.instance_uuid != known.instance_uuid {
+                return Err(Fault::new(
+                    "esxi.replaced",
+                    format!(
+                        "{:?} on {} is not the machine that the handle was given for: it was replaced",
+                        vm.name, host.name
+                    ),
+                )
+                .hint("look it up again by name"));
+            }
+            vm
+        } else {
+            known
+        };
+        self.bound_vm(host, vm, verb)
+    }
+
+    /// The one machine of that name, for a declared verb.
+    pub async fn vm_named(&self, host: &BoundHost, name: &str, verb: &'static str) -> Result<BoundVm, Fault> {
+        match self.find_vm(host, name, verb).await? {
+            Ok(bound) => Ok(bound),
+            Err(all) => {
+                let visible: Vec<&str> =
+                    all.iter().map(|vm| vm.name.as_str()).filter(|name| self.pass.may_read("vm", name)).collect();
+                Err(not_found("vm", "virtual machine", name, &host.host.name, &visible))
+            }
+        }
+    }
+
+    /// The one machine of that name, or nothing where there is none.
+    pub async fn vm_if_there(
+        &self,
+        host: &BoundHost,
+        name: &str,
+        verb: &'static str,
+    ) -> Result<Option<BoundVm>, Fault> {
+        Ok(self.find_vm(host, name, verb).await?.ok())
+    }
+
+    async fn find_vm(
+        &self,
+        host: &BoundHost,
+        name: &str,
+        verb: &'static str,
+    ) -> Result<Result<BoundVm, Vec<esxi::Vm>>, Fault> {
+        self.declared("vm", verb)?;
+        self.pass.door.policy.check_literal("vm", verb, name)?;
+        let all = host.host.client.lookup_vms().await?;
+        let matching: Vec<&esxi::Vm> = all.iter().filter(|vm| vm.name == name).collect();
+        match matching.as_slice() {
+            [] => Ok(Err(all)),
+            [one] => self.bound_vm(host.host.clone(), (*one).clone(), verb).map(Ok),
+            many => {
+                let candidates: Vec<String> = many.iter().map(|vm| format!("{} at {}", vm.moref.id, vm.path)).collect();
+                Err(Fault::new(
+                    "esxi.ambiguous",
+                    format!(
+                        "{} machines on {} are named {name:?}: {}",
+                        many.len(),
+                        host.host.name,
+                        candidates.join("; ")
+                    ),
+                )
+                .hint("rename all but one: ceso takes a name only where it selects exactly one machine"))
+            }
+        }
+    }
+
+    /// A name for a machine that is to be made; an error where it is taken.
+    pub async fn new_vm(&self, host: &BoundHost, name: &str) -> Result<Checked<NewVm>, Fault> {
+        let new = self.new_vm_name(name)?;
+        let all = host.host.client.lookup_vms().await?;
+        if let Some(there) = all.iter().find(|vm| vm.name == name) {
+            return Err(Fault::new(
+                "esxi.duplicate_name",
+                format!("there is a machine named {name:?} on {} already, at {}", host.host.name, there.path),
+            )
+            .hint("choose another name, or use the ensure form, which takes the machine that is there"));
+        }
+        Ok(new)
+    }
+
+    /// A name for a machine that is known not to be there.
+    pub fn new_vm_name(&self, name: &str) -> Result<Checked<NewVm>, Fault> {
+        check_name(name)?;
+        self.check("vm", "create", name, false)?;
+        Ok(vouch(NewVm { name: name.to_owned() }))
+    }
+
+    /// The datastore of that name, for a declared verb.
+    pub async fn datastore(
+        &self,
+        host: &BoundHost,
+        name: &str,
+        verb: &'static str,
+    ) -> Result<Checked<esxi::Datastore>, Fault> {
+        self.check("datastore", verb, name, false)?;
+        let all = host.host.client.lookup_datastores().await?;
+        match all.iter().find(|datastore| datastore.name == name) {
+            Some(datastore) => Ok(vouch(datastore.clone())),
+            None => {
+                let visible: Vec<&str> = all
+                    .iter()
+                    .map(|datastore| datastore.name.as_str())
+                    .filter(|name| self.pass.may_read("datastore", name))
+                    .collect();
+                Err(not_found("datastore", "datastore", name, &host.host.name, &visible))
+            }
+        }
+    }
+
+    /// The network of that name, for a declared verb.
+    pub async fn network(
+        &self,
+        host: &BoundHost,
+        name: &str,
+        verb: &'static str,
+    ) -> Result<Checked<esxi::Network>, Fault> {
+        self.check("network", verb, name, false)?;
+        let all = host.host.client.lookup_networks().await?;
+        match all.iter().find(|network| network.name == name) {
+            Some(network) => Ok(vouch(network.clone())),
+            None => {
+                let visible: Vec<&str> = all
+                    .iter()
+                    .map(|network| network.name.as_str())
+                    .filter(|name| self.pass.may_read("network", name))
+                    .collect();
+                Err(not_found("network", "network", name, &host.host.name, &visible))
+            }
+        }
+    }
+
+    /// The cloud-init data behind a handle.
+    pub fn document(&self, target: &Target<kind::Document>) -> Result<Arc<cloudinit::Document>, Fault> {
+        match self.pass.door.objects.get(target.id) {
+            Some(Object::Document(document)) => Ok(document),
+            _ => Err(foreign(target.id)),
+        }
+    }
+
+    /// Checks a filtered list's verb: any entry at all will do, and the rows are filtered.
+    pub fn filtered(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
+        self.declared(noun, verb)?;
+        self.pass.door.policy.check_filtered(noun, verb)
+    }
+
+    fn bound_host(&self, host: Arc<Connected>) -> BoundHost {
+        let system = vouch(host.client.lookup_host());
+        BoundHost { host, system }
+    }
+
+    fn bound_vm(&self, host: Arc<Connected>, vm: esxi::Vm, verb: &'static str) -> Result<BoundVm, Fault> {
+        let made = self.pass.door.journal.has_made(&made_key(&host.name, &vm.moref.to_string()));
+        self.check("vm", verb, &vm.name, made)?;
+        Ok(BoundVm { host, vm: vouch(vm) })
+    }
+
+    fn check(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> Result<(), Fault> {
+        self.declared(noun, verb)?;
+        self.pass.door.policy.check(noun, verb, name, made)?;
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if !uses.iter().any(|known| (known.noun, known.verb) == (noun, verb) && known.name == name) {
+            uses.push(Use { noun, verb, name: name.to_owned(), made });
+        }
+        Ok(())
+    }
+
+    /// An operation binds only what it declares: else its reference and its sweep would lie.
+    fn declared(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
+        if self.touches.iter().any(|touch| touch.noun == noun && touch.verb == verb) {
+            return Ok(());
+        }
+        Err(Fault::new("ceso.undeclared", format!("{noun}.{verb} is not among what this operation declares to touch"))
+            .hint("this is a defect of ceso: please report it"))
+    }
+}
+
+/// The literal check: before anything is sent, each touch with an argument is held against the tables by name alone.
+///
+/// An object that the run may have made cannot be told by its name, so `@made` is left to the bound check.
+pub(super) fn check_literals(
+    pass: &Pass<'_>,
+    touches: &'static [Touch],
+    arguments: &crate::wire::Value,
+) -> Result<(), Fault> {
+    use crate::wire::Value;
+    for touch in touches {
+        let policy = &pass.door.policy;
+        match touch.selector {
+            Selector::Filtered => policy.check_filtered(touch.noun, touch.verb)?,
+            Selector::Found => policy.check_filtered(touch.noun, touch.verb)?,
+            Selector::Argument(argument) => match arguments.get(argument) {
+                Some(Value::Text(name)) => policy.check_literal(touch.noun, touch.verb, name)?,
+                Some(Value::Handle(handle)) => policy.check_literal(touch.noun, touch.verb, &handle.name)?,
+                Some(Value::Map(entries)) => {
+                    for (_, value) in entries {
+                        if let Value::Text(name) = value {
+                            policy.check_literal(touch.noun, touch.verb, name)?;
+                        }
+                    }
+                }
+                _ if (touch.noun, touch.verb) == ("host", "connect") => {}
+                _ => policy.check_filtered(touch.noun, touch.verb)?,
+            },
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn made_key(host: &str, moref: &str) -> String {
+    format!("{host} {moref}")
+}
+
+/// The one place where an object becomes a checked one.
+#[allow(clippy::disallowed_methods)]
+fn vouch<T>(object: T) -> Checked<T> {
+    Checked::by_the_door(object)
+}
+
+fn foreign(id: u32) -> Fault {
+    Fault::new("usage.handle", format!("handle {id} is not one of this run, or of another kind"))
+}
+
+fn not_found(noun: &str, what: &str, name: &str, host: &str, visible: &[&str]) -> Fault {
+    let fault = Fault::new(format!("esxi.{noun}_not_found"), format!("there is no {what} named {name:?} on {host}"));
+    let near = nearest(name, visible.iter().copied());
+    if !near.is_empty() {
+        let near: Vec<String> = near.iter().map(|name| format!("{name:?}")).collect();
+        return fault.hint(format!("did you mean {}?", near.join(" or ")));
+    }
+    match noun {
+        "vm" => fault.hint("ceso vm list shows the machines"),
+        _ => fault
+            .hint(format!("there are: {}", if visible.is_empty() { "none".to_owned() } else { visible.join(", ") })),
+    }
+}
+
+/// A machine's name as ESXi and its datastores take it: 1 to 80 characters, no control characters, no slash, backslash or percent.
+fn check_name(name: &str) -> Result<(), Fault> {
+    let wrong = |what: String| {
+        Err(Fault::new("usage.name", format!("{name:?} cannot be a machine's name: {what}"))
+            .hint("use letters, digits, dots, dashes and underscores, at most 80 characters"))
+    };
+    if name.is_empty() || name.chars().count() > 80 {
+        return wrong(format!("it has {} characters, not 1 to 80", name.chars().count()));
+    }
+    if name.trim() != name || name == "." || name == ".." {
+        return wrong("it begins or ends with white space, or is a folder's own name".to_owned());
+    }
+    match name
+        .chars()
+        .find(|c| c.is_control() || matches!(c, '/' | '\\' | '%' | '*' | '?' | '"' | '<' | '>' | '|' | ':'))
+    {
+        Some(c) => wrong(format!("it contains {c:?}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,49 @@
+//! What each mode allows: the widest that any script may get in it.
+
+use super::table::{Entry, Pattern, Table};
+use super::vocabulary;
+pub use crate::config::Mode;
+
+/// All modes, the narrowest first.
+pub const ALL: [Mode; 3] = [Mode::Restricted, Mode::Standard, Mode::Unrestricted];
+
+/// The mode's capability table.
+pub fn table(mode: Mode) -> Table {
+    let mut table = Table::default();
+    for noun in vocabulary::NOUNS {
+        for (verb, _) in noun.verbs {
+            if let Some(pattern) = pattern(mode, verb) {
+                let (noun, verb) = (noun.name.to_owned(), (*verb).to_owned());
+                table.entries.push(Entry { noun, verb, patterns: vec![pattern], max: None });
+            }
+        }
+    }
+    table
+}
+
+fn pattern(mode: Mode, verb: &str) -> Option<Pattern> {
+    match (mode, verb) {
+        (_, "read" | "connect") | (Mode::Unrestricted, _) => Some(Pattern::Any),
+        (Mode::Standard, "destroy") => Some(Pattern::Made),
+        (Mode::Standard, _) => Some(Pattern::Any),
+        (Mode::Restricted, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_allows_what_its_name_promises() {
+        let allows = |mode, noun, verb, made| table(mode).allowing(noun, verb, "x", made).is_some();
+        assert!(allows(Mode::Restricted, "vm", "read", false));
+        for verb in ["create", "copy_from", "configure", "power", "destroy"] {
+            assert!(!allows(Mode::Restricted, "vm", verb, true), "{verb}");
+            assert!(allows(Mode::Unrestricted, "vm", verb, false), "{verb}");
+        }
+        assert!(!allows(Mode::Standard, "vm", "destroy", false));
+        assert!(allows(Mode::Standard, "vm", "destroy", true));
+        assert!(allows(Mode::Standard, "vm", "create", false));
+    }
+}

@@ -1,0 +1,237 @@
+//! The objects of a run: what its handles stand for.
+//!
+//! A script holds an index; the object behind it stays here. Equal objects get equal handles. An operation takes a handle as
+//! [`Target`] and gives one as [`Given`]: both know the kind, and neither can be made from a table.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::arguments::HANDLE;
+use crate::cloudinit;
+use crate::error::Fault;
+use crate::esxi;
+use crate::wire::{Handle, Value};
+
+/// A host that the run is connected to.
+pub struct Connected {
+    /// The name in the configuration.
+    pub name: String,
+    /// Whether it is the simulator: whatever prints from it says so.
+    pub simulated: bool,
+    pub client: esxi::Host,
+}
+
+/// What a handle stands for.
+#[derive(Clone)]
+pub enum Object {
+    Host(Arc<Connected>),
+    Vm(Arc<Connected>, esxi::Vm),
+    Datastore(Arc<Connected>, esxi::Datastore),
+    Network(Arc<Connected>, esxi::Network),
+    Document(Arc<cloudinit::Document>),
+}
+
+/// A kind of object, as a type.
+pub trait Kind: Send + Sync + 'static {
+    const NAME: &'static str;
+}
+
+/// The kinds of handles that there are.
+pub mod kind {
+    use super::Kind;
+
+    macro_rules! kinds {
+        ($($(#[$doc:meta])* $type:ident = $name:literal;)*) => {
+            /// Their names with what they are, for the reference.
+            pub const ALL: &[&str] = &[$($name),*];
+            $($(#[$doc])* #[derive(Debug, Clone, Copy)] pub struct $type;
+            impl Kind for $type { const NAME: &'static str = $name; })*
+        };
+    }
+
+    kinds! {
+        /// A host that the run is connected to.
+        Host = "host";
+        /// A virtual machine.
+        Vm = "vm";
+        /// A datastore.
+        Datastore = "datastore";
+        /// A network that machines connect to.
+        Network = "network";
+        /// Cloud-init data, built and opaque.
+        Document = "document";
+    }
+}
+
+/// A handle that a call was given: an argument of an operation.
+#[derive(Debug)]
+pub struct Target<K> {
+    pub id: u32,
+    pub name: String,
+    kind: PhantomData<K>,
+}
+
+/// A handle that an operation gives out: its readable fields and an index into the run's table.
+#[derive(Debug)]
+pub struct Given<K> {
+    handle: Handle,
+    kind: PhantomData<K>,
+}
+
+impl<'de, K: Kind> Deserialize<'de> for Target<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<K>(PhantomData<K>);
+
+        impl<'de, K: Kind> serde::de::Visitor<'de> for Reader<K> {
+            type Value = Target<K>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "a {} handle", K::NAME)
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut fields: A) -> Result<Target<K>, A::Error> {
+                let (mut id, mut kind, mut name) = (0, String::new(), String::new());
+                while let Some(key) = fields.next_key::<String>()? {
+                    match key.as_str() {
+                        "id" => id = fields.next_value()?,
+                        "kind" => kind = fields.next_value()?,
+                        _ => name = fields.next_value()?,
+                    }
+                }
+                if kind != K::NAME {
+                    return Err(serde::de::Error::custom(format!(
+                        "expected a {} handle, found a {kind} handle",
+                        K::NAME
+                    )));
+                }
+                Ok(Target { id, name, kind: PhantomData })
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(HANDLE, Reader(PhantomData))
+    }
+}
+
+impl<K: Kind> JsonSchema for Target<K> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        K::NAME.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "x-handle": K::NAME })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+impl<K: Kind> Serialize for Given<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Value::Handle(Box::new(self.handle.clone())).serialize(serializer)
+    }
+}
+
+impl<K: Kind> JsonSchema for Given<K> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        K::NAME.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "x-handle": K::NAME })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+/// One run's table of objects.
+#[derive(Default)]
+pub struct Objects {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    objects: Vec<Entry>,
+    by_key: HashMap<String, u32>,
+}
+
+struct Entry {
+    object: Object,
+    kind: &'static str,
+    name: String,
+}
+
+impl Objects {
+    /// Gives the object a place in the table, the same as before where it has one.
+    pub fn give<K: Kind>(&self, object: Object, name: &str, fields: Vec<(String, Value)>) -> Given<K> {
+        let mut inner = self.lock();
+        let key = object.key();
+        let id = match inner.by_key.get(&key) {
+            Some(id) => *id,
+            None => {
+                let id = inner.objects.len() as u32;
+                inner.objects.push(Entry { object: object.clone(), kind: K::NAME, name: name.to_owned() });
+                inner.by_key.insert(key, id);
+                id
+            }
+        };
+        if let Some(entry) = inner.objects.get_mut(id as usize) {
+            entry.object = object;
+            entry.name = name.to_owned();
+        }
+        Given { handle: Handle { id, kind: K::NAME.to_owned(), name: name.to_owned(), fields }, kind: PhantomData }
+    }
+
+    /// The object behind a handle of this run.
+    pub fn get(&self, id: u32) -> Option<Object> {
+        self.lock().objects.get(id as usize).map(|entry| entry.object.clone())
+    }
+
+    /// Replaces what a worker says of its handles by what this table knows of them.
+    pub fn vouch(&self, value: &mut Value) -> Result<(), Fault> {
+        match value {
+            Value::Handle(handle) => {
+                let inner = self.lock();
+                let Some(entry) = inner.objects.get(handle.id as usize) else {
+                    return Err(Fault::new("usage.handle", format!("handle {} is not one of this run", handle.id)));
+                };
+                handle.kind = entry.kind.to_owned();
+                handle.name.clone_from(&entry.name);
+                handle.fields.clear();
+                Ok(())
+            }
+            Value::List(items) => items.iter_mut().try_for_each(|item| self.vouch(item)),
+            Value::Map(entries) => entries.iter_mut().try_for_each(|(_, value)| self.vouch(value)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets all objects: the run is over.
+    pub fn clear(&self) {
+        *self.lock() = Inner::default();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Object {
+    /// What makes two objects one: their host and managed object reference, or their identity in this process.
+    fn key(&self) -> String {
+        match self {
+            Object::Host(host) => format!("host {}", host.name),
+            Object::Vm(host, vm) => format!("vm {} {}", host.name, vm.moref),
+            Object::Datastore(host, datastore) => format!("datastore {} {}", host.name, datastore.moref),
+            Object::Network(host, network) => format!("network {} {}", host.name, network.moref),
+            Object::Document(document) => format!("document {:p}", Arc::as_ptr(document)),
+        }
+    }
+}

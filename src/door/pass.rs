@@ -1,0 +1,298 @@
+//! The steps of the door, in their one order.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use super::bind::{Binder, Use, check_literals, made_key};
+use super::journal::{Journal, Outcome};
+use super::object::{Connected, Given, Kind, Object, Objects};
+use super::operation::{Effect, Operation};
+use super::policy::{Policy, Reservation};
+use super::{arguments, modes::Mode, table::Table};
+use crate::error::Fault;
+use crate::esxi;
+use crate::wire::Value;
+
+/// What a run may do.
+pub struct Grant {
+    pub mode: Mode,
+    /// What the principal was granted; without it, all that the mode allows.
+    pub table: Option<Table>,
+}
+
+/// Gives connections to hosts by name; without a name, the host that the run was started for.
+pub trait Hosts: Send + Sync {
+    fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>>;
+}
+
+/// How far a long operation is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Progress {
+    pub call: u64,
+    pub operation: &'static str,
+    pub object: String,
+    /// 0 to 100; `None` once the operation has ended.
+    pub percent: Option<u8>,
+}
+
+type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// The door of one run: its tables, its objects, its account of changes.
+pub struct Door {
+    pub(super) policy: Policy,
+    pub(super) objects: Objects,
+    pub(super) journal: Journal,
+    hosts: Arc<dyn Hosts>,
+    connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<Connected>>>,
+    deadline: Mutex<Option<Instant>>,
+    cancelled: tokio::sync::watch::Sender<bool>,
+    watcher: Watcher,
+    passed: AtomicU64,
+}
+
+impl Door {
+    pub fn new(grant: Grant, hosts: Arc<dyn Hosts>, watcher: Watcher) -> Self {
+        Self {
+            policy: Policy::new(grant.mode, grant.table),
+            objects: Objects::default(),
+            journal: Journal::default(),
+            hosts,
+            connected: tokio::sync::Mutex::default(),
+            deadline: Mutex::new(None),
+            cancelled: tokio::sync::watch::Sender::new(false),
+            watcher,
+            passed: AtomicU64::new(0),
+        }
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The time after which no call passes any more; the REPL sets it for each expression.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
+
+    /// Ends reads and waits that are under way; changes go on to their end.
+    pub fn cancel(&self, cancelled: bool) {
+        self.cancelled.send_replace(cancelled);
+    }
+
+    /// How many calls have passed all checks.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    /// Whether any host of this run is the simulator.
+    pub fn simulated(&self) -> bool {
+        self.connected.try_lock().is_ok_and(|connected| connected.values().any(|host| host.simulated))
+    }
+
+    /// Ends the run's connections: each session is kept for the next command, or logged out.
+    pub async fn disconnect(&self) -> Vec<Fault> {
+        self.objects.clear();
+        let mut faults = Vec::new();
+        let mut connected: Vec<_> = self.connected.lock().await.drain().map(|(_, host)| host).collect();
+        connected.sort_by(|a, b| a.name.cmp(&b.name));
+        connected.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        for host in connected.into_iter().filter_map(Arc::into_inner) {
+            if let Err(error) = host.client.close().await {
+                faults.push(Fault::from(error));
+            }
+        }
+        faults
+    }
+
+    /// Lets one call of an operation through: checks, binds, records, acts.
+    pub async fn pass<O: Operation>(&self, call: u64, mut given: Value) -> Result<Value, Fault> {
+        let pass = Pass { door: self, call, operation: O::NAME, subject: Mutex::default() };
+        self.objects.vouch(&mut given)?;
+        let operation: O = arguments::read(O::NAME, &given)?;
+        check_literals(&pass, O::TOUCHES, &given)?;
+        self.check_time(O::NAME)?;
+
+        let binder = Binder::new(&pass, O::EFFECT, O::TOUCHES);
+        let bound = self.until_cancelled(operation.bind(&binder)).await?;
+        let uses = binder.uses();
+        self.passed.fetch_add(1, Ordering::Relaxed);
+        if O::EFFECT < Effect::Change {
+            let output = self.until_cancelled(operation.act(bound, &pass)).await?;
+            return to_value(O::NAME, &output);
+        }
+
+        let subjects = subjects(&uses);
+        pass.set_subject(subjects.join(", "));
+        if let Some(output) = self.until_cancelled(operation.settled(&bound, &pass)).await? {
+            self.journal.unchanged(O::NAME, O::EFFECT, subjects);
+            return to_value(O::NAME, &output);
+        }
+        let reservation = self.reserve(&uses)?;
+        self.check_time(O::NAME)?;
+        let ticket = self.journal.intent(O::NAME, O::EFFECT, subjects);
+        let result = operation.act(bound, &pass).await;
+        (self.watcher)(pass.progress_event(None));
+        match result {
+            Ok(output) => {
+                self.journal.outcome(ticket, Outcome::Done);
+                to_value(O::NAME, &output)
+            }
+            Err(fault) if leaves_unknown(&fault) => {
+                self.journal.outcome(ticket, Outcome::Unknown);
+                Err(fault)
+            }
+            Err(fault) => {
+                self.journal.outcome(ticket, Outcome::Failed);
+                self.policy.release(reservation);
+                Err(fault)
+            }
+        }
+    }
+
+    pub(super) async fn connect(&self, name: Option<&str>) -> Result<Arc<Connected>, Fault> {
+        let mut connected = self.connected.lock().await;
+        let key = name.map(str::to_owned);
+        if let Some(host) = connected.get(&key) {
+            return Ok(host.clone());
+        }
+        let fresh = self.hosts.connect(name).await?;
+        if let Some(same) = connected.values().find(|host| host.name == fresh.name).cloned() {
+            connected.insert(key, same.clone());
+            return Ok(same);
+        }
+        let host = Arc::new(fresh);
+        connected.insert(key, host.clone());
+        Ok(host)
+    }
+
+    fn reserve(&self, uses: &[Use]) -> Result<Reservation, Fault> {
+        let mut reservation = Reservation::default();
+        for entry in uses {
+            if let Err(fault) = self.policy.reserve(&mut reservation, entry.noun, entry.verb, &entry.name, entry.made) {
+                self.policy.release(reservation);
+                return Err(fault);
+            }
+        }
+        Ok(reservation)
+    }
+
+    fn check_time(&self, operation: &str) -> Result<(), Fault> {
+        if *self.cancelled.borrow() {
+            return Err(Fault::new("script.cancelled", format!("{operation}: the run was stopped")));
+        }
+        match self.time_left() {
+            Some(left) if left.is_zero() => Err(out_of_time(operation)),
+            _ => Ok(()),
+        }
+    }
+
+    fn time_left(&self) -> Option<Duration> {
+        let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Runs what may be dropped at any point: reads, waits, lookups.
+    async fn until_cancelled<T>(&self, future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let mut cancelled = self.cancelled.subscribe();
+        tokio::select! {
+            biased;
+            result = future => result,
+            _ = cancelled.wait_for(|cancelled| *cancelled) => {
+                Err(Fault::new("script.cancelled", "the run was stopped while it waited"))
+            }
+        }
+    }
+}
+
+/// What an operation has at hand while it acts.
+pub struct Pass<'a> {
+    pub(super) door: &'a Door,
+    call: u64,
+    operation: &'static str,
+    subject: Mutex<String>,
+}
+
+impl Pass<'_> {
+    /// Gives a handle to an object, with the fields that a script may read.
+    pub fn give<K: Kind>(&self, object: Object, name: &str, fields: &impl Serialize) -> Result<Given<K>, Fault> {
+        let fields = match to_value(self.operation, fields)? {
+            Value::Map(fields) => fields,
+            _ => Vec::new(),
+        };
+        Ok(self.door.objects.give(object, name, fields))
+    }
+
+    /// Whether lists may show the object of that name.
+    pub fn may_read(&self, noun: &'static str, name: &str) -> bool {
+        self.door.policy.allows(noun, "read", name, false)
+    }
+
+    /// Whether a list shows the object of that name; what it shows counts as used.
+    pub fn shows(&self, noun: &'static str, name: &str) -> bool {
+        self.door.policy.check(noun, "read", name, false).is_ok()
+    }
+
+    /// Notes a machine as made by this run, which may then destroy it.
+    pub fn made(&self, host: &Connected, vm: &esxi::Vm) {
+        self.door.journal.made(made_key(&host.name, &vm.moref.to_string()));
+    }
+
+    /// Tells how far the operation is.
+    pub fn step(&self, step: esxi::Step<'_>) {
+        (self.door.watcher)(self.progress_event(Some(step.percent.unwrap_or(0))));
+    }
+
+    /// The shorter of the asked time and what is left of the run.
+    pub fn time(&self, asked: Duration) -> Duration {
+        self.door.time_left().map_or(asked, |left| asked.min(left))
+    }
+
+    fn progress_event(&self, percent: Option<u8>) -> Progress {
+        let object = self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Progress { call: self.call, operation: self.operation, object, percent }
+    }
+
+    fn set_subject(&self, subject: String) {
+        *self.subject.lock().unwrap_or_else(PoisonError::into_inner) = subject;
+    }
+}
+
+/// The names that a change is about: the machines it touches for more than reading.
+fn subjects(uses: &[Use]) -> Vec<String> {
+    let main = uses.iter().filter(|entry| entry.noun == "vm" && !matches!(entry.verb, "read" | "copy_from"));
+    let mut names: Vec<String> = main.map(|entry| entry.name.clone()).collect();
+    names.dedup();
+    if names.is_empty() { uses.iter().map(|entry| entry.name.clone()).collect() } else { names }
+}
+
+/// Whether a fault says that nobody knows what the host did.
+fn leaves_unknown(fault: &Fault) -> bool {
+    fault.is("esxi.unknown_outcome") || fault.is("esxi.timeout") || fault.is("esxi.unreachable")
+}
+
+fn out_of_time(operation: &str) -> Fault {
+    Fault::new("limit.run_time", format!("{operation}: the time of the run is over"))
+        .hint("raise it with --timeout, or sandbox.run_time in the configuration")
+}
+
+/// An operation's result as a value: through the same MessagePack that the worker reads, so that handles stay handles.
+fn to_value(operation: &str, output: &impl Serialize) -> Result<Value, Fault> {
+    let broken = |error: String| {
+        Fault::new("ceso.result", format!("{operation}: its result cannot be told: {error}"))
+            .hint("this is a defect of ceso: please report it")
+    };
+    let mut bytes = Vec::new();
+    output
+        .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
+        .map_err(|error| broken(error.to_string()))?;
+    rmp_serde::from_slice(&bytes).map_err(|error| broken(error.to_string()))
+}

@@ -1,0 +1,247 @@
+//! Three tables, each of which must allow a call: what the script needs, what its mode allows, what its principal was granted.
+//!
+//! They are evaluated one after the other at every call. An intersection of globs is no glob, so no merged table exists.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::grammar::quote;
+use super::modes::{self, Mode};
+use super::table::{Entry, Pattern, Table};
+use crate::error::Fault;
+
+/// Which of the three tables refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layer {
+    Needs,
+    Mode(Mode),
+    Grant,
+}
+
+/// The three tables of one run, what they let through so far, and how often.
+pub struct Policy {
+    needs: Mutex<Option<Table>>,
+    mode: Mode,
+    mode_table: Table,
+    grant: Option<Table>,
+    used: Mutex<BTreeMap<(&'static str, &'static str), Vec<String>>>,
+    spent: Mutex<BTreeMap<(u8, usize), u64>>,
+}
+
+/// Uses of quotas that are given back unless the call is [kept](Reservation::keep).
+#[derive(Debug, Default)]
+pub struct Reservation {
+    slots: Vec<(u8, usize)>,
+}
+
+impl Policy {
+    /// A run in this mode; without a grant the principal may do all that the mode allows.
+    pub fn new(mode: Mode, grant: Option<Table>) -> Self {
+        Self {
+            needs: Mutex::new(None),
+            mode,
+            mode_table: modes::table(mode),
+            grant,
+            used: Mutex::default(),
+            spent: Mutex::default(),
+        }
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Sets what the playbook asks for. A plain script has no such table and is held by its mode and grant alone.
+    pub fn set_needs(&self, needs: Table) {
+        *lock(&self.needs) = Some(needs);
+    }
+
+    /// Whether all three tables allow the verb on the object of that name.
+    pub fn allows(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> bool {
+        self.refusing(noun, verb, name, made).is_none()
+    }
+
+    /// Whether all three have any entry for the verb: what a filtered list needs.
+    pub fn check_filtered(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
+        let needs = lock(&self.needs);
+        let layer = if needs.as_ref().is_some_and(|table| !table.mentions(noun, verb)) {
+            Layer::Needs
+        } else if !self.mode_table.mentions(noun, verb) {
+            Layer::Mode(self.mode)
+        } else if self.grant.as_ref().is_some_and(|table| !table.mentions(noun, verb)) {
+            Layer::Grant
+        } else {
+            return Ok(());
+        };
+        Err(denial(layer, noun, verb, None))
+    }
+
+    /// Checks one object by name, and remembers the entry as used when it is allowed.
+    pub fn check(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> Result<(), Fault> {
+        match self.refusing(noun, verb, name, made) {
+            Some(layer) => Err(denial(layer, noun, verb, Some(name))),
+            None => {
+                self.note_use(noun, verb, name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks a name before anything is sent, when it is not yet known whether the run made the object: `@made` may still match.
+    pub fn check_literal(&self, noun: &'static str, verb: &'static str, name: &str) -> Result<(), Fault> {
+        match self.refusing(noun, verb, name, false) {
+            Some(layer) if self.refusing(noun, verb, name, true).is_some() => {
+                Err(denial(layer, noun, verb, Some(name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers that the run used this entry for this name.
+    fn note_use(&self, noun: &'static str, verb: &'static str, name: &str) {
+        let mut used = lock(&self.used);
+        let names = used.entry((noun, verb)).or_default();
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+
+    /// Takes one use of each quota that the verb on this name stands under.
+    pub fn reserve(
+        &self,
+        reservation: &mut Reservation,
+        noun: &'static str,
+        verb: &'static str,
+        name: &str,
+        made: bool,
+    ) -> Result<(), Fault> {
+        let needs = lock(&self.needs);
+        let tables = [(0, needs.as_ref()), (1, Some(&self.mode_table)), (2, self.grant.as_ref())];
+        let mut spent = lock(&self.spent);
+        for (layer, table) in tables {
+            let Some((index, entry)) = table.and_then(|table| table.allowing(noun, verb, name, made)) else { continue };
+            let Some(max) = entry.max else { continue };
+            let count = spent.entry((layer, index)).or_default();
+            if *count >= max {
+                return Err(Fault::new(
+                    "door.quota",
+                    format!("denied: {noun}.{verb} on {name:?}: the entry allows {max} in a run, and all are used"),
+                )
+                .hint(format!("raise max in the entry {noun}.{verb}, or split the work over several runs")));
+            }
+            *count += 1;
+            reservation.slots.push((layer, index));
+        }
+        Ok(())
+    }
+
+    /// Gives reserved uses back: the call failed for certain, so nothing was used.
+    pub fn release(&self, reservation: Reservation) {
+        let mut spent = lock(&self.spent);
+        for slot in reservation.slots {
+            if let Some(count) = spent.get_mut(&slot) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The entries that the run used, with exact names.
+    pub fn used(&self) -> Table {
+        let entries = lock(&self.used)
+            .iter()
+            .map(|((noun, verb), names)| Entry {
+                noun: (*noun).to_owned(),
+                verb: (*verb).to_owned(),
+                patterns: names
+                    .iter()
+                    .map(|name| if name == "*" { Pattern::Any } else { Pattern::Exact(name.clone()) })
+                    .collect(),
+                max: None,
+            })
+            .collect();
+        Table { entries }
+    }
+
+    fn refusing(&self, noun: &str, verb: &str, name: &str, made: bool) -> Option<Layer> {
+        let denies = |table: &Table| table.allowing(noun, verb, name, made).is_none();
+        if lock(&self.needs).as_ref().is_some_and(denies) {
+            return Some(Layer::Needs);
+        }
+        if denies(&self.mode_table) {
+            return Some(Layer::Mode(self.mode));
+        }
+        self.grant.as_ref().is_some_and(denies).then_some(Layer::Grant)
+    }
+}
+
+/// A denial names the capability that is missing and the entry that would grant it.
+pub fn denial(layer: Layer, noun: &str, verb: &str, name: Option<&str>) -> Fault {
+    let on = name.map(|name| format!(" on {name:?}")).unwrap_or_default();
+    let entry = format!("{noun} = {{ {verb} = {} }}", quote(name.unwrap_or("*")));
+    let (reason, hint) = match layer {
+        Layer::Needs => ("the script's needs do not ask for it".to_owned(), format!("add {entry} to needs")),
+        Layer::Mode(mode) => {
+            let wider = Mode::ALL.into_iter().find(|wider| {
+                *wider > mode && modes::table(*wider).allowing(noun, verb, name.unwrap_or("x"), false).is_some()
+            });
+            let hint = match wider {
+                Some(wider) => format!("run it with --mode {wider}, which allows {entry}"),
+                None => format!("no mode allows {entry}"),
+            };
+            (format!("the mode {mode} does not allow it"), hint)
+        }
+        Layer::Grant => ("it was not granted".to_owned(), format!("the grant would need {entry}")),
+    };
+    Fault::new("door.denied", format!("denied: {noun}.{verb}{on}: {reason}")).hint(hint)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(entries: &[(&str, &str, &str, Option<u64>)]) -> Table {
+        let entries = entries
+            .iter()
+            .map(|(noun, verb, pattern, max)| Entry {
+                noun: (*noun).into(),
+                verb: (*verb).into(),
+                patterns: vec![Pattern::parse(pattern).unwrap()],
+                max: *max,
+            })
+            .collect();
+        Table { entries }
+    }
+
+    #[test]
+    fn each_of_the_three_tables_must_allow_a_call() {
+        let policy = Policy::new(Mode::Standard, Some(table(&[("vm", "power", "web-*", None)])));
+        policy.set_needs(table(&[("vm", "power", "web-1", None), ("vm", "destroy", "web-1", None)]));
+        policy.check("vm", "power", "web-1", false).unwrap();
+        let denied = |verb, name| policy.check("vm", verb, name, false).unwrap_err();
+        assert!(denied("power", "web-2").hint_text().unwrap().contains("add vm = { power = \"web-2\" } to needs"));
+        assert!(denied("destroy", "web-1").hint_text().unwrap().contains("--mode unrestricted"));
+        policy.set_needs(table(&[("vm", "power", "*", None)]));
+        assert!(denied("power", "db-1").message().contains("not granted"));
+        assert_eq!(policy.used().entries.len(), 1);
+    }
+
+    #[test]
+    fn a_quota_is_given_back_only_when_asked() {
+        let policy = Policy::new(Mode::Standard, None);
+        policy.set_needs(table(&[("vm", "create", "web-*", Some(2))]));
+        let take = || {
+            let mut reservation = Reservation::default();
+            policy.reserve(&mut reservation, "vm", "create", "web-1", false).map(|()| reservation)
+        };
+        let first = take().unwrap();
+        take().unwrap();
+        assert_eq!(take().unwrap_err().kind(), "door.quota");
+        policy.release(first);
+        take().unwrap();
+        assert!(take().is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! The nouns and verbs that a capability table may name.
+//!
+//! A test in `ops/` holds this list against the declarations: every declared touch is here, and everything here is touched.
+
+/// A noun, its verbs, and what each verb allows.
+pub struct Noun {
+    pub name: &'static str,
+    pub verbs: &'static [(&'static str, &'static str)],
+}
+
+/// All of them, in the order of the reference.
+pub const NOUNS: &[Noun] = &[
+    Noun {
+        name: "host",
+        verbs: &[
+            ("connect", "connect to a host by name; the host that the run was started for needs no entry"),
+            ("read", "read the host's facts: hardware, version, licence"),
+        ],
+    },
+    Noun {
+        name: "vm",
+        verbs: &[
+            ("read", "see the machine in lists, read its hardware, state and addresses"),
+            ("create", "make a machine of that name"),
+            ("copy_from", "clone the machine: its disks' content becomes another machine's"),
+            ("configure", "change processors, memory, notes, extra configuration, cloud-init data"),
+            ("power", "turn on, turn off, reset, suspend, shut the guest down"),
+            ("destroy", "remove the machine and its disks for good"),
+        ],
+    },
+    Noun {
+        name: "datastore",
+        verbs: &[("read", "see the datastore and its space"), ("write", "put machines and disks on it")],
+    },
+    Noun { name: "network", verbs: &[("read", "see the network"), ("use", "connect a machine to it")] },
+];
+
+/// The verbs of a noun, or `None` where there is no such noun.
+pub fn verbs(noun: &str) -> Option<impl Iterator<Item = &'static str>> {
+    NOUNS.iter().find(|known| known.name == noun).map(|known| known.verbs.iter().map(|(verb, _)| *verb))
+}

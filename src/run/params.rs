@@ -1,0 +1,358 @@
+//! A playbook's parameters: declared with a type, checked before anything runs.
+//!
+//! ```lua
+//! params = {
+//!   name   = { type = "string", position = 1, doc = "name of the machine" },
+//!   memory = { type = "size", default = "2 GiB" },
+//!   tags   = { type = "list", of = "string", default = {} },
+//! }
+//! ```
+//!
+//! Types: `string`, `number`, `bool`, `size`, `duration`, `cidr`, `list` (`of` names the type of its items), `choice` (`choices`).
+//! A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach the script as text with a unit.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Fault, nearest};
+use crate::units::{Bytes, Span};
+use crate::wire::Value;
+
+/// One declared parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    pub name: String,
+    pub kind: Type,
+    pub doc: String,
+    pub default: Option<Value>,
+    pub optional: bool,
+    /// Its place among the words of a command that are not flags, from 1.
+    pub position: Option<usize>,
+}
+
+/// The type of a parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Type {
+    Text,
+    Number,
+    Bool,
+    Size,
+    Duration,
+    Cidr,
+    List(Box<Type>),
+    Choice(Vec<String>),
+}
+
+const FIELDS: &[&str] = &["type", "doc", "default", "optional", "position", "of", "choices"];
+const TYPES: &[&str] = &["string", "number", "bool", "size", "duration", "cidr", "list", "choice"];
+
+impl Param {
+    pub fn required(&self) -> bool {
+        self.default.is_none() && !self.optional
+    }
+}
+
+impl Type {
+    /// The type's name in a declaration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Type::Text => "string",
+            Type::Number => "number",
+            Type::Bool => "bool",
+            Type::Size => "size",
+            Type::Duration => "duration",
+            Type::Cidr => "cidr",
+            Type::List(_) => "list",
+            Type::Choice(_) => "choice",
+        }
+    }
+
+    /// Reads what a person typed. A list is separated by commas.
+    pub fn read(&self, text: &str) -> Result<Value, String> {
+        let number = || text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+        match self {
+            Type::Text => Ok(Value::Text(text.to_owned())),
+            Type::Number => match number() {
+                Some(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => Ok(Value::Int(number as i64)),
+                Some(number) => Ok(Value::Float(number)),
+                None => Err(format!("{text:?} is not a number")),
+            },
+            Type::Bool => match text {
+                "true" | "yes" | "on" | "1" => Ok(Value::Bool(true)),
+                "false" | "no" | "off" | "0" => Ok(Value::Bool(false)),
+                _ => Err(format!("{text:?} is neither true nor false")),
+            },
+            Type::Size => text.parse::<Bytes>().map(|_| Value::Text(text.trim().to_owned())).map_err(|e| e.to_string()),
+            Type::Duration => {
+                text.parse::<Span>().map(|_| Value::Text(text.trim().to_owned())).map_err(|e| e.to_string())
+            }
+            Type::Cidr => text
+                .parse::<ipnet::IpNet>()
+                .map(|net| Value::Text(net.to_string()))
+                .map_err(|_| format!("{text:?} is not a network in CIDR form, such as \"10.0.1.0/24\"")),
+            Type::Choice(choices) => {
+                if choices.iter().any(|choice| choice == text) {
+                    return Ok(Value::Text(text.to_owned()));
+                }
+                let near = nearest(text, choices.iter().map(String::as_str));
+                let hint = near.first().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+                Err(format!("{text:?} is not one of {}{hint}", choices.join(", ")))
+            }
+            Type::List(of) => {
+                if text.is_empty() {
+                    return Ok(Value::List(Vec::new()));
+                }
+                text.split(',').map(|item| of.read(item.trim())).collect::<Result<_, _>>().map(Value::List)
+            }
+        }
+    }
+
+    /// Checks a value that a script or a program gave.
+    pub fn check(&self, value: &Value) -> Result<Value, String> {
+        match (self, value) {
+            (Type::Number, Value::Int(_) | Value::Float(_)) | (Type::Bool, Value::Bool(_)) => Ok(value.clone()),
+            (Type::Size | Type::Duration, Value::Int(number)) => self.read(&number.to_string()),
+            (Type::Size | Type::Duration, Value::Float(number)) => self.read(&number.to_string()),
+            (Type::List(of), Value::List(items)) => {
+                items.iter().map(|item| of.check(item)).collect::<Result<_, _>>().map(Value::List)
+            }
+            (Type::List(_), Value::Map(entries)) if entries.is_empty() => Ok(Value::List(Vec::new())),
+            (Type::Text | Type::Size | Type::Duration | Type::Cidr | Type::Choice(_), Value::Text(text)) => {
+                self.read(text)
+            }
+            (_, other) => Err(format!("expected a {}, found {}", self.name(), other.shape())),
+        }
+    }
+
+    fn parse(name: &str, spec: &Value) -> Result<Self, String> {
+        Ok(match name {
+            "string" => Type::Text,
+            "number" => Type::Number,
+            "bool" => Type::Bool,
+            "size" => Type::Size,
+            "duration" => Type::Duration,
+            "cidr" => Type::Cidr,
+            "list" => match spec.get("of") {
+                None => Type::List(Box::new(Type::Text)),
+                Some(Value::Text(of)) if of != "list" && of != "choice" => {
+                    Type::List(Box::new(Type::parse(of, &Value::Nil)?))
+                }
+                Some(_) => {
+                    return Err("of: names the type of the items: string, number, bool, size, duration or cidr".into());
+                }
+            },
+            "choice" => {
+                let wrong = "choices: a choice needs a list of strings, such as choices = { \"on\", \"off\" }";
+                let Some(Value::List(choices)) = spec.get("choices") else { return Err(wrong.into()) };
+                let choices: Option<Vec<String>> =
+                    choices.iter().map(|choice| choice.as_text().map(str::to_owned)).collect();
+                Type::Choice(choices.filter(|choices| !choices.is_empty()).ok_or(wrong)?)
+            }
+            other => {
+                let near = nearest(other, TYPES.iter().copied());
+                let known = near
+                    .first()
+                    .map_or_else(|| format!("known are {}", TYPES.join(", ")), |near| format!("did you mean {near}?"));
+                return Err(format!("type: there is no type {other:?}; {known}"));
+            }
+        })
+    }
+}
+
+/// Reads the `params` of a declaration, in order of position, then name.
+pub fn declared(params: &Value) -> Result<Vec<Param>, Fault> {
+    let wrong = |at: String, what: String| Fault::new("usage.declaration", format!("params{at}: {what}"));
+    let entries = match params {
+        Value::Nil => return Ok(Vec::new()),
+        Value::Map(entries) => entries,
+        other => return Err(wrong(String::new(), format!("expected a table of parameters, found {}", other.shape()))),
+    };
+    let mut declared = Vec::new();
+    for (name, spec) in entries {
+        declared.push(declare(name, spec).map_err(|what| wrong(format!(".{name}"), what))?);
+    }
+    declared
+        .sort_by(|a, b| (a.position.unwrap_or(usize::MAX), &a.name).cmp(&(b.position.unwrap_or(usize::MAX), &b.name)));
+    for (index, param) in declared.iter().filter(|param| param.position.is_some()).enumerate() {
+        if param.position != Some(index + 1) {
+            return Err(wrong(
+                format!(".{}", param.name),
+                format!("position: expected {}, since positions count from 1", index + 1),
+            ));
+        }
+    }
+    Ok(declared)
+}
+
+fn declare(name: &str, spec: &Value) -> Result<Param, String> {
+    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if !plain || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Err("a parameter's name is a lower-case word: letters, digits, underscores".into());
+    }
+    let Value::Map(fields) = spec else {
+        return Err(format!("expected a table such as {{ type = \"string\" }}, found {}", spec.shape()));
+    };
+    if let Some((field, _)) = fields.iter().find(|(field, _)| !FIELDS.contains(&field.as_str())) {
+        let near = nearest(field, FIELDS.iter().copied());
+        let hint = near
+            .first()
+            .map_or_else(|| format!("known are {}", FIELDS.join(", ")), |near| format!("did you mean {near}?"));
+        return Err(format!("there is no field {field:?}; {hint}"));
+    }
+    let kind = match spec.get("type") {
+        Some(Value::Text(kind)) => Type::parse(kind, spec)?,
+        None => return Err("type: is missing; such as type = \"string\"".into()),
+        Some(other) => return Err(format!("type: expected a string, found {}", other.shape())),
+    };
+    let doc = match spec.get("doc") {
+        None => String::new(),
+        Some(Value::Text(doc)) => doc.clone(),
+        Some(other) => return Err(format!("doc: expected a string, found {}", other.shape())),
+    };
+    let default = match spec.get("default") {
+        None => None,
+        Some(value) => Some(kind.check(value).map_err(|what| format!("default: {what}"))?),
+    };
+    let optional = match spec.get("optional") {
+        None => false,
+        Some(Value::Bool(optional)) => *optional,
+        Some(other) => return Err(format!("optional: expected a boolean, found {}", other.shape())),
+    };
+    let position = match spec.get("position") {
+        None => None,
+        Some(Value::Int(position)) if *position > 0 => Some(*position as usize),
+        Some(_) => return Err("position: expected a whole number from 1".into()),
+    };
+    Ok(Param { name: name.to_owned(), kind, doc, default, optional, position })
+}
+
+/// What was given for each parameter, still as it came.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// As people type it: `--param k=v`, a flag's value.
+    pub typed: BTreeMap<String, String>,
+    /// As programs give it.
+    pub values: BTreeMap<String, Value>,
+}
+
+impl Given {
+    /// Reads the words of `--param k=v`.
+    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, Fault> {
+        let mut given = Self::default();
+        for word in words {
+            let Some((name, value)) = word.split_once('=') else {
+                return Err(Fault::new("usage.param", format!("--param {word}: expected NAME=VALUE")));
+            };
+            if given.typed.insert(name.to_owned(), value.to_owned()).is_some() {
+                return Err(Fault::new("usage.param", format!("--param {name} is given twice")));
+            }
+        }
+        Ok(given)
+    }
+}
+
+/// The parameters' values, checked and complete. All that is wrong is said at once.
+pub fn resolve(declared: &[Param], given: &Given) -> Result<Value, Fault> {
+    let mut wrong = Vec::new();
+    let names = || declared.iter().map(|param| param.name.as_str());
+    for name in given.typed.keys().chain(given.values.keys()) {
+        if !names().any(|known| known == name) {
+            let near = nearest(name, names());
+            wrong.push(match near.first() {
+                Some(near) => format!("there is no parameter {name:?}; did you mean {near}?"),
+                None if declared.is_empty() => format!("there is no parameter {name:?}; this script takes none"),
+                None => format!("there is no parameter {name:?}; known are {}", names().collect::<Vec<_>>().join(", ")),
+            });
+        }
+    }
+    let mut values = Vec::new();
+    for param in declared {
+        let result = match (given.typed.get(&param.name), given.values.get(&param.name)) {
+            (Some(text), _) => param.kind.read(text),
+            (None, Some(value)) => param.kind.check(value),
+            (None, None) => match &param.default {
+                Some(default) => Ok(default.clone()),
+                None if param.optional => continue,
+                None => Err(format!("is missing ({}){}", param.kind.name(), described(&param.doc))),
+            },
+        };
+        match result {
+            Ok(value) => values.push((param.name.clone(), value)),
+            Err(what) => wrong.push(format!("{}: {what}", param.name)),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(Value::Map(values));
+    }
+    Err(Fault::new("usage.param", wrong.join("\n"))
+        .hint("give a parameter as --param NAME=VALUE; ceso check FILE lists them"))
+}
+
+fn described(doc: &str) -> String {
+    if doc.is_empty() { String::new() } else { format!(": {doc}") }
+}
+
+/// A parameter as the literal of a selector: `"{name}"` in `needs`.
+pub fn as_literal(values: &Value, name: &str) -> Option<String> {
+    match values.get(name)? {
+        Value::Text(text) => Some(text.clone()),
+        Value::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn params(json: serde_json::Value) -> Result<Vec<Param>, Fault> {
+        declared(&Value::from_json(json))
+    }
+
+    #[test]
+    fn values_are_checked_by_type_before_anything_runs() {
+        let declared = params(json!({
+            "s": { "type": "string" }, "n": { "type": "number", "default": 1 }, "b": { "type": "bool", "default": false },
+            "z": { "type": "size", "default": "2 GiB" }, "d": { "type": "duration", "default": 90 },
+            "c": { "type": "cidr", "default": "10.0.0.0/24" }, "l": { "type": "list", "of": "number", "default": {} },
+            "o": { "type": "choice", "choices": ["on", "off"], "default": "on" }, "x": { "type": "string", "optional": true },
+        }))
+        .unwrap();
+        let resolve_words = |words: &[&str]| resolve(&declared, &Given::from_words(words.iter().copied()).unwrap());
+        let values = resolve_words(&["s=a=b", "l=1, 2,3", "z=512 MiB"]).unwrap();
+        assert_eq!(values.get("s"), Some(&Value::Text("a=b".into())));
+        assert_eq!(values.get("l"), Some(&Value::List(vec![Value::Int(1), Value::Int(2), Value::Int(3)])));
+        assert_eq!(values.get("x"), None);
+        for (words, expected) in [
+            (&["n=2"][..], "s: is missing"),
+            (&["s=a", "n=two"], "n: \"two\" is not a number"),
+            (&["s=a", "b=maybe"], "b: \"maybe\" is neither"),
+            (&["s=a", "z=many"], "z: \"many\" is not a size"),
+            (&["s=a", "c=10.0.0.0/33"], "c: "),
+            (&["s=a", "l=1,x"], "l: \"x\" is not a number"),
+            (&["s=a", "o=om"], "did you mean \"on\"?"),
+            (&["s=a", "nn=1"], "there is no parameter \"nn\"; did you mean n?"),
+        ] {
+            let fault = resolve_words(words).unwrap_err();
+            assert!(fault.message().contains(expected), "{words:?}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_declaration_names_its_place() {
+        for (json, expected) in [
+            (json!({ "Name": { "type": "string" } }), "params.Name: "),
+            (json!({ "a": "string" }), "params.a: expected a table"),
+            (json!({ "a": {} }), "params.a: type: is missing"),
+            (json!({ "a": { "type": "strng" } }), "did you mean string?"),
+            (json!({ "a": { "type": "string", "defualt": 1 } }), "did you mean default?"),
+            (json!({ "a": { "type": "number", "default": "x" } }), "params.a: default: "),
+            (json!({ "a": { "type": "choice" } }), "params.a: choices: "),
+            (json!({ "a": { "type": "string", "position": 2 } }), "params.a: position: expected 1"),
+            (json!(["a"]), "params: expected a table"),
+        ] {
+            let fault = params(json.clone()).unwrap_err();
+            assert!(fault.message().contains(expected), "{json}: {fault:?}");
+        }
+    }
+}
