@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-pub use self::hosts::{HostConfig, Target};
+pub use self::hosts::{DEFAULT_USERNAME, HostConfig, Target};
 pub use self::layers::Origin;
 pub use self::settings::{ConnectionPool, HostEntry, Metrics, Retention, Sandbox, Security, Settings};
 pub use self::sources::{

@@ -78,6 +78,11 @@ pub fn update<T>(
     Ok(result)
 }
 
+/// The hosts of the file, whatever the rest of the configuration says.
+pub fn read_hosts(home: &Home) -> Result<BTreeMap<String, HostEntry>, Fault> {
+    read(&home.hosts_file()).map(|file| file.hosts)
+}
+
 fn read(path: &Path) -> Result<File, Fault> {
     let Some(bytes) = files::read(path, yaml::MAX_BYTES, Guard::Owned)? else { return Ok(File::default()) };
     let place = path.display().to_string();

@@ -15,12 +15,12 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::files::{self, Guard};
-use super::hosts::HostConfig;
-use super::{Config, ENVIRONMENT, Home};
+use super::hosts::{DEFAULT_USERNAME, HostConfig};
+use super::{Config, ENVIRONMENT, Home, HostUrl};
 use crate::error::Fault;
 
 /// A password is a line, not a file.
-const MAX_BYTES: usize = 4096;
+pub const MAX_BYTES: usize = 4096;
 /// How long the keyring's daemon may take: it may be absent, hang, or wait for a person to unlock it.
 const KEYRING_PATIENCE: Duration = Duration::from_secs(5);
 const SERVICE: &str = "ceso";
@@ -161,8 +161,8 @@ fn missing(host: &HostConfig) -> Fault {
 }
 
 /// The account under which the keyring knows a host's password: a name alone could be given to another address.
-fn account(host: &HostConfig) -> String {
-    format!("{}@{}:{}", host.username, host.url.host(), host.url.port())
+pub fn account(username: Option<&str>, url: &HostUrl) -> String {
+    format!("{}@{}:{}", username.unwrap_or(DEFAULT_USERNAME), url.host(), url.port())
 }
 
 /// Runs one keyring operation on a thread of its own, and stops waiting for it after [`KEYRING_PATIENCE`].
@@ -182,7 +182,7 @@ fn keyring<T: Send + 'static>(
 
 /// A keyring that is not there is no fault: a prompt may follow. One that hangs or refuses is said in the log.
 fn keyring_read(host: &HostConfig) -> Result<Option<SecretString>, Fault> {
-    let account = account(host);
+    let account = account(Some(&host.username), &host.url);
     match keyring(move || keyring::Entry::new(SERVICE, &account)?.get_password().map(SecretString::from)) {
         Ok(password) => Ok(Some(password)),
         Err(Some(keyring::Error::NoEntry | keyring::Error::NoDefaultStore)) => Ok(None),
@@ -197,18 +197,18 @@ fn keyring_read(host: &HostConfig) -> Result<Option<SecretString>, Fault> {
     }
 }
 
-/// Keeps a host's password in the keyring.
+/// Keeps the password of an [`account`] in the keyring.
 ///
 /// Faults: `host.keyring`.
-pub fn keyring_store(host: &HostConfig, password: &SecretString) -> Result<(), Fault> {
-    let (account, password) = (account(host), password.clone());
+pub fn keyring_store(account: &str, password: &SecretString) -> Result<(), Fault> {
+    let (account, password) = (account.to_owned(), password.clone());
     keyring(move || keyring::Entry::new(SERVICE, &account)?.set_password(password.expose_secret()))
         .map_err(|error| no_keyring(error, "kept"))
 }
 
-/// Forgets a host's password; whether there was one. Where there is no keyring there was none.
-pub fn keyring_forget(host: &HostConfig) -> Result<bool, Fault> {
-    let account = account(host);
+/// Forgets the password of an [`account`]; whether there was one. Where there is no keyring there was none.
+pub fn keyring_forget(account: &str) -> Result<bool, Fault> {
+    let account = account.to_owned();
     match keyring(move || keyring::Entry::new(SERVICE, &account)?.delete_credential()) {
         Ok(()) => Ok(true),
         Err(Some(keyring::Error::NoEntry | keyring::Error::NoDefaultStore)) => Ok(false),
