@@ -1,1 +1,5 @@
-fn main() {}
+//! Arguments become an exit code.
+
+fn main() -> std::process::ExitCode {
+    ceso::cli::main()
+}

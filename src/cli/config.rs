@@ -19,7 +19,11 @@ pub fn command() -> Command {
             Command::new("show")
                 .about("Print every setting, its value and where it comes from; secrets are hidden")
                 .arg(Format::argument())
-                .arg(Arg::new("PATH").num_args(0..).help("Only these settings or sections, such as security or sandbox.memory")),
+                .arg(
+                    Arg::new("PATH")
+                        .num_args(0..)
+                        .help("Only these settings or sections, such as security or sandbox.memory"),
+                ),
         )
         .subcommand(
             Command::new("init")
@@ -71,11 +75,8 @@ fn show(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
 
 fn init(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     let sources = context.sources();
-    let path = if matches.get_flag("project") {
-        sources.current_dir.join(PROJECT_FILE)
-    } else {
-        sources.home.config_file()
-    };
+    let path =
+        if matches.get_flag("project") { sources.current_dir.join(PROJECT_FILE) } else { sources.home.config_file() };
     if path.symlink_metadata().is_ok() {
         if !matches.get_flag("force") {
             return Err(Fault::new("config.exists", format!("{} exists already; nothing was written", path.display()))
@@ -96,8 +97,11 @@ fn keep(path: &Path) -> Result<(), Fault> {
     });
     let Some(aside) = free.find(|name| name.symlink_metadata().is_err()) else { return Ok(()) };
     std::fs::rename(path, &aside).map_err(|error| {
-        Fault::new("config.unwritable", format!("{} could not be moved to {}: {error}", path.display(), aside.display()))
-            .hint("correct the folder's permissions")
-            .cause(error)
+        Fault::new(
+            "config.unwritable",
+            format!("{} could not be moved to {}: {error}", path.display(), aside.display()),
+        )
+        .hint("correct the folder's permissions")
+        .cause(error)
     })
 }

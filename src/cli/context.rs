@@ -66,7 +66,8 @@ impl Context {
         if !self.has_person() {
             return Ok(None);
         }
-        let failed = |error: io::Error| Fault::new("usage.no_answer", format!("no answer was read: {error}")).cause(error);
+        let failed =
+            |error: io::Error| Fault::new("usage.no_answer", format!("no answer was read: {error}")).cause(error);
         let mut stderr = io::stderr().lock();
         write!(stderr, "{} [yes/no] ", printable(question)).and_then(|()| stderr.flush()).map_err(failed)?;
         let mut answer = String::new();

@@ -3,6 +3,7 @@
 //! A certificate is trusted only after its fingerprint was shown to a person or given by one. A password is never an argument.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use secrecy::SecretString;
@@ -111,9 +112,11 @@ fn name_of(matches: &ArgMatches) -> &str {
 fn add(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     let name = name_of(matches);
     registry::check_new_name(name)?;
-    let url: HostUrl = matches.get_one::<String>("URL").map(String::as_str).unwrap_or_default().parse().map_err(|why| {
-        Fault::new("usage.host_url", format!("not the address of a host: {why}")).hint("ceso host add lab esx1.example")
-    })?;
+    let url: HostUrl =
+        matches.get_one::<String>("URL").map(String::as_str).unwrap_or_default().parse().map_err(|why| {
+            Fault::new("usage.host_url", format!("not the address of a host: {why}"))
+                .hint("ceso host add lab esx1.example")
+        })?;
     let config = context.config()?;
     if config.host_names().any(|known| known == name) {
         return Err(exists(name));
@@ -123,8 +126,11 @@ fn add(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     }
     let store = matches.get_one::<String>("store").map(String::as_str).unwrap_or_default();
     if store == "none" && matches.get_flag("password-stdin") {
-        return Err(Fault::new("usage.password", "--password-stdin reads a password, but nothing says where it is kept")
-            .hint("add --store keyring or --store file"));
+        return Err(Fault::new(
+            "usage.password",
+            "--password-stdin reads a password, but nothing says where it is kept",
+        )
+        .hint("add --store keyring or --store file"));
     }
     let trust = chosen_trust(matches, context, &config, name, &url, None)?;
     let mut entry = HostEntry {
@@ -139,7 +145,10 @@ fn add(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     let question = format!("Password for {account}: ");
     match store {
         "keyring" => secrets::keyring_store(&account, &new_password(matches, context, &question)?)?,
-        "file" => entry.password_file = Some(secrets::file_store(config.home(), name, &new_password(matches, context, &question)?)?),
+        "file" => {
+            entry.password_file =
+                Some(secrets::file_store(config.home(), name, &new_password(matches, context, &question)?)?)
+        }
         _ => {}
     }
     let result = describe(name, &entry);
@@ -154,8 +163,9 @@ fn add(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
 }
 
 fn exists(name: &str) -> Fault {
-    Fault::new("usage.host_exists", format!("a host named {name:?} exists already"))
-        .hint(format!("choose another name, or `ceso host remove {name}` first; `ceso host trust {name}` renews its trust"))
+    Fault::new("usage.host_exists", format!("a host named {name:?} exists already")).hint(format!(
+        "choose another name, or `ceso host remove {name}` first; `ceso host trust {name}` renews its trust"
+    ))
 }
 
 fn describe(name: &str, entry: &HostEntry) -> Value {
@@ -187,7 +197,7 @@ fn new_password(matches: &ArgMatches, context: &Context, question: &str) -> Resu
 fn chosen_trust(
     matches: &ArgMatches,
     context: &Context,
-    config: &Config,
+    config: &Arc<Config>,
     name: &str,
     url: &HostUrl,
     before: Option<&Trust>,
@@ -209,14 +219,17 @@ fn chosen_trust(
         return Ok(Trust::Fingerprint(given));
     }
     let seen = context.block_on(connect::certificate(config, name, url))??;
-    let print = Fingerprint(seen.fingerprint.bytes());
+    let print = seen.fingerprint;
     context.say(&shown(name, url, &seen, before))?;
     if let Some(given) = given {
         return if given == print {
             Ok(Trust::Fingerprint(print))
         } else {
-            Err(Fault::new("host.certificate_differs", format!("{name} shows the fingerprint {print}, not {given}; nothing was changed"))
-                .hint("compare it with the one on the host's console: another machine may answer at this address"))
+            Err(Fault::new(
+                "host.certificate_differs",
+                format!("{name} shows the fingerprint {print}, not {given}; nothing was changed"),
+            )
+            .hint("compare it with the one on the host's console: another machine may answer at this address"))
         };
     }
     if matches.get_flag("yes") {
@@ -224,10 +237,16 @@ fn chosen_trust(
     }
     match context.confirm("Does the host's console show this fingerprint, and do you trust it?")? {
         Some(true) => Ok(Trust::Fingerprint(print)),
-        Some(false) => Err(Fault::new("host.not_trusted", format!("the certificate of {name} was not trusted; nothing was changed"))
-            .hint("the fingerprint is on the host's console under Support Information")),
-        None => Err(Fault::new("host.not_trusted", format!("the certificate of {name} is not trusted yet, and there is no terminal to ask on"))
-            .hint(format!("compare the fingerprint with the host's console, then repeat with --fingerprint {print}"))),
+        Some(false) => Err(Fault::new(
+            "host.not_trusted",
+            format!("the certificate of {name} was not trusted; nothing was changed"),
+        )
+        .hint("the fingerprint is on the host's console under Support Information")),
+        None => Err(Fault::new(
+            "host.not_trusted",
+            format!("the certificate of {name} is not trusted yet, and there is no terminal to ask on"),
+        )
+        .hint(format!("compare the fingerprint with the host's console, then repeat with --fingerprint {print}"))),
     }
 }
 
@@ -245,7 +264,7 @@ fn shown(name: &str, url: &HostUrl, seen: &esxi::Certificate, before: Option<&Tr
         text.push_str(&format!("  {label:12} {}\n", value.lines().collect::<Vec<_>>().join(" ")));
     }
     match before {
-        Some(Trust::Fingerprint(before)) if before.0 == seen.fingerprint.bytes() => {
+        Some(Trust::Fingerprint(before)) if *before == seen.fingerprint => {
             text.push_str("It is the one that is trusted already.\n");
         }
         Some(Trust::Fingerprint(before)) => {
@@ -294,15 +313,21 @@ fn kept_here(config: &Config, host: &HostConfig) -> Result<(), Fault> {
     let file = config.home().hosts_file();
     match &host.origin {
         Origin::User(path) if *path == file => Ok(()),
-        Origin::Variable(name) => Err(Fault::new("usage.host_elsewhere", format!("the host {:?} is described by {name}", host.name))
-            .hint("set CESO_FINGERPRINT to the fingerprint that you trust")),
-        origin => Err(Fault::new("usage.host_elsewhere", format!("the host {:?} is described in {origin}, which ceso does not rewrite", host.name))
-            .hint(format!("change hosts.{} there by hand", host.name))),
+        Origin::Variable(name) => {
+            Err(Fault::new("usage.host_elsewhere", format!("the host {:?} is described by {name}", host.name))
+                .hint("set CESO_FINGERPRINT to the fingerprint that you trust"))
+        }
+        origin => Err(Fault::new(
+            "usage.host_elsewhere",
+            format!("the host {:?} is described in {origin}, which ceso does not rewrite", host.name),
+        )
+        .hint(format!("change hosts.{} there by hand", host.name))),
     }
 }
 
 fn gone(name: &str) -> Fault {
-    Fault::new("usage.unknown_host", format!("the host {name:?} was removed meanwhile")).hint("`ceso host list` lists the hosts")
+    Fault::new("usage.unknown_host", format!("the host {name:?} was removed meanwhile"))
+        .hint("`ceso host list` lists the hosts")
 }
 
 /// Works on `hosts.yaml` alone where the rest of the configuration is broken: this is one way to mend it.
@@ -334,7 +359,7 @@ fn remove(name: &str, context: &Context) -> Result<(), Fault> {
 }
 
 /// Whether there was a session.
-fn end_session(context: &Context, config: &Config, host: &HostConfig) -> Result<bool, Fault> {
+fn end_session(context: &Context, config: &Arc<Config>, host: &HostConfig) -> Result<bool, Fault> {
     if host.session_file.symlink_metadata().is_err() {
         return Ok(false);
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
 
 /// The name that is always the simulator.
 pub const SIMULATOR: &str = "sim";
@@ -103,10 +104,18 @@ impl fmt::Debug for HostUrl {
     }
 }
 
-/// The SHA-256 of a certificate in DER form. Read as 64 hexadecimal digits with or without `:` and a leading `SHA256:`; written
+/// The SHA-256 of a certificate in DER form. Read as 64 hexadecimal digits with or without `:` and a leading `SHA256:`
+/// (or `sha256=`); written
 /// as `AB:CD:…`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a certificate in DER form.
+    pub fn of(certificate: &[u8]) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
+}
 
 impl FromStr for Fingerprint {
     type Err = String;
@@ -114,7 +123,9 @@ impl FromStr for Fingerprint {
     fn from_str(text: &str) -> Result<Self, String> {
         let bare = text.trim();
         let bare = match bare.get(..7) {
-            Some(prefix) if prefix.eq_ignore_ascii_case("sha256:") => bare.get(7..).unwrap_or_default(),
+            Some(prefix) if prefix.eq_ignore_ascii_case("sha256:") || prefix.eq_ignore_ascii_case("sha256=") => {
+                bare.get(7..).unwrap_or_default()
+            }
             _ => bare,
         };
         let digits: Vec<u32> = bare.chars().filter(|c| *c != ':').map_while(|c| c.to_digit(16)).collect();

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use crate::config::Fingerprint;
 use crate::error::Fault;
 use crate::units::Span;
 
 use super::fault::{Known, VimFault};
-use super::trust::Fingerprint;
 
 /// Anything that goes wrong between this program and a host.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -32,6 +32,9 @@ pub enum Error {
     /// The one who asks for the password failed; it passes as it came.
     #[error(transparent)]
     Credentials(Arc<Fault>),
+    /// The caller's own rule (the allowed networks) refused; it passes as it came.
+    #[error(transparent)]
+    Refused(Arc<Fault>),
     #[error("what answers at {host} is not an ESXi host: {seen}")]
     NotAHost { host: String, seen: String },
     #[error("host {host} gave an answer that cannot be used: {reason}")]
@@ -107,7 +110,7 @@ impl Error {
             Self::CertificateUntrusted { .. } => "esxi.certificate_untrusted".into(),
             Self::TrustStore { .. } => "esxi.trust_store".into(),
             Self::InvalidLogin { .. } => "esxi.invalid_login".into(),
-            Self::Credentials(fault) => fault.kind().to_owned(),
+            Self::Credentials(fault) | Self::Refused(fault) => fault.kind().to_owned(),
             Self::NotAHost { .. } => "esxi.not_a_host".into(),
             Self::BadAnswer { .. } => "esxi.bad_answer".into(),
             Self::Busy { .. } => "esxi.busy".into(),
@@ -142,7 +145,7 @@ impl Error {
             Self::InvalidLogin { .. } => {
                 "the login is not repeated: five failures lock an account for 15 minutes; correct the user name or the password".into()
             }
-            Self::Credentials(fault) => return fault.hint_text().map(str::to_owned),
+            Self::Credentials(fault) | Self::Refused(fault) => return fault.hint_text().map(str::to_owned),
             Self::NotAHost { .. } => "check the URL: it should be https://HOST/sdk of an ESXi host".into(),
             Self::BadAnswer { .. } => "look what stands between here and the host (a proxy, a full disk), then try again".into(),
             Self::Busy { host, .. } => {
@@ -166,7 +169,7 @@ impl Error {
         match self.root() {
             Self::Unreachable { .. } | Self::Busy { .. } => true,
             Self::Vim { fault, .. } => matches!(fault.known(), Known::TaskInProgress { .. } | Known::ConcurrentAccess),
-            Self::Credentials(fault) => fault.may_retry(),
+            Self::Credentials(fault) | Self::Refused(fault) => fault.may_retry(),
             _ => false,
         }
     }
@@ -228,9 +231,9 @@ fn fault_hint(fault: &VimFault) -> Option<String> {
 impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
         let error = match error {
-            Error::Credentials(fault) => match Arc::try_unwrap(fault) {
+            Error::Credentials(fault) | Error::Refused(fault) => match Arc::try_unwrap(fault) {
                 Ok(fault) => return fault,
-                Err(shared) => Error::Credentials(shared),
+                Err(shared) => Error::Refused(shared),
             },
             other => other,
         };

@@ -5,6 +5,7 @@
 //! Specification: vSphere Web Services API 6.5 to 9.1.
 
 mod address;
+mod allowed;
 pub mod checked;
 mod content;
 mod error;
@@ -20,12 +21,14 @@ mod places;
 mod property;
 mod session_file;
 mod soap;
+mod standing;
 mod task;
 mod transport;
 mod trust;
 mod version;
 mod vm_list;
 
+pub use allowed::{Allowed, check_name};
 pub use content::About;
 pub use error::Error;
 pub use fault::{Known, VimFault};
@@ -34,5 +37,6 @@ pub use moref::MoRef;
 pub use object::{Datastore, HostObject, Network, NewVm, Vm};
 pub use options::{Credentials, HostOptions, Login, Observer, Timeouts, Trust};
 pub use soap::Method;
-pub use trust::{Certificate, Fingerprint, NotAFingerprint, probe_certificate};
+pub use standing::Standing;
+pub use trust::{Certificate, probe_certificate};
 pub use vm_list::{Detail, PowerState, VmRow};

@@ -7,11 +7,12 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::config::Fingerprint;
 use crate::error::Fault;
 
-use super::trust::Fingerprint;
+use super::allowed::Allowed;
 
-/// How a host is reached. Which networks are allowed is checked by the caller.
+/// How a host is reached.
 #[derive(Clone)]
 pub struct HostOptions {
     /// The host's name in the configuration; it stands in every message.
@@ -19,6 +20,8 @@ pub struct HostOptions {
     /// `https://HOST[:PORT]/sdk`; a missing path means `/sdk`.
     pub url: Url,
     pub trust: Trust,
+    /// Which addresses may be connected to; `None`: any. Asked for each address that the URL's name resolves to.
+    pub allowed: Option<Allowed>,
     /// Where the session is kept between commands; `None`: it ends with [`close`](super::Host::close).
     pub session_file: Option<PathBuf>,
     /// The user that a kept session must belong to, where that is known without asking.
@@ -50,6 +53,7 @@ impl HostOptions {
             name: name.into(),
             url,
             trust,
+            allowed: None,
             session_file: None,
             username: None,
             page_size: 0,

@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::units::Span;
 
+use super::allowed::Resolver;
 use super::error::Error;
 use super::options::HostOptions;
 use super::soap::Reply;
@@ -64,7 +65,16 @@ impl Transport {
         let mut versions = sdk.clone();
         versions.set_path(&format!("{}/vimServiceVersions.xml", sdk.path().trim_end_matches('/')));
         let (tls, refusal) = client_config(&host, &options.trust)?;
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if let Some(allowed) = &options.allowed {
+            // A name goes through the resolver; an address in the URL is connected to as it stands.
+            let literal = sdk.host_str().map(|host| host.trim_start_matches('[').trim_end_matches(']').parse());
+            if let Some(Ok(address)) = literal {
+                allowed(address).map_err(|fault| Error::Refused(Arc::new(fault)))?;
+            }
+            builder = builder.dns_resolver(Resolver(allowed.clone()));
+        }
+        let client = builder
             .tls_backend_preconfigured(tls)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

@@ -3,8 +3,6 @@
 //! Both verifiers also check the signature of the handshake, or a stolen certificate without its key would do. What was refused is
 //! kept as a value beside the handshake, so that no error text has to be read. Specification: RFC 8446, RFC 5280.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,65 +12,12 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use sha2::{Digest, Sha256};
 use url::Url;
+
+use crate::config::Fingerprint;
 
 use super::error::Error;
 use super::options::Trust;
-
-/// The SHA-256 digest of a certificate (of its DER form), printed as `AB:CD:…`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    pub fn of(certificate: &[u8]) -> Self {
-        Self(Sha256::digest(certificate).into())
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            write!(f, "{}{byte:02X}", if index == 0 { "" } else { ":" })?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// Why a text is no fingerprint.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is not a SHA-256 fingerprint: 32 bytes in hexadecimal, with or without colons")]
-pub struct NotAFingerprint(String);
-
-impl FromStr for Fingerprint {
-    type Err = NotAFingerprint;
-
-    /// Reads `AB:CD:…`, `ab:cd:…`, plain hexadecimal, and either with `SHA256:` or `sha256=` before it.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NotAFingerprint(text.chars().take(100).collect());
-        let trimmed = text.trim();
-        let bare = match trimmed.get(..7) {
-            Some(prefix) if prefix.eq_ignore_ascii_case("sha256:") || prefix.eq_ignore_ascii_case("sha256=") => {
-                trimmed.get(7..).unwrap_or_default()
-            }
-            _ => trimmed,
-        };
-        let mut bytes = [0u8; 32];
-        let mut digits = bare.chars().filter(|c| *c != ':');
-        for byte in &mut bytes {
-            let high = digits.next().and_then(|c| c.to_digit(16)).ok_or_else(wrong)?;
-            let low = digits.next().and_then(|c| c.to_digit(16)).ok_or_else(wrong)?;
-            *byte = (high * 16 + low) as u8;
-        }
-        if digits.next().is_some() { Err(wrong()) } else { Ok(Self(bytes)) }
-    }
-}
 
 /// Why a certificate was refused.
 #[derive(Debug, Clone)]

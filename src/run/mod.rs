@@ -1,4 +1,5 @@
 //! One run of one script: load, grant, spawn the worker, answer its calls, end it in time.
 
+pub mod connect;
 pub mod declaration;
 pub mod params;

@@ -1,0 +1,130 @@
+//! From a described host to a client: the configuration's words become the client's options.
+//!
+//! The one place that joins `config` and `esxi`. It holds no password: the client asks through [`Asker`] when it must log in.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::config::secrets::{Prompt, Terminal};
+use crate::config::{Config, HostConfig, HostUrl, Trust};
+use crate::error::Fault;
+use crate::esxi;
+
+/// Answers the client's question for a password out of the configuration, the keyring or a person.
+pub struct Asker<P: Prompt + Send + Sync> {
+    pub config: Arc<Config>,
+    pub host: HostConfig,
+    pub prompt: P,
+}
+
+impl<P: Prompt + Send + Sync> esxi::Credentials for Asker<P> {
+    fn ask(&self) -> Result<esxi::Login, Fault> {
+        let password = self.config.password(&self.host, &self.prompt)?;
+        Ok(esxi::Login { username: self.host.username.clone(), password })
+    }
+}
+
+/// The client's options for a host.
+pub fn options(config: &Arc<Config>, host: &HostConfig) -> esxi::HostOptions {
+    let trust = match &host.trust {
+        Trust::System => esxi::Trust::System,
+        Trust::CaFile(path) => esxi::Trust::CaFile(path.clone()),
+        Trust::Fingerprint(fingerprint) => esxi::Trust::Fingerprint(*fingerprint),
+    };
+    let mut options = esxi::HostOptions::new(&host.name, host.url.url().clone(), trust);
+    let pool = &config.settings().connection_pool;
+    options.session_file = Some(host.session_file.clone());
+    options.username = Some(host.username.clone());
+    options.min_connections = pool.min_connections as usize;
+    options.max_connections = pool.max_connections as usize;
+    options.max_idle_time = pool.max_idle_time.0;
+    options.allowed = allowed(config, &host.name);
+    options
+}
+
+fn allowed(config: &Arc<Config>, name: &str) -> Option<esxi::Allowed> {
+    config.settings().security.allowed_networks.as_ref()?;
+    let (config, name) = (config.clone(), name.to_owned());
+    Some(Arc::new(move |address| config.check_address(&name, address)))
+}
+
+async fn check_network(config: &Arc<Config>, name: &str, url: &HostUrl) -> Result<(), Fault> {
+    match allowed(config, name) {
+        Some(allowed) => esxi::check_name(name, url.host(), &allowed).await,
+        None => Ok(()),
+    }
+}
+
+/// Connects to a host; a person is asked for the password where none is stored and there is a terminal.
+///
+/// Faults: `door.network`, `host.no_password`, `esxi.…` as of [`esxi::Host::connect`].
+pub async fn open(config: &Arc<Config>, host: &HostConfig) -> Result<esxi::Host, Fault> {
+    check_network(config, &host.name, &host.url).await?;
+    let asker = Asker { config: config.clone(), host: host.clone(), prompt: Terminal };
+    Ok(esxi::Host::connect(options(config, host), Arc::new(asker)).await?)
+}
+
+/// The certificate that answers at an address now; nothing is trusted and nothing is sent.
+pub async fn certificate(config: &Arc<Config>, name: &str, url: &HostUrl) -> Result<esxi::Certificate, Fault> {
+    check_network(config, name, url).await?;
+    Ok(esxi::probe_certificate(url.url(), esxi::Timeouts::default().connect).await?)
+}
+
+/// Ends the kept session on a host; whether there was one. Nobody is asked for a password.
+pub async fn logout(config: &Arc<Config>, host: &HostConfig) -> Result<bool, Fault> {
+    check_network(config, &host.name, &host.url).await?;
+    Ok(esxi::Host::logout_kept(options(config, host)).await?)
+}
+
+/// What `ceso host check` says.
+#[derive(Debug)]
+pub struct Facts {
+    about: esxi::About,
+    api_version: String,
+    standing: esxi::Standing,
+    host: HostConfig,
+    /// What the user should know before working with the host.
+    pub warnings: Vec<String>,
+}
+
+impl Facts {
+    pub fn to_json(&self) -> Value {
+        json!({
+            "name": self.host.name,
+            "url": self.host.url.to_string(),
+            "username": self.host.username,
+            "product": self.about.full_name,
+            "version": self.about.version,
+            "build": self.about.build,
+            "api_version": self.api_version,
+            "licenses": self.standing.licenses,
+            "managed_by": self.standing.managed_by,
+            "lockdown": self.standing.lockdown,
+            "maintenance": self.standing.maintenance,
+        })
+    }
+}
+
+/// Connects, logs in and reads how the host stands. The session is kept for the next command.
+pub async fn check(config: &Arc<Config>, host: &HostConfig) -> Result<Facts, Fault> {
+    let client = open(config, host).await?;
+    let standing = client.standing().await?;
+    let mut warnings = client.take_notices();
+    if client.about().api_type == "VirtualCenter" {
+        warnings.push(format!("{} is a vCenter; ceso is made for standalone hosts", host.name));
+    }
+    if let Some(vcenter) = &standing.managed_by {
+        warnings.push(format!(
+            "{} is managed by the vCenter {vcenter}; what is changed here may be changed back",
+            host.name
+        ));
+    }
+    if let Some(mode) = &standing.lockdown {
+        warnings.push(format!("{} is in lockdown mode ({mode}); it refuses direct logins of most accounts", host.name));
+    }
+    let facts =
+        Facts { about: client.about(), api_version: client.api_version(), standing, host: host.clone(), warnings };
+    client.close().await?;
+    Ok(facts)
+}
