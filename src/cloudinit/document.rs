@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::encode::GuestInfo;
+use super::encode::{self, GuestInfo};
 use super::error::{At, Error};
 use super::mac::MacAddress;
 use super::network::{self, Network};
@@ -41,7 +41,9 @@ pub(super) fn build(spec: &Spec) -> Result<Document, Error> {
         None => None,
     };
     // What is too large for any machine is refused now, not when a machine has been made for it.
-    GuestInfo::new("", &user_data)?;
+    if encode::may_be_too_large(&user_data) {
+        GuestInfo::new("", &user_data)?;
+    }
     let outline = outline(spec, network.as_ref());
     Ok(Document { hostname: spec.hostname.clone(), user_data, network, outline })
 }
@@ -49,8 +51,8 @@ pub(super) fn build(spec: &Spec) -> Result<Document, Error> {
 impl Document {
     /// The guestinfo for one machine.
     ///
-    /// The instance-id comes from the machine's UUID alone, so sending a document again, or one with another address, does not make
-    /// the guest a new instance. Errors: `cloudinit.invalid` (fewer cards than the document configures, no card with a MAC address
+    /// The instance-id comes from the machine's UUID alone. So a guest acts on the first document that it boots with, and on none
+    /// that is sent later: it keeps its address, its host keys and its accounts. Errors: `cloudinit.invalid` (fewer cards than the document configures, no card with a MAC address
     /// that it names, a UUID that is none), `cloudinit.too_large`.
     pub fn render(&self, target: Target<'_>) -> Result<GuestInfo, Fault> {
         let uuid = Uuid::parse_str(target.uuid).map_err(|_| Error::NotAUuid(target.uuid.chars().take(64).collect()))?;

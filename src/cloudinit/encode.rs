@@ -89,9 +89,14 @@ pub fn decode(value: &str, encoding: &str) -> Result<String, Fault> {
     Ok(unpack(value, encoding)?)
 }
 
+/// Whether a text must be encoded to know that it fits: what is well under the limit as it is fits in any case.
+pub(super) fn may_be_too_large(text: &str) -> bool {
+    text.len() > LIMIT / 2
+}
+
 fn encode(text: &str) -> Result<String, Error> {
     let unwritable = |error: std::io::Error| Error::Unwritable(error.to_string());
-    let mut writer = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
+    let mut writer = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::default());
     writer.write_all(text.as_bytes()).map_err(unwritable)?;
     Ok(STANDARD.encode(writer.finish().map_err(unwritable)?))
 }

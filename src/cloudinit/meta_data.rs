@@ -1,8 +1,8 @@
 //! Meta-data: who the machine is, and its network, as `DataSourceVMware` reads them out of `guestinfo.metadata`.
 //!
 //! The instance-id decides what a guest does again: cloud-init runs its once-per-instance modules (host keys, accounts, commands)
-//! whenever it changes. So it comes from the machine's UUID alone: a second sending, a new address or a new host name keeps it, and a clone
-//! has its own.
+//! whenever it changes. So it comes from the machine's UUID alone: a second sending or a changed document keeps it, and makes the guest do nothing
+//! again; a clone has its own.
 
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -140,7 +140,7 @@ fn addresses(at: &At, list: &[String]) -> Result<(Vec<IpNet>, bool, bool), Error
 }
 
 fn address(at: &At, text: &str) -> Result<IpNet, Error> {
-    let net: IpNet = text.parse().map_err(|_| at.is(Problem::Address(Shown::new(text))))?;
+    let net = subnet(text).ok_or_else(|| at.is(Problem::Address(Shown::new(text))))?;
     let unusable = |why| Err(at.is(Problem::UnusableAddress(Shown::new(text), why)));
     if net.prefix_len() == 0 {
         return unusable("its prefix is the whole Internet");
@@ -152,6 +152,18 @@ fn address(at: &At, text: &str) -> Result<IpNet, Error> {
         Some(why) => unusable(why),
         None => Ok(net),
     }
+}
+
+/// Reads `ADDRESS/PREFIX`. Leading zeros are refused (ipnet would take them): half the world reads them as octal.
+fn subnet(text: &str) -> Option<IpNet> {
+    let (address, prefix) = text.split_once('/')?;
+    if prefix.is_empty()
+        || !prefix.bytes().all(|byte| byte.is_ascii_digit())
+        || (prefix.len() > 1 && prefix.starts_with('0'))
+    {
+        return None;
+    }
+    IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok()
 }
 
 /// Why no machine can have this address, whatever its subnet.
