@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config::Fingerprint;
 use crate::error::Fault;
-use crate::units::Span;
+use crate::units::{Bytes, Span};
 
 use super::fault::{Known, VimFault};
 
@@ -55,6 +55,8 @@ pub enum Error {
     /// A machine is in a state that the request does not allow; found before anything was changed.
     #[error("{name} on host {host} is {state}")]
     WrongState { host: String, name: String, state: String, hint: String },
+    #[error("datastore {datastore:?} of host {host} has {free} free, and {needed} are needed")]
+    NoSpace { host: String, datastore: String, needed: Bytes, free: Bytes },
     /// What was waited for did not come in time. The machine goes on.
     #[error("{what} did not happen within {after} on host {host}")]
     WaitedInVain { host: String, what: String, after: Span },
@@ -120,6 +122,7 @@ impl Error {
             Self::Ambiguous { .. } => "esxi.ambiguous".into(),
             Self::Invalid { .. } => "esxi.invalid_argument".into(),
             Self::WrongState { .. } => "esxi.invalid_power_state".into(),
+            Self::NoSpace { .. } => "esxi.no_disk_space".into(),
             Self::SessionFile { .. } => "esxi.session_file".into(),
             Self::LeftBehind { .. } | Self::While { .. } => "esxi.error".into(),
         }
@@ -158,6 +161,7 @@ impl Error {
             Self::Ambiguous { .. } => "names must be unique to be used: rename all but one".into(),
             Self::Invalid { hint, .. } => return hint.clone(),
             Self::WrongState { hint, .. } => hint.clone(),
+            Self::NoSpace { .. } => "free space on that datastore or use another".into(),
             Self::WaitedInVain { .. } => "look at the machine's console, or wait longer".into(),
             Self::SessionFile { .. } => "make the folder writable, or set CESO_HOME to one that is".into(),
         };
@@ -184,6 +188,9 @@ fn command(what: &str) -> &str {
 
 fn fault_hint(fault: &VimFault) -> Option<String> {
     let hint = match fault.known() {
+        Known::InvalidPowerState { existing: Some(existing), requested: Some(requested) } if existing == requested => {
+            "it is so already: the ensure form takes that"
+        }
         Known::InvalidPowerState { existing: Some("poweredOn"), .. } => {
             "power it off first (vm.shutdown_guest or vm.power_off)"
         }

@@ -206,6 +206,9 @@ impl std::fmt::Display for VimFault {
         let or = |text: Option<&str>, other: &str| text.unwrap_or(other).to_owned();
         let said = match self.known() {
             Known::InvalidPowerState { requested, existing } => match (existing, requested) {
+                (Some(existing), Some(requested)) if existing == requested => {
+                    format!("it is {} already", power(existing))
+                }
                 (Some(existing), Some(requested)) => {
                     format!("it is {} and would have to be {}", power(existing), power(requested))
                 }

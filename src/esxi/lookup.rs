@@ -8,7 +8,7 @@ use super::host::Host;
 use super::moref::MoRef;
 use super::object::{Datastore, HostObject, Network, Vm};
 use super::places::Reach;
-use super::property::{Object, Query};
+use super::property::{Object, Query, Traversal};
 
 pub(super) const VM_IDENTITY: &[&str] = &["name", "config.instanceUuid", "config.files.vmPathName", "datastore"];
 
@@ -31,17 +31,12 @@ impl Host {
 
     /// The identity of one machine as it is now. The door's alone. Errors: `esxi.managed_object_not_found` where it is gone.
     pub async fn lookup_vm(&self, moref: &MoRef) -> Result<Vm, Error> {
-        let mut query = Query::object(moref, "VirtualMachine", VM_IDENTITY);
-        query.properties.push(("Datastore", vec!["name"]));
-        if let Some(from) = query.from.first_mut() {
-            from.steps.push(super::property::Traversal {
-                name: "vmDatastore",
-                kind: "VirtualMachine",
-                path: "datastore",
-                then: &[],
-            });
-        }
-        let objects = self.link.retrieve(&query).await?;
+        self.identity(moref).await
+    }
+
+    /// The identity of a machine that is known already.
+    pub(super) async fn identity(&self, moref: &MoRef) -> Result<Vm, Error> {
+        let objects = self.link.retrieve(&with_datastores(moref, VM_IDENTITY.to_vec())).await?;
         let datastores = names(&objects);
         let found = objects.iter().find(|object| object.moref == *moref);
         found.map(|object| vm(object, &datastores)).ok_or_else(|| Error::NotFound {
@@ -71,6 +66,16 @@ impl Host {
             .map(|object| Network { moref: object.moref.clone(), name: unescape(&object.string("name")) })
             .collect())
     }
+}
+
+/// A query for one machine and the names of its datastores.
+pub(super) fn with_datastores(vm: &MoRef, paths: Vec<&'static str>) -> Query {
+    let mut query = Query::object(vm, "VirtualMachine", &paths);
+    query.properties.push(("Datastore", vec!["name"]));
+    for from in &mut query.from {
+        from.steps.push(Traversal { name: "vmDatastore", kind: "VirtualMachine", path: "datastore", then: &[] });
+    }
+    query
 }
 
 pub(super) fn is_vm(object: &Object) -> bool {

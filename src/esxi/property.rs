@@ -130,11 +130,6 @@ impl Object {
     pub(super) fn references(&self, path: &str) -> Vec<MoRef> {
         self.get(path).map(MoRef::read_list).unwrap_or_default()
     }
-
-    /// Why a property was not given, where the host said so.
-    pub(super) fn refusal(&self, path: &str) -> Option<&VimFault> {
-        self.missing.iter().find(|(name, _)| name == path).map(|(_, fault)| fault)
-    }
 }
 
 /// An XML Schema boolean.

@@ -88,7 +88,7 @@ pub struct VmRow {
 
 const LEAN: &[&str] = &["runtime.powerState", "guest.ipAddress", "config.hardware.numCPU", "config.hardware.memoryMB"];
 
-const FULL: &[&str] = &[
+pub(super) const FULL: &[&str] = &[
     "runtime.powerState",
     "runtime.connectionState",
     "config.hardware.numCPU",
@@ -121,7 +121,7 @@ impl Host {
     }
 }
 
-fn row(object: &Object, vm: Vm) -> VmRow {
+pub(super) fn row(object: &Object, vm: Vm) -> VmRow {
     let net = object.get("guest.net");
     let addresses = usable(net, object.text("guest.ipAddress"));
     VmRow {

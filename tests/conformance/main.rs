@@ -2,4 +2,5 @@
 
 #[path = "../support/vcsim.rs"]
 mod vcsim;
+mod vcsim_machines;
 mod vcsim_session;

@@ -1,0 +1,134 @@
+//! Files and disks on a host's datastores, by their datastore paths (`[datastore1] web-1/web-1.vmdk`).
+//!
+//! Nothing is overwritten: every call that makes a file fails where one is. Not public: a path is not a checked object.
+//! Specification: vSphere Web Services API, `FileManager`, `VirtualDiskManager`, `HostDatastoreBrowser`.
+
+use crate::xml::Element;
+
+use super::error::Error;
+use super::host::{Host, Progress, silent};
+use super::moref::MoRef;
+use super::object::Datastore;
+use super::property::Query;
+use super::soap::{Call, Method};
+use super::task::Task;
+
+/// The path of something on a datastore.
+pub(super) fn path(datastore: &str, rest: &str) -> String {
+    format!("[{datastore}] {rest}")
+}
+
+/// Splits `[datastore] folder/file` into its datastore and the rest.
+pub(super) fn split(path: &str) -> Option<(&str, &str)> {
+    let (datastore, rest) = path.trim().strip_prefix('[')?.split_once(']')?;
+    Some((datastore, rest.trim_start()))
+}
+
+impl Host {
+    fn file_manager(&self) -> Result<MoRef, Error> {
+        let contract = self.link.contract();
+        let id = contract.content.file_manager.as_deref();
+        id.map(|id| MoRef::new("FileManager", id)).ok_or_else(|| self.lacks("a file manager"))
+    }
+
+    fn disk_manager(&self) -> Result<MoRef, Error> {
+        let contract = self.link.contract();
+        let id = contract.content.disk_manager.as_deref();
+        id.map(|id| MoRef::new("VirtualDiskManager", id)).ok_or_else(|| self.lacks("a virtual disk manager"))
+    }
+
+    fn lacks(&self, what: &str) -> Error {
+        Error::BadAnswer { host: self.name().to_owned(), reason: format!("a service content without {what}") }
+    }
+
+    /// Makes a folder. Errors: `esxi.file_already_exists`; a folder that is there is never used.
+    pub(super) async fn make_folder(&self, path: &str) -> Result<(), Error> {
+        let call = Call::new(&self.file_manager()?, Method::MakeDirectory)
+            .with_text("name", path)
+            .with_ref("datacenter", &self.places().await?.datacenter)
+            .with_text("createParentDirectories", "false");
+        self.link.call(&call).await.map(|_| ()).map_err(|error| error.doing(format!("make the folder {path}")))
+    }
+
+    /// Copies a file that is no disk.
+    pub(super) async fn copy_file(
+        &self,
+        from: &str,
+        to: &str,
+        what: &str,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        let datacenter = &self.places().await?.datacenter;
+        let call = Call::new(&self.file_manager()?, Method::CopyDatastoreFile)
+            .with_text("sourceName", from)
+            .with_ref("sourceDatacenter", datacenter)
+            .with_text("destinationName", to)
+            .with_ref("destinationDatacenter", datacenter)
+            .with_text("force", "false");
+        self.task(what, call, format!("copy {from} to {to}"), progress).await.map(|_| ())
+    }
+
+    /// Deletes a file, or a folder with all that is in it.
+    pub(super) async fn delete_file(&self, path: &str) -> Result<(), Error> {
+        let call = Call::new(&self.file_manager()?, Method::DeleteDatastoreFile)
+            .with_text("name", path)
+            .with_ref("datacenter", &self.places().await?.datacenter);
+        self.task("delete", call, format!("delete {path}"), &silent).await.map(|_| ())
+    }
+
+    /// Copies a disk. A standalone host must be told the form of the copy, or thin becomes thick; a vCenter must not be told.
+    pub(super) async fn copy_disk(
+        &self,
+        from: &str,
+        to: &str,
+        form: (&str, &str),
+        what: &str,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        let datacenter = &self.places().await?.datacenter;
+        let (disk_type, adapter_type) = form;
+        let form = (!self.link.contract().content.is_vcenter()).then(|| {
+            Element::new("destSpec")
+                .typed("VirtualDiskSpec")
+                .with(Element::leaf("diskType", disk_type))
+                .with(Element::leaf("adapterType", adapter_type))
+        });
+        let call = Call::new(&self.disk_manager()?, Method::CopyVirtualDisk)
+            .with_text("sourceName", from)
+            .with_ref("sourceDatacenter", datacenter)
+            .with_text("destName", to)
+            .with_ref("destDatacenter", datacenter)
+            .with_opt(form)
+            .with_text("force", "false");
+        self.task(what, call, format!("copy the disk {from} to {to}"), progress).await.map(|_| ())
+    }
+
+    pub(super) async fn delete_disk(&self, path: &str) -> Result<(), Error> {
+        let call = Call::new(&self.disk_manager()?, Method::DeleteVirtualDisk)
+            .with_text("name", path)
+            .with_ref("datacenter", &self.places().await?.datacenter);
+        self.task("delete", call, format!("delete the disk {path}"), &silent).await.map(|_| ())
+    }
+
+    /// The names of the files in a folder.
+    pub(super) async fn folder_files(&self, datastore: &Datastore, folder: &str) -> Result<Vec<String>, Error> {
+        let objects = self.link.retrieve(&Query::object(&datastore.moref, "Datastore", &["browser"])).await?;
+        let browser = objects.iter().find_map(|object| object.reference("browser"));
+        let browser = browser.ok_or_else(|| self.lacks("a datastore browser"))?;
+        let call = Call::new(&browser, Method::SearchDatastore).with_text("datastorePath", folder);
+        let result = self.task("look", call, format!("look into {folder}"), &silent).await?;
+        let files = result.iter().flat_map(|result| result.all("file"));
+        Ok(files.filter_map(|file| file.text_at("path")).map(str::to_owned).collect())
+    }
+
+    async fn task(
+        &self,
+        what: &str,
+        call: Call,
+        doing: String,
+        progress: Progress<'_>,
+    ) -> Result<Option<Element>, Error> {
+        let task = async { Task::start(self, what, &call).await?.done(progress).await };
+        task.await.map_err(|error| error.doing(doing))
+    }
+}

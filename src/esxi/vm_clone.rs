@@ -1,0 +1,319 @@
+//! A full clone on a standalone host, which has no `CloneVM_Task`: the disks are copied, and a machine is made on the copies.
+//!
+//! Thin stays thin. Guest id, firmware and secure boot, hardware version, controllers with bus and unit, and the types of network cards
+//! are the template's; MAC addresses are new. `guestinfo.*` is not copied: it is the template's own. CD-ROM and floppy drives, serial
+//! ports and the like are not copied either. The template must be powered off, for a disk in use cannot be copied.
+//! Specification: vSphere Web Services API, `VirtualDiskManager.CopyVirtualDisk_Task`, `Folder.CreateVM_Task`.
+
+use std::collections::BTreeMap;
+
+use crate::units::Bytes;
+use crate::xml::Element;
+
+use super::checked::Checked;
+use super::config_spec::{ConfigSpec, pairs};
+use super::error::Error;
+use super::files::split;
+use super::hardware::{Controller, ControllerKind, Disk, Hardware, NewDevice, known_nic};
+use super::host::{Host, Progress};
+use super::making::{Making, folder_name};
+use super::object::{Datastore, Network, NewVm, Vm};
+use super::property::{From, Object, Query};
+use super::vm_create::standard_network;
+use super::vm_info::{CONFIG, Firmware, extra_config, firmware, secure_boot};
+use super::vm_list::PowerState;
+
+/// What is to be other than in the template.
+#[derive(Debug, Default)]
+pub struct CloneSpec<'a> {
+    pub cpus: Option<u32>,
+    /// In steps of 4 MiB.
+    pub memory: Option<Bytes>,
+    pub notes: Option<String>,
+    /// Extra configuration of the clone, `guestinfo.*` among it.
+    pub extra_config: BTreeMap<String, String>,
+    /// For each network of the template, by name, the one that the clone's cards go to. None may be missing.
+    pub networks: Vec<(&'a str, &'a Checked<Network>)>,
+}
+
+/// Extra configuration that belongs to what the machine is rather than to what it was used for.
+const KEPT_KEYS: &[&str] = &["disk.EnableUUID"];
+
+/// Backings that can be copied as a disk.
+const COPIED: &[&str] =
+    &["VirtualDiskFlatVer2BackingInfo", "VirtualDiskSeSparseBackingInfo", "VirtualDiskSparseVer2BackingInfo"];
+
+const TEMPLATE: &[&str] = &[
+    "runtime.powerState",
+    "config.guestId",
+    "config.annotation",
+    "config.hardware.numCPU",
+    "config.hardware.memoryMB",
+    "layoutEx.file",
+];
+
+impl Host {
+    /// Makes a full clone of a powered-off machine, powered off.
+    ///
+    /// Errors: `esxi.invalid_power_state` where the template is not off, `esxi.no_disk_space`, `esxi.file_already_exists` where the
+    /// clone's folder exists (it is never used). After an error nothing is left, or the error names it.
+    pub async fn clone_vm(
+        &self,
+        template: &Checked<Vm>,
+        new: &Checked<NewVm>,
+        datastore: &Checked<Datastore>,
+        spec: &CloneSpec<'_>,
+        progress: Progress<'_>,
+    ) -> Result<Vm, Error> {
+        let made = async {
+            let plan = self.plan(template, new, datastore, spec).await?;
+            let making = Making::folder(self, datastore, &new.name).await?;
+            self.carry_out(&plan, making, new, spec, progress).await
+        };
+        made.await.map_err(|error| error.doing(format!("clone {:?} to {:?}", template.name, new.name)))
+    }
+
+    /// Reads the template, and refuses what cannot be cloned before anything is made.
+    async fn plan(
+        &self,
+        template: &Vm,
+        new: &NewVm,
+        datastore: &Datastore,
+        spec: &CloneSpec<'_>,
+    ) -> Result<Plan, Error> {
+        folder_name(&new.name)?;
+        pairs(&spec.extra_config)?;
+        let mut query = Query::object(&template.moref, "VirtualMachine", &[TEMPLATE, CONFIG].concat());
+        query.properties.push(("Datastore", vec!["summary.freeSpace"]));
+        query.from.push(From { object: datastore.moref.clone(), skip: false, steps: Vec::new() });
+        let objects = self.link.retrieve(&query).await?;
+        let find = |moref: &super::moref::MoRef| objects.iter().find(|object| object.moref == *moref);
+        let Some(object) = find(&template.moref) else {
+            let (host, name) = (self.name().to_owned(), template.name.clone());
+            return Err(Error::NotFound { host, what: "virtual machine", name, nearest: Vec::new() });
+        };
+        let plan = Plan::read(object);
+        self.check(&plan, template, spec)?;
+        let free = find(&datastore.moref).and_then(|object| object.number::<u64>("summary.freeSpace"));
+        match free {
+            Some(free) if plan.needed > free => Err(Error::NoSpace {
+                host: self.name().to_owned(),
+                datastore: datastore.name.clone(),
+                needed: Bytes(plan.needed),
+                free: Bytes(free),
+            }),
+            _ => Ok(plan),
+        }
+    }
+
+    fn check(&self, plan: &Plan, template: &Vm, spec: &CloneSpec<'_>) -> Result<(), Error> {
+        if plan.power != PowerState::Off {
+            return Err(Error::WrongState {
+                host: self.name().to_owned(),
+                name: format!("the template {:?}", template.name),
+                state: format!("powered {}", plan.power.as_str()).replace("powered suspended", "suspended"),
+                hint: "a disk in use cannot be copied: power the template off first".to_owned(),
+            });
+        }
+        let refuse = |what: String| {
+            let hint = Some("remove it from the template, or make the machine by hand".to_owned());
+            Err(Error::Invalid {
+                reason: format!("the template {:?} has {what}, which cannot be cloned", template.name),
+                hint,
+            })
+        };
+        for disk in &plan.hardware.disks {
+            if !COPIED.contains(&disk.backing.as_str()) {
+                return refuse(format!("{} with a backing {}", disk.label, disk.backing));
+            }
+            match plan.hardware.controller_of(disk).map(|controller| &controller.kind) {
+                None => return refuse(format!("{} without a controller", disk.label)),
+                Some(ControllerKind::Other(kind)) => return refuse(format!("a controller {kind}")),
+                Some(_) => {}
+            }
+        }
+        if plan.hardware.others.iter().any(|device| device == "VirtualTPM") {
+            return refuse("a virtual TPM".to_owned());
+        }
+        for nic in &plan.hardware.nics {
+            if !known_nic(&nic.kind) {
+                return refuse(format!("a network card {}", nic.kind));
+            }
+            standard_network(network_for(spec, nic.network.as_deref().unwrap_or_default())?)?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        plan: &Plan,
+        mut making: Making<'_>,
+        new: &NewVm,
+        spec: &CloneSpec<'_>,
+        progress: Progress<'_>,
+    ) -> Result<Vm, Error> {
+        if let Err(error) = self.copy_files(plan, &mut making, progress).await {
+            return Err(making.undo(error).await);
+        }
+        let vmx = making.file_path(".vmx");
+        let config = match plan.config(&making, new, spec, &vmx) {
+            Ok(config) => config,
+            Err(error) => return Err(making.undo(error).await),
+        };
+        making.configuration(None);
+        match self.make_vm(&config, progress).await {
+            Ok(moref) => self.made_vm(&making, &moref).await,
+            Err(error) => Err(making.undo(error).await),
+        }
+    }
+
+    async fn copy_files(&self, plan: &Plan, making: &mut Making<'_>, progress: Progress<'_>) -> Result<(), Error> {
+        let count = plan.hardware.disks.len();
+        for (index, disk) in plan.hardware.disks.iter().enumerate() {
+            let what = format!("copy disk {} of {count}", index + 1);
+            let to = making.disk_path(index);
+            let adapter =
+                plan.hardware.controller_of(disk).map_or("lsiLogic", |controller| controller.kind.adapter_type());
+            let copied = self.copy_disk(&disk.file, &to, (disk_type(disk), adapter), &what, progress).await;
+            making.disk(to, copied)?;
+        }
+        if let Some(nvram) = &plan.nvram {
+            let to = making.file_path(".nvram");
+            let copied = self.copy_file(nvram, &to, "copy firmware variables", progress).await;
+            making.file(to, copied)?;
+        }
+        Ok(())
+    }
+}
+
+fn network_for<'a>(spec: &CloneSpec<'a>, name: &str) -> Result<&'a Checked<Network>, Error> {
+    let found = spec.networks.iter().find(|(from, _)| *from == name).map(|(_, to)| *to);
+    found.ok_or_else(|| Error::Invalid {
+        reason: format!("the template has a card on the network {name:?}, and no network is given for it"),
+        hint: Some("give a network for each of the template's".to_owned()),
+    })
+}
+
+fn disk_type(disk: &Disk) -> &'static str {
+    match (disk.thin, disk.eager) {
+        // A delta does not say; its copy takes the least space.
+        (Some(true) | None, _) => "thin",
+        (Some(false), true) => "eagerZeroedThick",
+        (Some(false), false) => "preallocated",
+    }
+}
+
+/// A template as far as its clone needs it.
+struct Plan {
+    power: PowerState,
+    hardware: Hardware,
+    firmware: Firmware,
+    secure_boot: bool,
+    version: Option<String>,
+    guest_id: Option<String>,
+    notes: Option<String>,
+    cpus: Option<u32>,
+    cores_per_socket: Option<u32>,
+    memory: Option<Bytes>,
+    kept: Vec<(String, String)>,
+    nvram: Option<String>,
+    /// Bytes that the copies take at least.
+    needed: u64,
+}
+
+impl Plan {
+    fn read(object: &Object) -> Self {
+        let hardware = object.get("config.hardware.device").map(Hardware::read).unwrap_or_default();
+        let firmware = firmware(object);
+        let files = object.get("layoutEx.file").map(|list| list.children.as_slice()).unwrap_or_default();
+        let of_type =
+            |kind: &'static str| files.iter().filter(move |file| file.text_at("type").map(str::trim) == Some(kind));
+        let size = |file: &Element| file.text_at("size").and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+        let nvram = of_type("nvram").find_map(|file| file.text_at("name")).filter(|_| firmware == Firmware::Efi);
+        let thick = hardware.disks.iter().filter(|disk| disk.thin == Some(false)).map(|disk| disk.size.0);
+        let needed =
+            thick.fold(0u64, u64::saturating_add).max(of_type("diskExtent").map(size).fold(0, u64::saturating_add));
+        let config = extra_config(object);
+        Self {
+            power: PowerState::read(object.text("runtime.powerState").unwrap_or_default()),
+            firmware,
+            secure_boot: secure_boot(object),
+            version: object.text("config.version").map(str::to_owned),
+            guest_id: object.text("config.guestId").map(str::to_owned),
+            notes: object.text("config.annotation").map(str::to_owned),
+            cpus: object.number("config.hardware.numCPU"),
+            cores_per_socket: object.number("config.hardware.numCoresPerSocket"),
+            memory: object.number("config.hardware.memoryMB").map(super::vm_list::mebibytes),
+            kept: config
+                .into_iter()
+                .filter(|(key, _)| KEPT_KEYS.iter().any(|kept| key.eq_ignore_ascii_case(kept)))
+                .collect(),
+            nvram: nvram.filter(|path| split(path).is_some()).map(str::to_owned),
+            needed,
+            hardware,
+        }
+    }
+
+    fn config<'a>(
+        &'a self,
+        making: &Making<'_>,
+        new: &'a NewVm,
+        spec: &'a CloneSpec<'_>,
+        vmx: &'a str,
+    ) -> Result<ConfigSpec<'a>, Error> {
+        let mut config: Vec<(&str, &str)> =
+            self.kept.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        config.extend(pairs(&spec.extra_config)?);
+        // An odd number of CPUs cannot keep the template's sockets.
+        let cpus = spec.cpus.or(self.cpus);
+        let cores = self.cores_per_socket.filter(|cores| *cores > 0 && cpus.is_some_and(|cpus| cpus % cores == 0));
+        Ok(ConfigSpec {
+            name: Some(&new.name),
+            version: self.version.as_deref(),
+            guest_id: self.guest_id.as_deref(),
+            notes: spec.notes.as_deref().or(self.notes.as_deref()),
+            path: Some(vmx),
+            cpus,
+            cores_per_socket: cores,
+            memory: spec.memory.or(self.memory),
+            devices: self.devices(making, spec)?,
+            extra_config: config,
+            secure_boot: self.secure_boot,
+            firmware: Some(self.firmware.as_str()),
+        })
+    }
+
+    fn devices(&self, making: &Making<'_>, spec: &CloneSpec<'_>) -> Result<Vec<Element>, Error> {
+        let mut devices = Vec::new();
+        let used =
+            |controller: &&Controller| self.hardware.disks.iter().any(|disk| disk.controller_key == controller.key);
+        let used: Vec<&Controller> = self.hardware.controllers.iter().filter(used).collect();
+        // The IDE controllers 200 and 201 are part of every machine; all others are made, under keys of ours.
+        let key_of = |index: usize, controller: &Controller| match controller.kind {
+            ControllerKind::Ide => controller.key,
+            _ => -1 - i32::try_from(index).unwrap_or(i32::MAX - 1),
+        };
+        for (index, controller) in
+            used.iter().enumerate().filter(|(_, controller)| controller.kind != ControllerKind::Ide)
+        {
+            let Controller { kind, bus, sharing, .. } = controller;
+            let key = key_of(index, controller);
+            devices.push(NewDevice::Controller { key, kind, bus: *bus, sharing: sharing.as_deref() }.element());
+        }
+        for (index, disk) in self.hardware.disks.iter().enumerate() {
+            let Some(at) = used.iter().position(|controller| controller.key == disk.controller_key) else { continue };
+            let Some(controller) = used.get(at).map(|controller| key_of(at, controller)) else { continue };
+            let file = making.disk_path(index);
+            let key = -1000 - i32::try_from(index).unwrap_or_default();
+            let mode = if disk.mode.is_empty() { "persistent" } else { &disk.mode };
+            let disk = NewDevice::OldDisk { key, file: &file, size: disk.size, mode, controller, unit: disk.unit };
+            devices.push(disk.element());
+        }
+        for (key, nic) in (-3000..).zip(&self.hardware.nics) {
+            let network = network_for(spec, nic.network.as_deref().unwrap_or_default())?;
+            let start_connected = nic.start_connected;
+            devices.push(NewDevice::Nic { key, kind: &nic.kind, network: &network.name, start_connected }.element());
+        }
+        Ok(devices)
+    }
+}

@@ -1,0 +1,139 @@
+//! A new machine with an empty disk.
+//!
+//! Its folder is made first and must be new; then the host makes the machine in it.
+//! Specification: vSphere Web Services API, `Folder.CreateVM_Task`.
+
+use std::collections::BTreeMap;
+
+use crate::units::Bytes;
+
+use super::checked::Checked;
+use super::config_spec::{ConfigSpec, pairs};
+use super::error::Error;
+use super::hardware::{ControllerKind, NewDevice};
+use super::host::{Host, Progress};
+use super::making::Making;
+use super::moref::MoRef;
+use super::object::{Datastore, Network, NewVm, Vm};
+use super::soap::{Call, Method};
+use super::task::Task;
+use super::vm_info::Firmware;
+
+/// What a new machine is to be.
+#[derive(Debug, Clone)]
+pub struct CreateSpec {
+    /// Such as `debian12_64Guest`. Default: `otherGuest64`.
+    pub guest_id: String,
+    /// Default: 1.
+    pub cpus: u32,
+    /// In steps of 4 MiB. Default: 1 GiB.
+    pub memory: Bytes,
+    /// Default: EFI.
+    pub firmware: Firmware,
+    /// The size of a thin disk; `None`: no disk.
+    pub disk: Option<Bytes>,
+    /// Default: pvscsi.
+    pub controller: ControllerKind,
+    pub notes: Option<String>,
+    pub extra_config: BTreeMap<String, String>,
+}
+
+impl Default for CreateSpec {
+    fn default() -> Self {
+        Self {
+            guest_id: "otherGuest64".to_owned(),
+            cpus: 1,
+            memory: Bytes(1 << 30),
+            firmware: Firmware::Efi,
+            disk: None,
+            controller: ControllerKind::Pvscsi,
+            notes: None,
+            extra_config: BTreeMap::new(),
+        }
+    }
+}
+
+impl Host {
+    /// Makes a machine, powered off: a vmxnet3 card on each network, a thin disk on the datastore.
+    ///
+    /// Errors: `esxi.file_already_exists` where its folder exists (it is never used), `esxi.duplicate_name`,
+    /// `esxi.restricted_version`, `esxi.no_disk_space`. After an error nothing is left, or the error names it.
+    pub async fn create_vm(
+        &self,
+        new: &Checked<NewVm>,
+        datastore: &Checked<Datastore>,
+        networks: &[&Checked<Network>],
+        spec: &CreateSpec,
+        progress: Progress<'_>,
+    ) -> Result<Vm, Error> {
+        if matches!(spec.disk, Some(size) if size.0 < 1 << 20) {
+            let hint = Some("a disk has at least 1 MiB, such as \"16 GiB\"".to_owned());
+            return Err(Error::Invalid { reason: "the disk is too small".to_owned(), hint });
+        }
+        if matches!(spec.controller, ControllerKind::Ide | ControllerKind::Other(_)) {
+            let reason = format!("disks cannot be made on a controller {:?}", spec.controller.as_str());
+            return Err(Error::Invalid { reason, hint: Some("use pvscsi, lsilogic, sata or nvme".to_owned()) });
+        }
+        networks.iter().try_for_each(|network| standard_network(network))?;
+        let extra_config = pairs(&spec.extra_config)?;
+        let config = ConfigSpec {
+            name: Some(&new.name),
+            guest_id: Some(&spec.guest_id),
+            notes: spec.notes.as_deref(),
+            cpus: Some(spec.cpus),
+            memory: Some(spec.memory),
+            extra_config,
+            firmware: Some(spec.firmware.as_str()),
+            ..ConfigSpec::default()
+        };
+        // Wrong values are refused before anything is made.
+        config.element("config")?;
+        let mut making = Making::folder(self, datastore, &new.name).await.map_err(|error| self.creating(error, new))?;
+        let vmx = making.file_path(".vmx");
+        let disk = making.disk_path(0);
+        let mut devices = Vec::new();
+        if let Some(size) = spec.disk {
+            devices.push(NewDevice::Controller { key: -1, kind: &spec.controller, bus: 0, sharing: None }.element());
+            devices.push(NewDevice::NewDisk { key: -2, file: &disk, size, controller: -1, unit: 0 }.element());
+        }
+        for (key, network) in (-100..).zip(networks) {
+            let nic = NewDevice::Nic { key, kind: "vmxnet3", network: &network.name, start_connected: true };
+            devices.push(nic.element());
+        }
+        let config = ConfigSpec { path: Some(&vmx), devices, ..config };
+        making.configuration(spec.disk.map(|_| disk.clone()));
+        match self.make_vm(&config, progress).await {
+            Ok(moref) => self.made_vm(&making, &moref).await,
+            Err(error) => Err(making.undo(error).await),
+        }
+        .map_err(|error| self.creating(error, new))
+    }
+
+    fn creating(&self, error: Error, new: &NewVm) -> Error {
+        error.doing(format!("create {:?}", new.name))
+    }
+
+    /// Makes a machine out of a configuration; returns its reference.
+    pub(super) async fn make_vm(&self, config: &ConfigSpec<'_>, progress: Progress<'_>) -> Result<MoRef, Error> {
+        let places = self.places().await?;
+        let call = Call::new(&places.vm_folder, Method::CreateVm)
+            .with(config.element("config")?)
+            .with_ref("pool", &places.resource_pool);
+        Task::start(self, "create the machine", &call).await?.made(progress).await
+    }
+
+    /// Reads the identity of a machine that was just made. It is there, so it is named where it cannot be read.
+    pub(super) async fn made_vm(&self, making: &Making<'_>, moref: &MoRef) -> Result<Vm, Error> {
+        let read = self.identity(moref).await;
+        read.map_err(|error| making.left_behind(vec![format!("the machine {moref}, complete")], error))
+    }
+}
+
+/// Cards can be put on a host's own networks only; those of a vCenter's distributed switches need more than a name.
+pub(super) fn standard_network(network: &Network) -> Result<(), Error> {
+    if network.moref.kind == "Network" {
+        return Ok(());
+    }
+    let reason = format!("the network {:?} is a {}, which this client cannot use", network.name, network.moref.kind);
+    Err(Error::Invalid { reason, hint: Some("use a port group of the host itself".to_owned()) })
+}

@@ -1,0 +1,120 @@
+//! Everything about one machine: its row in a list, its hardware, firmware, snapshots and extra configuration.
+//!
+//! Specification: vSphere Web Services API, `VirtualMachineConfigInfo`, `VirtualMachineSnapshotInfo`.
+
+use std::collections::BTreeMap;
+
+use crate::xml::Element;
+
+use super::checked::Checked;
+use super::error::Error;
+use super::hardware::Hardware;
+use super::host::Host;
+use super::lookup::{VM_IDENTITY, names, unescape, with_datastores};
+use super::object::Vm;
+use super::property::{Object, boolean};
+use super::vm_list::{FULL, VmRow, row};
+
+/// One machine in full.
+#[derive(Debug, Clone)]
+pub struct VmInfo {
+    pub row: VmRow,
+    pub hardware: Hardware,
+    pub firmware: Firmware,
+    pub secure_boot: bool,
+    /// Such as `vmx-19`.
+    pub hardware_version: Option<String>,
+    pub cores_per_socket: Option<u32>,
+    /// The names of its snapshots, parents before children.
+    pub snapshots: Vec<String>,
+    /// The extra configuration, `guestinfo.*` among it.
+    pub extra_config: BTreeMap<String, String>,
+}
+
+/// What starts a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Firmware {
+    Bios,
+    #[default]
+    Efi,
+    /// By its wire name.
+    Other(String),
+}
+
+impl Firmware {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Bios => "bios",
+            Self::Efi => "efi",
+            Self::Other(other) => other,
+        }
+    }
+}
+
+pub(super) const CONFIG: &[&str] = &[
+    "config.version",
+    "config.firmware",
+    "config.bootOptions",
+    "config.hardware.device",
+    "config.hardware.numCoresPerSocket",
+    "config.extraConfig",
+    "snapshot",
+];
+
+impl Host {
+    /// Reads one machine in full, in one request.
+    pub async fn vm_info(&self, vm: &Checked<Vm>) -> Result<VmInfo, Error> {
+        let paths = [VM_IDENTITY, FULL, CONFIG].concat();
+        let objects = self.link.retrieve(&with_datastores(&vm.moref, paths)).await?;
+        let object = objects.iter().find(|object| object.moref == vm.moref).ok_or_else(|| Error::NotFound {
+            host: self.name().to_owned(),
+            what: "virtual machine",
+            name: vm.name.clone(),
+            nearest: Vec::new(),
+        })?;
+        Ok(read(object, super::lookup::vm(object, &names(&objects))))
+    }
+}
+
+fn read(object: &Object, identity: Vm) -> VmInfo {
+    let mut snapshots = Vec::new();
+    if let Some(info) = object.get("snapshot") {
+        collect_snapshots(info, "rootSnapshotList", &mut snapshots);
+    }
+    VmInfo {
+        row: row(object, identity),
+        hardware: object.get("config.hardware.device").map(Hardware::read).unwrap_or_default(),
+        firmware: firmware(object),
+        secure_boot: secure_boot(object),
+        hardware_version: object.text("config.version").map(str::to_owned),
+        cores_per_socket: object.number("config.hardware.numCoresPerSocket"),
+        snapshots,
+        extra_config: extra_config(object),
+    }
+}
+
+pub(super) fn firmware(object: &Object) -> Firmware {
+    match object.text("config.firmware") {
+        Some("efi") => Firmware::Efi,
+        Some("bios") | None => Firmware::Bios,
+        Some(other) => Firmware::Other(other.to_owned()),
+    }
+}
+
+pub(super) fn secure_boot(object: &Object) -> bool {
+    let options = object.get("config.bootOptions");
+    options.and_then(|options| options.text_at("efiSecureBootEnabled")).and_then(boolean).unwrap_or(false)
+}
+
+pub(super) fn extra_config(object: &Object) -> BTreeMap<String, String> {
+    let options = object.get("config.extraConfig").map(|list| list.children.as_slice()).unwrap_or_default();
+    let pair = |option: &Element| Some((option.text_at("key")?.to_owned(), option.text_at("value")?.to_owned()));
+    options.iter().filter_map(pair).collect()
+}
+
+fn collect_snapshots(tree: &Element, list: &str, out: &mut Vec<String>) {
+    for snapshot in tree.all(list) {
+        out.push(unescape(snapshot.text_at("name").unwrap_or_default()));
+        collect_snapshots(snapshot, "childSnapshotList", out);
+    }
+}

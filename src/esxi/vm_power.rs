@@ -1,0 +1,65 @@
+//! Power, guest shutdown and destruction of a machine.
+//!
+//! Each is one task (or one call and a wait). The host refuses what the power state does not allow, and its fault says which state
+//! that is: nothing is asked beforehand. Specification: vSphere Web Services API, `VirtualMachine`, `ManagedEntity.Destroy_Task`.
+
+use std::time::Duration;
+
+use super::checked::Checked;
+use super::error::Error;
+use super::host::{Host, Progress, Step};
+use super::object::Vm;
+use super::soap::{Call, Method};
+use super::task::Task;
+
+impl Host {
+    /// Powers a machine on, or resumes a suspended one. Errors: `esxi.invalid_power_state` where it is on already.
+    pub async fn power_on(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
+        self.vm_task(vm, Method::PowerOnVm, "power on", progress).await
+    }
+
+    /// Powers a machine off, as if its plug were pulled. Errors: `esxi.invalid_power_state` where it is off already.
+    pub async fn power_off(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
+        self.vm_task(vm, Method::PowerOffVm, "power off", progress).await
+    }
+
+    /// Resets a running machine, as if its reset button were pushed.
+    pub async fn reset(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
+        self.vm_task(vm, Method::ResetVm, "reset", progress).await
+    }
+
+    /// Suspends a running machine to its datastore.
+    pub async fn suspend(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
+        self.vm_task(vm, Method::SuspendVm, "suspend", progress).await
+    }
+
+    /// Destroys a powered-off machine with all its files. Errors: `esxi.invalid_power_state` where it is powered on.
+    pub async fn destroy(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
+        self.vm_task(vm, Method::Destroy, "destroy", progress).await
+    }
+
+    /// Asks the guest to shut down, and waits until the machine is off.
+    ///
+    /// Errors: `esxi.tools_unavailable` where no tools run in the guest, `esxi.timeout` where it is not off in time.
+    pub async fn shutdown_guest(
+        &self,
+        vm: &Checked<Vm>,
+        timeout: Duration,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        progress(Step { what: "shut down the guest", percent: None });
+        let call = Call::new(&vm.moref, Method::ShutdownGuest);
+        self.link.call(&call).await.map_err(|error| error.doing(format!("shut down the guest of {:?}", vm.name)))?;
+        let off = |state: &super::monitor::Snapshot| {
+            state.get("runtime.powerState").is_some_and(|value| value.text.trim() == "poweredOff")
+        };
+        self.wait_for(vm, &["runtime.powerState"], timeout, format!("{:?} shutting down", vm.name), off)
+            .await
+            .map(|_| ())
+    }
+
+    async fn vm_task(&self, vm: &Checked<Vm>, method: Method, what: &str, progress: Progress<'_>) -> Result<(), Error> {
+        let task = async { Task::start(self, what, &Call::new(&vm.moref, method)).await?.done(progress).await };
+        task.await.map(|_| ()).map_err(|error| error.doing(format!("{what} {:?}", vm.name)))
+    }
+}
