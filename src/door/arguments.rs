@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn errors_carry_the_path_and_the_nearest_name() {
         for (json, message, hint) in [
-            (serde_json::json!({ "nam": "a" }), "vm.create: nam: there is no argument", "did you mean name?"),
+            (serde_json::json!({ "nam": "a" }), "vm.create: there is no argument \"nam\"", "did you mean name?"),
             (serde_json::json!({ "cpus": 2 }), "vm.create: name: is missing", "ceso doc vm.create"),
             (serde_json::json!({ "name": 5 }), "vm.create: name: expected a string, found the number 5", ""),
             (serde_json::json!({ "name": "a", "cpus": -1 }), "vm.create: cpus: ", ""),

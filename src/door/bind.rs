@@ -298,7 +298,7 @@ pub(super) fn made_key(host: &str, moref: &str) -> String {
 
 /// The one place where an object becomes a checked one.
 #[allow(clippy::disallowed_methods)]
-fn vouch<T>(object: T) -> Checked<T> {
+pub(super) fn vouch<T>(object: T) -> Checked<T> {
     Checked::by_the_door(object)
 }
 

@@ -16,6 +16,7 @@ use super::policy::{Policy, Reservation};
 use super::{arguments, modes::Mode, table::Table};
 use crate::error::Fault;
 use crate::esxi;
+use crate::esxi::checked::Checked;
 use crate::wire::Value;
 
 /// What a run may do.
@@ -241,9 +242,10 @@ impl Pass<'_> {
         self.door.policy.check(noun, "read", name, false).is_ok()
     }
 
-    /// Notes a machine as made by this run, which may then destroy it.
-    pub fn made(&self, host: &Connected, vm: &esxi::Vm) {
+    /// Notes a machine as made by this run, which may then destroy it. It was made under a name that was checked, so it is checked too.
+    pub fn made(&self, host: &Connected, vm: esxi::Vm) -> Checked<esxi::Vm> {
         self.door.journal.made(made_key(&host.name, &vm.moref.to_string()));
+        super::bind::vouch(vm)
     }
 
     /// Tells how far the operation is.

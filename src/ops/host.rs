@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost};
-use crate::door::object::{Given, Object, kind};
+use crate::door::object::{Given, Object, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
+use crate::units::{Bytes, Span};
 
 /// Connects to a host and gives its handle.
 ///
@@ -50,5 +51,82 @@ impl Operation for Connect {
         let fields = HostFields { simulated: host.simulated, product: about.full_name };
         let name = host.name.clone();
         pass.give(Object::Host(host), &name, &fields)
+    }
+}
+
+/// Reads the host's facts: hardware, version, licence, and what stands in the way of changes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// The host.
+    pub host: Target<kind::Host>,
+}
+
+/// What is known of a host.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct HostFacts {
+    /// The name that the host has given itself.
+    pub name: String,
+    /// Product, version and build.
+    pub product: String,
+    /// Version, such as `8.0.3`.
+    pub version: String,
+    pub build: String,
+    pub api_version: String,
+    pub vendor: Option<String>,
+    pub model: Option<String>,
+    pub cpu_model: Option<String>,
+    /// Physical cores.
+    pub cpu_cores: Option<u32>,
+    pub cpu_threads: Option<u32>,
+    /// Memory of the machine.
+    pub memory: Option<Bytes>,
+    pub uptime: Option<Span>,
+    pub maintenance: bool,
+    /// The licence's name, such as `Evaluation Mode`.
+    pub licence: Option<String>,
+    /// Whether the licence is the free one, which allows reads only; nil where the host does not say.
+    pub licence_restricted: Option<bool>,
+    /// The vCenter that manages the host, where one does: it may undo what is changed here.
+    pub managed_by: Option<String>,
+    /// How direct logins are restricted, where they are.
+    pub lockdown: Option<String>,
+}
+
+impl Operation for Facts {
+    const NAME: &'static str = "host.facts";
+    const EFFECT: Effect = Effect::Read;
+    const PLACE: Place = Place::Method { kind: "host", name: "facts" };
+    const TOUCHES: &'static [Touch] = &[touch("host", "read", Selector::Argument("host"))];
+    const USAGE: &'static str = "print(host:facts().version)";
+
+    type Bound = BoundHost;
+    type Output = HostFacts;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundHost, Fault> {
+        binder.host_for(&self.host, "read")
+    }
+
+    async fn act(self, bound: BoundHost, _: &Pass<'_>) -> Result<HostFacts, Fault> {
+        let facts = bound.host.client.host_facts(&bound.system).await?;
+        Ok(HostFacts {
+            name: facts.name,
+            product: facts.product,
+            version: facts.version,
+            build: facts.build,
+            api_version: facts.api_version,
+            vendor: facts.vendor,
+            model: facts.model,
+            cpu_model: facts.cpu_model,
+            cpu_cores: facts.cpu_cores,
+            cpu_threads: facts.cpu_threads,
+            memory: facts.memory,
+            uptime: facts.uptime.map(Span),
+            maintenance: facts.maintenance,
+            licence: facts.licence,
+            licence_restricted: facts.licence_restricted,
+            managed_by: facts.managed_by,
+            lockdown: facts.lockdown,
+        })
     }
 }

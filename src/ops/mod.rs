@@ -4,9 +4,14 @@
 //! checks, type definitions, reference, completion, JSON Schema, capability check and record all come from that.
 
 pub mod cloudinit;
+pub mod datastore;
 pub mod host;
+pub mod network;
+pub mod power;
 pub mod rows;
 pub mod vm;
+pub mod vm_change;
+pub mod vm_make;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -85,8 +90,28 @@ impl Declared {
 pub fn all() -> &'static [Declared] {
     const ALL: &[Declared] = &[
         Declared::of::<host::Connect>(),
+        Declared::of::<host::Facts>(),
         Declared::of::<vm::List>(),
         Declared::of::<vm::Find>(),
+        Declared::of::<vm::Get>(),
+        Declared::of::<vm::Info>(),
+        Declared::of::<vm::WaitForIp>(),
+        Declared::of::<vm_make::Create>(),
+        Declared::of::<vm_make::Clone>(),
+        Declared::of::<vm_make::EnsureClone>(),
+        Declared::of::<vm_make::Destroy>(),
+        Declared::of::<vm_change::Configure>(),
+        Declared::of::<vm_change::EnsureConfig>(),
+        Declared::of::<vm_change::SetGuestinfo>(),
+        Declared::of::<vm_change::EnsureGuestinfo>(),
+        Declared::of::<power::PowerOn>(),
+        Declared::of::<power::PowerOff>(),
+        Declared::of::<power::Reset>(),
+        Declared::of::<power::Suspend>(),
+        Declared::of::<power::Shutdown>(),
+        Declared::of::<power::EnsurePower>(),
+        Declared::of::<datastore::List>(),
+        Declared::of::<network::List>(),
         Declared::of::<cloudinit::Build>(),
     ];
     ALL

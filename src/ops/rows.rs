@@ -1,5 +1,6 @@
 //! What operations tell of a machine: the fields of its handle, and its details.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -9,6 +10,7 @@ use crate::door::Pass;
 use crate::door::object::{Connected, Given, Object, kind};
 use crate::error::Fault;
 use crate::esxi;
+use crate::esxi::checked::Checked;
 use crate::units::Bytes;
 
 /// What a machine's handle tells: a snapshot of the moment when it was given out.
@@ -28,4 +30,128 @@ pub fn give_row(pass: &Pass<'_>, host: &Arc<Connected>, row: esxi::VmRow) -> Res
     let name = row.vm.name.clone();
     let fields = VmFields { power: row.power.as_str().to_owned(), ip: row.address, cpus: row.cpus, memory: row.memory };
     pass.give(Object::Vm(host.clone(), row.vm), &name, &fields)
+}
+
+/// Reads a machine's row anew and gives its handle.
+pub async fn give_vm(pass: &Pass<'_>, host: &Arc<Connected>, vm: &Checked<esxi::Vm>) -> Result<Given<kind::Vm>, Fault> {
+    let info = host.client.vm_info(vm).await?;
+    give_row(pass, host, info.row)
+}
+
+/// All that is known of a machine.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VmInfo {
+    pub name: String,
+    /// `on`, `off` or `suspended`.
+    pub power: String,
+    /// The guest's address, as in its handle.
+    pub ip: Option<String>,
+    /// All addresses of the guest that are not link-local.
+    pub addresses: Vec<String>,
+    /// The guest's own name.
+    pub hostname: Option<String>,
+    /// The state of VMware's tools in the guest.
+    pub tools: Option<String>,
+    pub cpus: Option<u32>,
+    pub memory: Option<Bytes>,
+    /// VMware's guest id, such as `debian12_64Guest`.
+    pub guest: Option<String>,
+    /// `bios` or `efi`.
+    pub firmware: String,
+    pub secure_boot: bool,
+    /// Hardware version, such as `vmx-21`.
+    pub hardware: Option<String>,
+    pub notes: Option<String>,
+    pub instance_uuid: String,
+    /// Its configuration file, such as `[datastore1] web-1/web-1.vmx`.
+    pub path: String,
+    pub datastores: Vec<String>,
+    pub disks: Vec<Disk>,
+    pub nics: Vec<Nic>,
+    /// The names of its snapshots, parents before children.
+    pub snapshots: Vec<String>,
+    /// Extra configuration, without `guestinfo.*`.
+    pub extra_config: BTreeMap<String, String>,
+}
+
+/// A disk of a machine.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Disk {
+    /// Such as `Hard disk 1`.
+    pub label: String,
+    pub size: Bytes,
+    /// Nil where the disk does not say: a snapshot's delta.
+    pub thin: Option<bool>,
+    /// `pvscsi`, `lsilogic`, `lsilogic-sas`, `buslogic`, `sata`, `nvme`, `ide`.
+    pub controller: Option<String>,
+    /// The controller's bus and the disk's unit on it.
+    pub bus: Option<i32>,
+    pub unit: i32,
+    /// Its descriptor, such as `[datastore1] web-1/web-1.vmdk`.
+    pub file: String,
+}
+
+/// A network card of a machine.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Nic {
+    /// Such as `Network adapter 1`.
+    pub label: String,
+    /// `vmxnet3`, `e1000`, …
+    pub r#type: String,
+    pub mac: Option<String>,
+    /// The network that it is connected to; nil where that has no name on this host.
+    pub network: Option<String>,
+    pub connected: bool,
+}
+
+impl From<esxi::VmInfo> for VmInfo {
+    fn from(info: esxi::VmInfo) -> Self {
+        let disks = info.hardware.disks.iter().map(|disk| {
+            let controller = info.hardware.controller_of(disk);
+            Disk {
+                label: disk.label.clone(),
+                size: disk.size,
+                thin: disk.thin,
+                controller: controller.map(|controller| controller.kind.as_str().to_owned()),
+                bus: controller.map(|controller| controller.bus),
+                unit: disk.unit,
+                file: disk.file.clone(),
+            }
+        });
+        let disks = disks.collect();
+        let nics = info.hardware.nics.into_iter().map(|nic| Nic {
+            label: nic.label,
+            r#type: nic.kind,
+            mac: nic.mac,
+            network: nic.network,
+            connected: nic.connected,
+        });
+        Self {
+            name: info.row.vm.name,
+            power: info.row.power.as_str().to_owned(),
+            ip: info.row.address,
+            addresses: info.row.addresses,
+            hostname: info.row.guest_hostname,
+            tools: info.row.tools,
+            cpus: info.row.cpus,
+            memory: info.row.memory,
+            guest: info.row.guest_id,
+            firmware: info.firmware.as_str().to_owned(),
+            secure_boot: info.secure_boot,
+            hardware: info.hardware_version,
+            notes: info.row.notes,
+            instance_uuid: info.row.vm.instance_uuid,
+            path: info.row.vm.path,
+            datastores: info.row.vm.datastores,
+            disks,
+            nics: nics.collect(),
+            snapshots: info.snapshots,
+            extra_config: public(info.extra_config),
+        }
+    }
+}
+
+/// Leaves out what is meant for the guest alone.
+fn public(extra_config: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    extra_config.into_iter().filter(|(key, _)| !key.to_ascii_lowercase().starts_with("guestinfo.")).collect()
 }

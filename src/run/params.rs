@@ -330,7 +330,7 @@ mod tests {
             (&["s=a", "z=many"], "z: \"many\" is not a size"),
             (&["s=a", "c=10.0.0.0/33"], "c: "),
             (&["s=a", "l=1,x"], "l: \"x\" is not a number"),
-            (&["s=a", "o=om"], "did you mean \"on\"?"),
+            (&["s=a", "o=onn"], "did you mean \"on\"?"),
             (&["s=a", "nn=1"], "there is no parameter \"nn\"; did you mean n?"),
         ] {
             let fault = resolve_words(words).unwrap_err();

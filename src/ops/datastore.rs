@@ -1,0 +1,63 @@
+//! Operations of datastores.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::door::Pass;
+use crate::door::bind::{Binder, BoundHost};
+use crate::door::object::{Given, Object, Target, kind};
+use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::error::Fault;
+use crate::units::Bytes;
+
+/// Lists the host's datastores that may be read.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// The host.
+    pub host: Target<kind::Host>,
+}
+
+/// What a datastore handle tells.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct DatastoreFields {
+    /// `VMFS`, `NFS`, `vsan`, …
+    pub r#type: String,
+    pub capacity: Bytes,
+    pub free: Bytes,
+    pub accessible: bool,
+}
+
+impl Operation for List {
+    const NAME: &'static str = "datastore.list";
+    const EFFECT: Effect = Effect::Read;
+    const PLACE: Place = Place::Method { kind: "host", name: "datastores" };
+    const TOUCHES: &'static [Touch] = &[touch("datastore", "read", Selector::Filtered)];
+    const USAGE: &'static str =
+        "for _, datastore in host:datastores() do\n  print(datastore.name, datastore.free)\nend";
+
+    type Bound = BoundHost;
+    type Output = Vec<Given<kind::Datastore>>;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundHost, Fault> {
+        binder.filtered("datastore", "read")?;
+        binder.host(&self.host)
+    }
+
+    async fn act(self, bound: BoundHost, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
+        let rows = bound.host.client.list_datastores(&bound.system).await?;
+        rows.into_iter()
+            .filter(|row| pass.shows("datastore", &row.datastore.name))
+            .map(|row| {
+                let name = row.datastore.name.clone();
+                let fields = DatastoreFields {
+                    r#type: row.kind,
+                    capacity: row.capacity,
+                    free: row.free,
+                    accessible: row.accessible,
+                };
+                pass.give(Object::Datastore(bound.host.clone(), row.datastore), &name, &fields)
+            })
+            .collect()
+    }
+}

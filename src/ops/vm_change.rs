@@ -1,0 +1,279 @@
+//! Operations that change a machine's configuration: hardware, notes, extra configuration, cloud-init data.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::cloudinit;
+use crate::door::Pass;
+use crate::door::bind::{Binder, BoundVm};
+use crate::door::object::{Target, kind};
+use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::error::Fault;
+use crate::esxi;
+use crate::units::Bytes;
+
+const TOUCHES: &[Touch] = &[touch("vm", "configure", Selector::Argument("vm"))];
+
+/// Changes a machine's processors, memory, notes or extra configuration; what is left out stays as it is.
+///
+/// Processors and memory of a running machine can be changed only where the guest allows hot-add; else the host refuses.
+/// Keys of `guestinfo.*` are refused: cloud-init data goes through `vm:set_guestinfo`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Configure {
+    /// The machine.
+    pub vm: Target<kind::Vm>,
+    /// Virtual processors, from 1.
+    pub cpus: Option<u32>,
+    /// Memory, a multiple of 4 MiB.
+    pub memory: Option<Bytes>,
+    /// Annotation; empty removes it.
+    pub notes: Option<String>,
+    /// Keys and values; an empty value removes the key.
+    #[serde(default)]
+    pub extra_config: BTreeMap<String, String>,
+}
+
+/// Makes sure that a machine has these processors, memory, notes and extra configuration; where it has, nothing is done.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnsureConfig {
+    /// The machine.
+    pub vm: Target<kind::Vm>,
+    /// Virtual processors, from 1.
+    pub cpus: Option<u32>,
+    /// Memory, a multiple of 4 MiB.
+    pub memory: Option<Bytes>,
+    /// Annotation; empty means none.
+    pub notes: Option<String>,
+    /// Keys and values; an empty value means that the key must not be there.
+    #[serde(default)]
+    pub extra_config: BTreeMap<String, String>,
+}
+
+/// The part of a machine's configuration that is asked for.
+#[derive(Debug, Default, PartialEq)]
+pub struct Wanted {
+    pub cpus: Option<u32>,
+    pub memory: Option<Bytes>,
+    pub notes: Option<String>,
+    pub extra_config: BTreeMap<String, String>,
+}
+
+impl Wanted {
+    /// Leaves out what the machine has already.
+    pub fn beyond(&self, info: &esxi::VmInfo) -> Self {
+        let mut rest = Self::default();
+        rest.cpus = self.cpus.filter(|cpus| Some(*cpus) != info.row.cpus);
+        rest.memory = self.memory.filter(|memory| Some(*memory) != info.row.memory);
+        rest.notes = self.notes.clone().filter(|notes| *notes != info.row.notes.clone().unwrap_or_default());
+        let differs = |key: &String, value: &String| info.extra_config.get(key).map_or("", String::as_str) != value;
+        rest.extra_config = self
+            .extra_config
+            .iter()
+            .filter(|(key, value)| differs(key, value))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        rest
+    }
+
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn checked(self, operation: &str) -> Result<Self, Fault> {
+        for key in self.extra_config.keys() {
+            if key.to_ascii_lowercase().starts_with("guestinfo.") {
+                return Err(Fault::new("usage.argument", format!("{operation}: extra_config: {key:?} is the guest's"))
+                    .hint("build cloud-init data with cloudinit.build and give it to vm:set_guestinfo"));
+            }
+        }
+        if self.cpus == Some(0) {
+            return Err(Fault::new("usage.argument", format!("{operation}: cpus: a machine has at least 1")));
+        }
+        if let Some(memory) = self.memory
+            && (memory.0 == 0 || !memory.0.is_multiple_of(4 << 20))
+        {
+            return Err(Fault::new(
+                "usage.argument",
+                format!("{operation}: memory: {memory} is not a multiple of 4 MiB"),
+            ));
+        }
+        Ok(self)
+    }
+
+    pub fn reconfigure(self) -> esxi::Reconfigure {
+        esxi::Reconfigure { cpus: self.cpus, memory: self.memory, notes: self.notes, extra_config: self.extra_config }
+    }
+}
+
+impl Configure {
+    fn wanted(&self) -> Result<Wanted, Fault> {
+        let (cpus, memory, notes) = (self.cpus, self.memory, self.notes.clone());
+        Wanted { cpus, memory, notes, extra_config: self.extra_config.clone() }.checked(Self::NAME)
+    }
+}
+
+impl EnsureConfig {
+    fn wanted(&self) -> Result<Wanted, Fault> {
+        let (cpus, memory, notes) = (self.cpus, self.memory, self.notes.clone());
+        Wanted { cpus, memory, notes, extra_config: self.extra_config.clone() }.checked(Self::NAME)
+    }
+}
+
+impl Operation for Configure {
+    const NAME: &'static str = "vm.configure";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "vm", name: "configure" };
+    const TOUCHES: &'static [Touch] = TOUCHES;
+    const USAGE: &'static str = "vm:configure({ cpus = 4, memory = \"4 GiB\", notes = \"resized\" })";
+
+    type Bound = BoundVm;
+    type Output = ();
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundVm, Fault> {
+        self.wanted()?;
+        binder.vm(&self.vm, "configure").await
+    }
+
+    async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
+        let change = self.wanted()?.reconfigure();
+        Ok(bound.host.client.reconfigure(&bound.vm, &change, &|step| pass.step(step)).await?)
+    }
+}
+
+impl Operation for EnsureConfig {
+    const NAME: &'static str = "vm.ensure_config";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "vm", name: "ensure_config" };
+    const TOUCHES: &'static [Touch] = TOUCHES;
+    const USAGE: &'static str = "vm:ensure_config({ cpus = 2 })";
+
+    type Bound = BoundVm;
+    type Output = ();
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundVm, Fault> {
+        self.wanted()?;
+        binder.vm(&self.vm, "configure").await
+    }
+
+    async fn settled(&self, bound: &BoundVm, _: &Pass<'_>) -> Result<Option<()>, Fault> {
+        let info = bound.host.client.vm_info(&bound.vm).await?;
+        Ok(self.wanted()?.beyond(&info).is_empty().then_some(()))
+    }
+
+    async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
+        let info = bound.host.client.vm_info(&bound.vm).await?;
+        let change = self.wanted()?.beyond(&info).reconfigure();
+        Ok(bound.host.client.reconfigure(&bound.vm, &change, &|step| pass.step(step)).await?)
+    }
+}
+
+/// Gives a machine its cloud-init data: the guest applies it when it boots next.
+///
+/// It replaces what the machine had. The network part is matched to the machine's cards by their addresses.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetGuestinfo {
+    /// The machine.
+    pub vm: Target<kind::Vm>,
+    /// What `cloudinit.build` made.
+    pub document: Target<kind::Document>,
+}
+
+/// Makes sure that a machine has this cloud-init data; where it has, nothing is done.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnsureGuestinfo {
+    /// The machine.
+    pub vm: Target<kind::Vm>,
+    /// What `cloudinit.build` made.
+    pub document: Target<kind::Document>,
+}
+
+/// A machine and the document for it.
+pub struct BoundGuestinfo {
+    bound: BoundVm,
+    document: std::sync::Arc<cloudinit::Document>,
+}
+
+impl BoundGuestinfo {
+    async fn bind(
+        binder: &Binder<'_>,
+        vm: &Target<kind::Vm>,
+        document: &Target<kind::Document>,
+    ) -> Result<Self, Fault> {
+        let document = binder.document(document)?;
+        Ok(Self { bound: binder.vm(vm, "configure").await?, document })
+    }
+
+    /// What the machine's `guestinfo.*` keys must be, and what they are.
+    async fn compare(&self) -> Result<(cloudinit::GuestInfo, BTreeMap<String, String>), Fault> {
+        let info = self.bound.host.client.vm_info(&self.bound.vm).await?;
+        let macs = info
+            .hardware
+            .nics
+            .iter()
+            .filter_map(|nic| nic.mac.as_deref()?.parse::<cloudinit::MacAddress>().ok())
+            .collect::<Vec<_>>();
+        let target = cloudinit::Target { uuid: &info.row.vm.instance_uuid, macs: &macs };
+        Ok((self.document.render(target)?, info.extra_config))
+    }
+
+    async fn write(self, pass: &Pass<'_>) -> Result<(), Fault> {
+        let (guestinfo, _) = self.compare().await?;
+        let change = esxi::Reconfigure { extra_config: owned(&guestinfo), ..esxi::Reconfigure::default() };
+        Ok(self.bound.host.client.reconfigure(&self.bound.vm, &change, &|step| pass.step(step)).await?)
+    }
+}
+
+fn owned(guestinfo: &cloudinit::GuestInfo) -> BTreeMap<String, String> {
+    guestinfo.entries().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+impl Operation for SetGuestinfo {
+    const NAME: &'static str = "vm.set_guestinfo";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "vm", name: "set_guestinfo" };
+    const POSITIONAL: &'static [&'static str] = &["document"];
+    const TOUCHES: &'static [Touch] = TOUCHES;
+    const USAGE: &'static str = "vm:set_guestinfo(cloudinit.build({ hostname = vm.name }))";
+
+    type Bound = BoundGuestinfo;
+    type Output = ();
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundGuestinfo, Fault> {
+        BoundGuestinfo::bind(binder, &self.vm, &self.document).await
+    }
+
+    async fn act(self, bound: BoundGuestinfo, pass: &Pass<'_>) -> Result<(), Fault> {
+        bound.write(pass).await
+    }
+}
+
+impl Operation for EnsureGuestinfo {
+    const NAME: &'static str = "vm.ensure_guestinfo";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "vm", name: "ensure_guestinfo" };
+    const POSITIONAL: &'static [&'static str] = &["document"];
+    const TOUCHES: &'static [Touch] = TOUCHES;
+    const USAGE: &'static str = "vm:ensure_guestinfo(cloudinit.build({ hostname = vm.name }))";
+
+    type Bound = BoundGuestinfo;
+    type Output = ();
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundGuestinfo, Fault> {
+        BoundGuestinfo::bind(binder, &self.vm, &self.document).await
+    }
+
+    async fn settled(&self, bound: &BoundGuestinfo, _: &Pass<'_>) -> Result<Option<()>, Fault> {
+        let (guestinfo, has) = bound.compare().await?;
+        Ok(guestinfo.same_as(|key| has.get(key).map(String::as_str)).then_some(()))
+    }
+
+    async fn act(self, bound: BoundGuestinfo, pass: &Pass<'_>) -> Result<(), Fault> {
+        bound.write(pass).await
+    }
+}

@@ -1,0 +1,311 @@
+//! Operations that make machines and remove them.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::rows::give_vm;
+use super::vm_change::Wanted;
+use crate::door::Pass;
+use crate::door::bind::{Binder, BoundHost, BoundVm};
+use crate::door::object::{Given, Target, kind};
+use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::error::Fault;
+use crate::esxi::checked::Checked;
+use crate::esxi::{self, NewVm};
+use crate::units::Bytes;
+
+/// Creates an empty machine, powered off: one disk, one network card.
+///
+/// The disk is thin and on a PVSCSI controller; the card is a VMXNET3. A folder of that name on the datastore is an error: what is
+/// found is never reused. Errors: `esxi.duplicate_name`, `esxi.file_already_exists`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    /// The host.
+    pub host: Target<kind::Host>,
+    /// The machine's name, 1 to 80 characters.
+    pub name: String,
+    /// Where its files go.
+    pub datastore: String,
+    /// The network of its card; without one it gets no card.
+    pub network: Option<String>,
+    /// Virtual processors. Default: 1.
+    pub cpus: Option<u32>,
+    /// Memory, a multiple of 4 MiB. Default: 1 GiB.
+    pub memory: Option<Bytes>,
+    /// Size of its disk; without one it gets no disk.
+    pub disk: Option<Bytes>,
+    /// VMware's guest id. Default: `otherLinux64Guest`.
+    pub guest: Option<String>,
+    /// Firmware. Default: `efi`.
+    pub firmware: Option<Firmware>,
+    /// Annotation.
+    pub notes: Option<String>,
+}
+
+/// What a machine boots with.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    Bios,
+    Efi,
+}
+
+/// The checked places of a new machine.
+pub struct BoundNew {
+    host: BoundHost,
+    new: Checked<NewVm>,
+    datastore: Checked<esxi::Datastore>,
+    network: Option<Checked<esxi::Network>>,
+}
+
+impl Operation for Create {
+    const NAME: &'static str = "vm.create";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "host", name: "create" };
+    const TOUCHES: &'static [Touch] = &[
+        touch("vm", "create", Selector::Argument("name")),
+        touch("datastore", "write", Selector::Argument("datastore")),
+        touch("network", "use", Selector::Argument("network")),
+    ];
+    const USAGE: &'static str =
+        "local empty = host:create({ name = \"empty-1\", datastore = \"datastore1\", disk = \"1 GiB\" })";
+
+    type Bound = BoundNew;
+    type Output = Given<kind::Vm>;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundNew, Fault> {
+        let host = binder.host(&self.host)?;
+        let new = binder.new_vm(&host, &self.name).await?;
+        let datastore = binder.datastore(&host, &self.datastore, "write").await?;
+        let network = match &self.network {
+            Some(network) => Some(binder.network(&host, network, "use").await?),
+            None => None,
+        };
+        Ok(BoundNew { host, new, datastore, network })
+    }
+
+    async fn act(self, bound: BoundNew, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
+        let defaults = esxi::CreateSpec::default();
+        let spec = esxi::CreateSpec {
+            guest_id: self.guest.unwrap_or_else(|| "otherLinux64Guest".to_owned()),
+            cpus: self.cpus.unwrap_or(defaults.cpus),
+            memory: self.memory.unwrap_or(defaults.memory),
+            firmware: match self.firmware {
+                Some(Firmware::Bios) => esxi::Firmware::Bios,
+                Some(Firmware::Efi) | None => esxi::Firmware::Efi,
+            },
+            disk: self.disk,
+            notes: self.notes,
+            ..defaults
+        };
+        let client = &bound.host.host.client;
+        let networks: Vec<&Checked<esxi::Network>> = bound.network.iter().collect();
+        let vm = client.create_vm(&bound.new, &bound.datastore, &networks, &spec, &|step| pass.step(step)).await?;
+        let vm = pass.made(&bound.host.host, vm);
+        give_vm(pass, &bound.host.host, &vm).await
+    }
+}
+
+/// Clones a powered-off machine into a new one: a full copy, without vCenter.
+///
+/// Disks are copied on the host, thin stays thin; guest id, firmware with its variables, controllers and card types are taken over,
+/// addresses and identities are new, cloud-init data is not copied. What a failed clone made is removed. Errors:
+/// `esxi.duplicate_name`, `esxi.invalid_power_state` where the template runs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Clone {
+    /// The host.
+    pub host: Target<kind::Host>,
+    /// The machine to copy, by name.
+    pub template: String,
+    /// The new machine's name, 1 to 80 characters.
+    pub name: String,
+    /// Where its files go. Default: the template's datastore.
+    pub datastore: Option<String>,
+    /// The network of all its cards. Default: the template's.
+    pub network: Option<String>,
+    /// Virtual processors. Default: the template's.
+    pub cpus: Option<u32>,
+    /// Memory, a multiple of 4 MiB. Default: the template's.
+    pub memory: Option<Bytes>,
+    /// Annotation. Default: the template's.
+    pub notes: Option<String>,
+}
+
+const CLONE_TOUCHES: &[Touch] = &[
+    touch("vm", "copy_from", Selector::Argument("template")),
+    touch("vm", "create", Selector::Argument("name")),
+    touch("datastore", "write", Selector::Argument("datastore")),
+    touch("network", "use", Selector::Argument("network")),
+];
+
+const ENSURE_CLONE_TOUCHES: &[Touch] = &[
+    touch("vm", "copy_from", Selector::Argument("template")),
+    touch("vm", "create", Selector::Argument("name")),
+    touch("vm", "configure", Selector::Argument("name")),
+    touch("datastore", "write", Selector::Argument("datastore")),
+    touch("network", "use", Selector::Argument("network")),
+];
+
+/// The checked objects of a clone.
+pub struct BoundClone {
+    host: BoundHost,
+    template: BoundVm,
+    new: Checked<NewVm>,
+    datastore: Checked<esxi::Datastore>,
+    /// Each network of the template, and the one that the clone's cards go to.
+    networks: Vec<(String, Checked<esxi::Network>)>,
+}
+
+impl Clone {
+    async fn bind_new(&self, binder: &Binder<'_>, host: BoundHost, new: Checked<NewVm>) -> Result<BoundClone, Fault> {
+        let template = binder.vm_named(&host, &self.template, "copy_from").await?;
+        let info = host.host.client.vm_info(&template.vm).await?;
+        let datastore = match (&self.datastore, info.row.vm.datastores.first()) {
+            (Some(name), _) | (None, Some(name)) => binder.datastore(&host, name, "write").await?,
+            (None, None) => {
+                return Err(Fault::new("esxi.datastore_not_found", format!("{:?} is on no datastore", self.template))
+                    .hint("name the clone's datastore"));
+            }
+        };
+        let mut names: Vec<String> = info.hardware.nics.into_iter().filter_map(|nic| nic.network).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut networks = Vec::new();
+        for name in names {
+            let wanted = self.network.as_deref().unwrap_or(&name);
+            let network = binder.network(&host, wanted, "use").await?;
+            networks.push((name, network));
+        }
+        Ok(BoundClone { host, template, new, datastore, networks })
+    }
+
+    async fn make(self, bound: BoundClone, pass: &Pass<'_>) -> Result<Given<kind::Vm>, Fault> {
+        let spec = esxi::CloneSpec {
+            cpus: self.cpus,
+            memory: self.memory,
+            notes: self.notes,
+            networks: bound.networks.iter().map(|(name, network)| (name.as_str(), network)).collect(),
+            ..esxi::CloneSpec::default()
+        };
+        let client = &bound.host.host.client;
+        let vm =
+            client.clone_vm(&bound.template.vm, &bound.new, &bound.datastore, &spec, &|step| pass.step(step)).await?;
+        let vm = pass.made(&bound.host.host, vm);
+        give_vm(pass, &bound.host.host, &vm).await
+    }
+}
+
+impl Operation for Clone {
+    const NAME: &'static str = "vm.clone";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "host", name: "clone" };
+    const TOUCHES: &'static [Touch] = CLONE_TOUCHES;
+    const USAGE: &'static str =
+        "local web = host:clone({ template = \"debian-12\", name = \"web-1\", memory = \"2 GiB\" })";
+
+    type Bound = BoundClone;
+    type Output = Given<kind::Vm>;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundClone, Fault> {
+        let host = binder.host(&self.host)?;
+        let new = binder.new_vm(&host, &self.name).await?;
+        self.bind_new(binder, host, new).await
+    }
+
+    async fn act(self, bound: BoundClone, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
+        self.make(bound, pass).await
+    }
+}
+
+/// Makes sure that a machine of that name is there: clones it where it is not, and gives it the asked processors, memory and notes.
+///
+/// A machine that is there is taken as it is, whatever template it came from; only what was asked for is compared. Processors and
+/// memory of a running machine can be changed only where the guest allows hot-add.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct EnsureClone(Clone);
+
+/// The machine that is there, or all that is needed to make it.
+pub enum BoundEnsure {
+    There(BoundVm),
+    New(Box<BoundClone>),
+}
+
+impl EnsureClone {
+    fn wanted(&self) -> Wanted {
+        Wanted { cpus: self.0.cpus, memory: self.0.memory, notes: self.0.notes.clone(), ..Wanted::default() }
+    }
+}
+
+impl Operation for EnsureClone {
+    const NAME: &'static str = "vm.ensure_clone";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "host", name: "ensure_clone" };
+    const TOUCHES: &'static [Touch] = ENSURE_CLONE_TOUCHES;
+    const USAGE: &'static str =
+        "local web = host:ensure_clone({ template = \"debian-12\", name = \"web-1\", cpus = 2 })";
+
+    type Bound = BoundEnsure;
+    type Output = Given<kind::Vm>;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundEnsure, Fault> {
+        let host = binder.host(&self.0.host)?;
+        if let Some(there) = binder.vm_if_there(&host, &self.0.name, "configure").await? {
+            return Ok(BoundEnsure::There(there));
+        }
+        let new = binder.new_vm_name(&self.0.name)?;
+        self.0.bind_new(binder, host, new).await.map(Box::new).map(BoundEnsure::New)
+    }
+
+    async fn settled(&self, bound: &BoundEnsure, pass: &Pass<'_>) -> Result<Option<Self::Output>, Fault> {
+        let BoundEnsure::There(there) = bound else { return Ok(None) };
+        let info = there.host.client.vm_info(&there.vm).await?;
+        if !self.wanted().beyond(&info).is_empty() {
+            return Ok(None);
+        }
+        give_vm(pass, &there.host, &there.vm).await.map(Some)
+    }
+
+    async fn act(self, bound: BoundEnsure, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
+        match bound {
+            BoundEnsure::New(bound) => self.0.make(*bound, pass).await,
+            BoundEnsure::There(there) => {
+                let info = there.host.client.vm_info(&there.vm).await?;
+                let change = self.wanted().beyond(&info).reconfigure();
+                there.host.client.reconfigure(&there.vm, &change, &|step| pass.step(step)).await?;
+                give_vm(pass, &there.host, &there.vm).await
+            }
+        }
+    }
+}
+
+/// Destroys a powered-off machine with its disks, for good.
+///
+/// In mode standard only what the run itself made. Errors: `esxi.invalid_power_state` where it runs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Destroy {
+    /// The machine.
+    pub vm: Target<kind::Vm>,
+}
+
+impl Operation for Destroy {
+    const NAME: &'static str = "vm.destroy";
+    const EFFECT: Effect = Effect::Destroy;
+    const PLACE: Place = Place::Method { kind: "vm", name: "destroy" };
+    const TOUCHES: &'static [Touch] = &[touch("vm", "destroy", Selector::Argument("vm"))];
+    const USAGE: &'static str = "vm:ensure_power(\"off\")\nvm:destroy()";
+
+    type Bound = BoundVm;
+    type Output = ();
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundVm, Fault> {
+        binder.vm(&self.vm, "destroy").await
+    }
+
+    async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
+        Ok(bound.host.client.destroy(&bound.vm, &|step| pass.step(step)).await?)
+    }
+}
