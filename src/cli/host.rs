@@ -232,7 +232,7 @@ fn chosen_trust(
             .hint("compare it with the one on the host's console: another machine may answer at this address"))
         };
     }
-    if matches.get_flag("yes") {
+    if matches.get_flag("yes") || before == Some(&Trust::Fingerprint(print)) {
         return Ok(Trust::Fingerprint(print));
     }
     match context.confirm("Does the host's console show this fingerprint, and do you trust it?")? {
@@ -381,7 +381,9 @@ fn logout(name: &str, context: &Context) -> Result<(), Fault> {
 
 fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     let config = context.config()?;
-    let host = config.host(name_of(matches))?;
+    let mut host = config.host(name_of(matches))?;
+    // The person names the host to be logged in to, as --host does.
+    host.named = true;
     let facts = context.block_on(connect::check(&config, &host))??;
     for warning in &facts.warnings {
         context.say(&format!("warning: {warning}"))?;

@@ -38,7 +38,8 @@ pub struct HostConfig {
     /// Where the client keeps its session between commands. The name holds a digest of address, account, trust and origin, so
     /// that a session is never sent to another host that took over the name.
     pub session_file: PathBuf,
-    /// Whether this command names the host by `--host`, `CESO_HOST` or `CESO_URL`; `CESO_PASSWORD` is for such a host alone.
+    /// Whether the person names the host for this command, by `--host`, `CESO_HOST` or `CESO_URL` (or to `ceso host check`);
+    /// `CESO_PASSWORD` is for such a host alone.
     pub named: bool,
 }
 

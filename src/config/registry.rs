@@ -68,9 +68,10 @@ pub fn update<T>(
     let _held = files::lock(&home.0.join(".hosts.lock"))?;
     let mut file = read(&path)?;
     let result = change(&mut file.hosts)?;
-    let text = serde_saphyr::to_string(&file).map_err(|error| {
-        Fault::new("config.unwritable", format!("{} could not be written: {error}", path.display())).cause(error)
-    })?;
+    let text = serde_saphyr::to_string_with_options(&file, serde_saphyr::ser_options! { prefer_block_scalars: false })
+        .map_err(|error| {
+            Fault::new("config.unwritable", format!("{} could not be written: {error}", path.display())).cause(error)
+        })?;
     // What cannot be read back must not replace what could.
     let written = format!("{HEADING}{text}");
     yaml::parse(written.as_bytes(), &path.display().to_string())?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::config::secrets::{Prompt, Terminal};
-use crate::config::{Config, HostConfig, HostUrl, Trust};
+use crate::config::{Config, HostConfig, HostUrl, Origin, Trust};
 use crate::error::Fault;
 use crate::esxi;
 
@@ -62,7 +62,23 @@ async fn check_network(config: &Arc<Config>, name: &str, url: &HostUrl) -> Resul
 pub async fn open(config: &Arc<Config>, host: &HostConfig) -> Result<esxi::Host, Fault> {
     check_network(config, &host.name, &host.url).await?;
     let asker = Asker { config: config.clone(), host: host.clone(), prompt: Terminal };
-    Ok(esxi::Host::connect(options(config, host), Arc::new(asker)).await?)
+    esxi::Host::connect(options(config, host), Arc::new(asker)).await.map_err(|error| advise(error.into(), host))
+}
+
+/// The client's hint names `ceso host trust`, which does not change a host that is described elsewhere.
+fn advise(fault: Fault, host: &HostConfig) -> Fault {
+    let about_trust = matches!(fault.kind(), "esxi.certificate_untrusted" | "esxi.certificate_changed");
+    match (&host.origin, about_trust) {
+        (Origin::Variable(_), true) => {
+            fault.hint("compare the fingerprint with the one on the host's console, then set CESO_FINGERPRINT to it")
+        }
+        (Origin::System(path) | Origin::Project(path), true) => fault.hint(format!(
+            "compare the fingerprint with the one on the host's console, then write it to hosts.{}.trust in {}",
+            host.name,
+            path.display()
+        )),
+        _ => fault,
+    }
 }
 
 /// The certificate that answers at an address now; nothing is trusted and nothing is sent.

@@ -1,0 +1,10 @@
+//! The command line, run as a process: exit codes, streams, files. Each test has a folder of its own and a clean environment.
+
+mod config_command;
+mod config_hostile;
+mod host_command;
+mod host_vcsim;
+mod support;
+#[path = "../support/vcsim.rs"]
+#[allow(dead_code, reason = "shared with other test binaries")]
+mod vcsim;
