@@ -101,7 +101,8 @@ pub struct Nic {
     /// gateway may be link-local.
     #[serde(default)]
     pub gateway: Strings,
-    /// DNS servers, by address. Guests that run NetworkManager take them only beside addresses that are given by hand.
+    /// DNS servers, by address. Beside DHCP alone some guests drop them: those that run NetworkManager with cloud-init 22.4, and those
+    /// that run ifupdown with a newer one.
     #[serde(default)]
     pub dns: Strings,
     /// Domains that unqualified names are looked up in. They need `dns`.

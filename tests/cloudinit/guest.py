@@ -104,7 +104,7 @@ def read_eni(out):
         elif key == "dns-search":
             search += rest
         elif key == "post-up":
-            route = re.fullmatch(r"route add default gw (\S+) \|\| true", " ".join(rest))
+            route = re.fullmatch(r"(?:ip )?route add default (?:gw|via) (\S+) \|\| true", " ".join(rest))
             assert route, f"a route that is not the default one: {line}"
             assert family == "inet", f"an IPv4 route in an IPv6 stanza: {line}"
             set_gateway(card, route[1])
