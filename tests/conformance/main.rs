@@ -1,5 +1,6 @@
 //! Our halves against programs that are not ours: vcsim answers our client, pyVmomi checks what it sends.
 
+mod pyvmomi_requests;
 #[path = "../support/vcsim.rs"]
 mod vcsim;
 mod vcsim_machines;

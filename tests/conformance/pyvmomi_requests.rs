@@ -1,0 +1,179 @@
+//! Every request that the client can send, checked field by field against pyVmomi's type tables.
+//!
+//! The client is driven through everything that it can do, against vcsim (which speaks API 6.5, the oldest version: a newer field shows),
+//! while an observer records what is sent. A method that no test drives is an error.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ceso::esxi::checked::Checked;
+use ceso::esxi::{
+    CloneSpec, ControllerKind, CreateSpec, Detail, Firmware, Host, HostOptions, Method, NewVm, Observer, Reconfigure,
+    silent,
+};
+use ceso::units::Bytes;
+
+use crate::vcsim::{Vcsim, login, peer};
+
+fn checked<T>(object: T) -> Checked<T> {
+    Checked::by_the_door(object)
+}
+
+fn new(name: &str) -> Checked<NewVm> {
+    checked(NewVm { name: name.to_owned() })
+}
+
+/// Does everything that the client can do, on a server where all of it succeeds.
+async fn everything(options: HostOptions) {
+    let host = Host::connect(options, login("u", "p")).await.unwrap();
+    let this = checked(host.lookup_host());
+    host.list_vms(&this, Detail::Lean).await.unwrap();
+    host.list_vms(&this, Detail::Full).await.unwrap();
+    host.list_datastores(&this).await.unwrap();
+    host.list_networks(&this).await.unwrap();
+    host.host_facts(&this).await.unwrap();
+    host.standing().await.unwrap();
+    let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
+    let network = checked(host.lookup_networks().await.unwrap().remove(0));
+
+    let mut spec = CreateSpec {
+        disk: Some(Bytes(64 << 20)),
+        notes: Some("notes".into()),
+        extra_config: BTreeMap::from([("guestinfo.a".into(), "b".into())]),
+        ..CreateSpec::default()
+    };
+    let template = checked(host.create_vm(&new("template"), &datastore, &[&network], &spec, &silent).await.unwrap());
+    for (name, controller) in
+        [("lsi", ControllerKind::LsiLogic), ("sata", ControllerKind::Sata), ("nvme", ControllerKind::Nvme)]
+    {
+        spec.controller = controller;
+        spec.firmware = Firmware::Bios;
+        host.create_vm(&new(name), &datastore, &[], &spec, &silent).await.unwrap();
+    }
+    host.lookup_vms().await.unwrap();
+    let clone = CloneSpec {
+        cpus: Some(2),
+        memory: Some(Bytes(1 << 30)),
+        notes: Some("clone".into()),
+        extra_config: BTreeMap::from([("SET.guest.ipAddress".into(), "192.0.2.9".into())]),
+        networks: vec![("VM Network", &network)],
+    };
+    let vm = checked(host.clone_vm(&template, &new("clone"), &datastore, &clone, &silent).await.unwrap());
+    let change = Reconfigure {
+        cpus: Some(1),
+        memory: Some(Bytes(512 << 20)),
+        notes: Some(String::new()),
+        extra_config: BTreeMap::from([("guestinfo.b".into(), String::new())]),
+    };
+    host.reconfigure(&vm, &change, &silent).await.unwrap();
+    host.vm_info(&vm).await.unwrap();
+    host.power_on(&vm, &silent).await.unwrap();
+    host.wait_for_address(&vm, Duration::from_secs(20)).await.unwrap();
+    host.reset(&vm, &silent).await.unwrap();
+    host.suspend(&vm, &silent).await.unwrap();
+    host.power_on(&vm, &silent).await.unwrap();
+    host.shutdown_guest(&vm, Duration::from_secs(20), &silent).await.unwrap();
+    host.power_on(&vm, &silent).await.unwrap();
+    // A wait under way that does not notice a new filter is cancelled: nothing changes that would wake it.
+    let (waited, found) = tokio::join!(host.wait_for_address(&template, Duration::from_secs(2)), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        host.wait_for_address(&vm, Duration::from_secs(20)).await
+    });
+    assert_eq!(waited.unwrap_err().kind(), "esxi.timeout");
+    found.unwrap();
+    host.power_off(&vm, &silent).await.unwrap();
+    host.destroy(&vm, &silent).await.unwrap();
+    host.logout().await.unwrap();
+}
+
+/// Fails in the middle, so that what was made is taken away again.
+async fn failures(options: HostOptions) {
+    let host = Host::connect(options, login("u", "p")).await.unwrap();
+    let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
+    let spec = CreateSpec { disk: Some(Bytes(64 << 20)), ..CreateSpec::default() };
+    let error = host.create_vm(&new("never"), &datastore, &[], &spec, &silent).await.unwrap_err();
+    assert!(error.kind().starts_with("esxi.system_error") && !error.to_string().contains("Left behind"), "{error}");
+    host.close().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs vcsim and pyVmomi"]
+async fn pyvmomi_knows_every_request_that_the_client_can_send() {
+    let folder = tempfile::tempdir().unwrap();
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let record = bodies.clone();
+    let observer: Observer = Arc::new(move |version: &str, body: &str| {
+        record.lock().unwrap().push((version.to_owned(), body.to_owned()));
+    });
+    let vcsim = Vcsim::start(&["-vm", "3"]);
+    let mut options = vcsim.options().await;
+    options.observer = Some(observer.clone());
+    options.page_size = 2;
+    options.operation_id = Some("run-1".into());
+    everything(options).await;
+    let failing = Vcsim::start(&["-vm", "1", "-fault", "CreateVM_Task:1"]);
+    let mut options = failing.options().await;
+    options.observer = Some(observer);
+    failures(options).await;
+
+    for (number, (version, body)) in bodies.lock().unwrap().iter().enumerate() {
+        assert!(!body.contains(">p<"), "a password was shown: {body}");
+        std::fs::write(folder.path().join(format!("{number:04}@{version}.xml")), body).unwrap();
+    }
+    let methods: Vec<&str> = Method::ALL.iter().map(|method| method.wire_name()).collect();
+    std::fs::write(folder.path().join("methods.txt"), methods.join("\n")).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/pyvmomi/check_requests.py");
+    let output = Command::new(peer("venv/bin/python")).arg(script).arg(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(" 0 errors"), "{said}");
+    println!("{said}");
+}
+
+#[test]
+#[ignore = "needs pyVmomi"]
+fn pyvmomi_finds_what_is_wrong_in_a_request() {
+    let envelope = |call: &str| {
+        format!(
+            "<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+             xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><s:Body>{call}</s:Body></s:Envelope>"
+        )
+    };
+    let this = "<_this type=\"VirtualMachine\">1</_this>";
+    for (call, complaint) in [
+        ("<NoSuch xmlns=\"urn:vim25\"><_this type=\"VirtualMachine\">1</_this></NoSuch>".to_owned(), "is not a method"),
+        (format!("<ReconfigVM_Task xmlns=\"urn:vim25\">{this}</ReconfigVM_Task>"), "lacks the required field spec"),
+        (
+            format!("<ReconfigVM_Task xmlns=\"urn:vim25\">{this}<spec><memoryMB>4</memoryMB><numCPUs>1</numCPUs></spec></ReconfigVM_Task>"),
+            "numCPUs comes too late",
+        ),
+        (
+            format!("<ReconfigVM_Task xmlns=\"urn:vim25\">{this}<spec><rebootPowerOff>true</rebootPowerOff></spec></ReconfigVM_Task>"),
+            "is newer",
+        ),
+        (format!("<ReconfigVM_Task xmlns=\"urn:vim25\">{this}<spec><colour>1</colour></spec></ReconfigVM_Task>"), "has no field colour"),
+        (
+            format!("<ReconfigVM_Task xmlns=\"urn:vim25\">{this}<spec><numCPUs>many</numCPUs></spec></ReconfigVM_Task>"),
+            "'many' is no int",
+        ),
+        ("<PowerOnVM_Task xmlns=\"urn:vim25\"><_this type=\"Folder\">1</_this></PowerOnVM_Task>".to_owned(), "not a"),
+        (
+            "<CreateFilter xmlns=\"urn:vim25\"><_this type=\"PropertyCollector\">1</_this><spec><propSet><type>VirtualMachine</type>\
+             <pathSet>guest.colour</pathSet></propSet><objectSet><obj type=\"Task\">1</obj></objectSet></spec>\
+             <partialUpdates>false</partialUpdates></CreateFilter>"
+                .to_owned(),
+            "has no property colour",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("0@6.5.xml"), envelope(&call)).unwrap();
+        std::fs::write(folder.path().join("methods.txt"), "").unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/pyvmomi/check_requests.py");
+        let output = Command::new(peer("venv/bin/python")).arg(script).arg(folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && said.contains(complaint), "{call}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
