@@ -3,3 +3,5 @@
 pub mod connect;
 pub mod declaration;
 pub mod params;
+
+pub mod process;

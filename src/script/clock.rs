@@ -157,14 +157,6 @@ pub(super) fn passed(what: &str, value: impl std::fmt::Display, setting: &str) -
     format!("the script passed its limit of {what}, {value} (setting sandbox.{setting})")
 }
 
-pub(super) fn memory_error(limits: &Limits) -> ScriptError {
-    ScriptError {
-        kind: "limit.memory".to_owned(),
-        message: passed("memory", limits.memory, "memory"),
-        ..ScriptError::default()
-    }
-}
-
 /// Has `lua` call the clock at every loop and call.
 pub(super) fn watch(lua: &Lua) {
     let state = lua.exec_raw_lua(|raw| raw.state());

@@ -47,8 +47,7 @@ pub fn main() -> ! {
     detach();
     // SAFETY: descriptor 0 is the socket that the parent gave this process; nothing else has taken it.
     let pipe = unsafe { OwnedFd::from_raw_fd(0) };
-    serve(Pipe::new(pipe), declared());
-    exit(0)
+    serve(Pipe::new(pipe), declared())
 }
 
 /// The operations as they are declared.
@@ -87,7 +86,8 @@ fn lost() -> ! {
     exit(EXIT_LOST)
 }
 
-fn serve(mut pipe: Pipe, operations: Vec<Declared>) {
+/// Nothing is dropped at the end: closing a descriptor is no call that the jail knows.
+fn serve(mut pipe: Pipe, operations: Vec<Declared>) -> ! {
     let start = match pipe.receive(None) {
         Ok(Arrival::Frame(frame)) => match *frame {
             ToWorker::Start(start) => *start,
@@ -107,7 +107,7 @@ fn serve(mut pipe: Pipe, operations: Vec<Declared>) {
                 message,
                 ..Default::default()
             }));
-            return;
+            exit(0)
         }
     };
     let parts = if wanted == Jail::Off { Vec::new() } else { jail::close(&limits, spare(&limits)) };
@@ -121,7 +121,7 @@ fn serve(mut pipe: Pipe, operations: Vec<Declared>) {
             ..Default::default()
         };
         calls.tell(&FromWorker::Failed(error));
-        return;
+        exit(0)
     }
     match purpose {
         Purpose::Run(source) => purpose::run(&vm, &source, hardened),
@@ -129,6 +129,7 @@ fn serve(mut pipe: Pipe, operations: Vec<Declared>) {
         Purpose::Describe(sources) => purpose::describe(&vm, &sources, hardened),
         Purpose::Repl => purpose::repl(&vm, hardened),
     }
+    exit(0)
 }
 
 /// What the process may map beyond what it has: the VM, the frames in both directions, the compiler at work.
