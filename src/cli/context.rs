@@ -52,8 +52,7 @@ impl Context {
 
     /// Says something to the person, on standard error, which is not part of the result.
     pub fn say(&self, text: &str) -> Result<(), Fault> {
-        let safe: String = text.lines().map(|line| format!("{}\n", printable(line))).collect();
-        output::write(&safe, &mut io::stderr().lock())
+        say(text)
     }
 
     /// Whether there is a person to ask: standard input and standard error are terminals.
@@ -82,4 +81,10 @@ impl Context {
         })?;
         Ok(runtime.block_on(future))
     }
+}
+
+/// Says something to the person, on standard error, line by line and with nothing that moves the cursor.
+pub fn say(text: &str) -> Result<(), Fault> {
+    let safe: String = text.lines().map(|line| format!("{}\n", printable(line))).collect();
+    output::write(&safe, &mut io::stderr().lock())
 }

@@ -9,12 +9,15 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::context::Context;
+use super::context::{Context, say};
 use super::output::Format;
-use crate::config::{Config, Fingerprint, HostConfig, HostEntry, HostUrl, Origin, Trust, files, registry, secrets};
+use crate::config::{
+    Config, Fingerprint, HostConfig, HostEntry, HostUrl, Mode, Origin, Trust, files, registry, secrets,
+};
+use crate::door::{Door, Grant};
 use crate::error::Fault;
-use crate::esxi;
 use crate::run::connect;
+use crate::{esxi, ops, wire};
 
 pub fn command() -> Command {
     let name = || Arg::new("NAME").required(true).help("The name of the host");
@@ -379,14 +382,39 @@ fn logout(name: &str, context: &Context) -> Result<(), Fault> {
     }
 }
 
+/// Passes the door like any script in restricted mode: connect, then the host's facts.
 fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
-    let config = context.config()?;
-    let mut host = config.host(name_of(matches))?;
     // The person names the host to be logged in to, as --host does.
-    host.named = true;
-    let facts = context.block_on(connect::check(&config, &host))??;
-    for warning in &facts.warnings {
-        context.say(&format!("warning: {warning}"))?;
+    let sources = context.sources().clone().host(Some(name_of(matches).to_owned()));
+    let config = Arc::new(Config::load(sources)?);
+    // A notice that cannot be told has nobody to be told to.
+    let notice = Arc::new(|text: &str| drop(say(&format!("warning: {text}"))));
+    let hosts = connect::ConfiguredHosts { config, simulator: None, notice };
+    let facts = context.block_on(facts(hosts))??;
+    for (key, warning) in [
+        ("managed_by", "a vCenter manages this host, and may undo what is changed here"),
+        ("lockdown", "this host is in lockdown mode and refuses direct logins of most accounts"),
+    ] {
+        if let Some(value) = facts.get(key).and_then(Value::as_str) {
+            context.say(&format!("warning: {warning} ({value})"))?;
+        }
     }
-    context.print(matches, &facts.to_json())
+    if facts.get("licence_restricted") == Some(&Value::Bool(true)) {
+        context.say("warning: the licence of this host is the free one, which allows reads only")?;
+    }
+    context.print(matches, &facts)
+}
+
+async fn facts(hosts: connect::ConfiguredHosts) -> Result<Value, Fault> {
+    let grant = Grant { mode: Mode::Restricted, table: None };
+    let door = Door::new(grant, Arc::new(hosts), Arc::new(|_| {}));
+    let result = async {
+        let host = door.pass::<ops::host::Connect>(1, wire::Value::Map(Vec::new())).await?;
+        let arguments = wire::Value::Map(vec![("host".to_owned(), host)]);
+        door.pass::<ops::host::Facts>(2, arguments).await
+    };
+    let result = result.await;
+    let closed = door.disconnect().await;
+    let facts = result?.to_json();
+    closed.into_iter().next().map_or(Ok(facts), Err)
 }

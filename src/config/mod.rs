@@ -252,7 +252,7 @@ fn reserved(name: &str) -> String {
 }
 
 /// The host that this command names by `--host`, `CESO_HOST` or `CESO_URL`, in this order.
-fn named_host(sources: &Sources, variables: &[(String, Map<String, Value>)]) -> Result<Option<String>, Fault> {
+fn named_host(sources: &Sources, variables: &[sources::Variable]) -> Result<Option<String>, Fault> {
     if let Some(host) = &sources.host {
         return Ok(Some(host.clone()));
     }

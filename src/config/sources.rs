@@ -77,6 +77,9 @@ impl fmt::Debug for Environment {
     }
 }
 
+/// A variable's name and the layer that it makes.
+pub type Variable = (String, Map<String, Value>);
+
 /// A setting that a flag of the command line gives: `--mode restricted` is `security.mode`.
 #[derive(Debug, Clone)]
 pub struct Flag {
@@ -192,7 +195,7 @@ impl Sources {
     }
 
     /// The layers of the environment, one for each variable, so that each value knows its own.
-    pub fn variables(&self) -> Result<Vec<(String, Map<String, Value>)>, Fault> {
+    pub fn variables(&self) -> Result<Vec<Variable>, Fault> {
         let known = settings_variables();
         let mut layers = Vec::new();
         for name in self.environment.ours() {
@@ -210,7 +213,7 @@ impl Sources {
         Ok(layers)
     }
 
-    fn environment_host(&self) -> Result<Vec<(String, Map<String, Value>)>, Fault> {
+    fn environment_host(&self) -> Result<Vec<Variable>, Fault> {
         let url = self.environment.get("CESO_URL")?;
         let mut layers = Vec::new();
         for (name, key) in [("CESO_URL", "url"), ("CESO_USERNAME", "username"), ("CESO_FINGERPRINT", "trust")] {

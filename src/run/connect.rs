@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use futures_util::future::BoxFuture;
 
 use crate::config::secrets::{Prompt, Terminal};
-use crate::config::{Config, HostConfig, HostUrl, Origin, Trust};
+use crate::config::{Config, HostConfig, HostUrl, Origin, Target, Trust};
+use crate::door::Hosts;
+use crate::door::object::Connected;
 use crate::error::Fault;
 use crate::esxi;
 
@@ -93,54 +95,33 @@ pub async fn logout(config: &Arc<Config>, host: &HostConfig) -> Result<bool, Fau
     Ok(esxi::Host::logout_kept(options(config, host)).await?)
 }
 
-/// What `ceso host check` says.
-#[derive(Debug)]
-pub struct Facts {
-    about: esxi::About,
-    api_version: String,
-    standing: esxi::Standing,
-    host: HostConfig,
-    /// What the user should know before working with the host.
-    pub warnings: Vec<String>,
+/// Starts the simulator and connects to it; only `cli` knows how.
+pub type StartSimulator = Arc<dyn Fn() -> BoxFuture<'static, Result<Connected, Fault>> + Send + Sync>;
+
+/// Gives the door the hosts of the configuration, each connected at its first use.
+pub struct ConfiguredHosts {
+    pub config: Arc<Config>,
+    /// What the host named `sim` is; without it the name is refused.
+    pub simulator: Option<StartSimulator>,
+    /// Is told what the person should know and is no error, such as a kept session that was not usable.
+    pub notice: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
-impl Facts {
-    pub fn to_json(&self) -> Value {
-        json!({
-            "name": self.host.name,
-            "url": self.host.url.to_string(),
-            "username": self.host.username,
-            "product": self.about.full_name,
-            "version": self.about.version,
-            "build": self.about.build,
-            "api_version": self.api_version,
-            "licenses": self.standing.licenses,
-            "managed_by": self.standing.managed_by,
-            "lockdown": self.standing.lockdown,
-            "maintenance": self.standing.maintenance,
+impl Hosts for ConfiguredHosts {
+    fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
+        Box::pin(async move {
+            match (self.config.target(name)?, &self.simulator) {
+                (Target::Host(host), _) => {
+                    let client = open(&self.config, &host).await?;
+                    client.take_notices().iter().for_each(|notice| (self.notice)(notice));
+                    Ok(Connected { name: host.name, simulated: false, client })
+                }
+                (Target::Simulator, Some(start)) => start().await,
+                (Target::Simulator, None) => {
+                    Err(Fault::new("usage.unknown_host", "this command does not start the simulator")
+                        .hint("name a configured host; `ceso host list` lists them"))
+                }
+            }
         })
     }
-}
-
-/// Connects, logs in and reads how the host stands. The session is kept for the next command.
-pub async fn check(config: &Arc<Config>, host: &HostConfig) -> Result<Facts, Fault> {
-    let client = open(config, host).await?;
-    let standing = client.standing().await?;
-    let mut warnings = client.take_notices();
-    if client.about().api_type == "VirtualCenter" {
-        warnings.push(format!("{} is a vCenter; ceso is made for standalone hosts", host.name));
-    }
-    if let Some(vcenter) = &standing.managed_by {
-        warnings.push(format!(
-            "{} is managed by the vCenter {vcenter}; what is changed here may be changed back",
-            host.name
-        ));
-    }
-    if let Some(mode) = &standing.lockdown {
-        warnings.push(format!("{} is in lockdown mode ({mode}); it refuses direct logins of most accounts", host.name));
-    }
-    let facts =
-        Facts { about: client.about(), api_version: client.api_version(), standing, host: host.clone(), warnings };
-    client.close().await?;
-    Ok(facts)
 }

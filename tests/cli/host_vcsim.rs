@@ -60,7 +60,7 @@ fn vcsim_host_check_says_what_it_is_and_keeps_a_private_session_until_logout() {
     lab.add(&["--yes"]).ok();
     let facts = lab.machine.run(&["host", "check", "lab", "--output", "json"]).ok().json();
     assert!(facts["product"].as_str().unwrap().contains("ESXi"), "{facts}");
-    assert_eq!(facts["licenses"][0], "Evaluation Mode");
+    assert_eq!(facts["licence"], "Evaluation Mode");
     let sessions = lab.sessions();
     assert_eq!(sessions.len(), 1);
     assert_eq!(mode(&sessions[0]), 0o600);

@@ -35,7 +35,6 @@ async fn everything(options: HostOptions) {
     host.list_datastores(&this).await.unwrap();
     host.list_networks(&this).await.unwrap();
     host.host_facts(&this).await.unwrap();
-    host.standing().await.unwrap();
     let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
     let network = checked(host.lookup_networks().await.unwrap().remove(0));
 
