@@ -2,6 +2,7 @@
 
 pub mod connect;
 pub mod declaration;
+pub mod modules;
+pub mod output;
 pub mod params;
-
 pub mod process;

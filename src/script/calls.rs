@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use mlua::Lua;
 
-use super::Declared;
 use super::clock::{self, Stop, clock};
 use super::pipe::{Arrival, Pipe};
 use crate::door::operation::Effect;
+use crate::ops::Declared;
 use crate::wire::{FrameError, FromWorker, Limits, Outcome, Raised, ToWorker, Value};
 
 /// What may be called now.
@@ -44,7 +44,7 @@ pub(super) enum Refusal {
 pub(super) struct Calls {
     pipe: RefCell<Pipe>,
     pub(super) limits: Limits,
-    operations: Vec<Declared>,
+    operations: &'static [Declared],
     phase: Cell<Phase>,
     called: Cell<bool>,
     next: Cell<u64>,
@@ -63,7 +63,7 @@ pub(super) struct Calls {
 const PROGRESS: Duration = Duration::from_millis(50);
 
 impl Calls {
-    pub(super) fn new(pipe: Pipe, limits: Limits, operations: Vec<Declared>) -> Self {
+    pub(super) fn new(pipe: Pipe, limits: Limits, operations: &'static [Declared]) -> Self {
         Self {
             pipe: RefCell::new(pipe),
             limits,
@@ -81,8 +81,8 @@ impl Calls {
         }
     }
 
-    pub(super) fn operations(&self) -> &[Declared] {
-        &self.operations
+    pub(super) fn operations(&self) -> &'static [Declared] {
+        self.operations
     }
 
     pub(super) fn phase(&self, phase: Phase) {

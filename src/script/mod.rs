@@ -19,7 +19,7 @@ mod vm;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
-use crate::door::operation::{Effect, Place};
+use crate::ops;
 use crate::wire::{FromWorker, Jail, Limits, Purpose, ScriptError, Start, ToWorker};
 use calls::Calls;
 use pipe::{Arrival, Pipe};
@@ -31,28 +31,12 @@ pub const ARGUMENT: &str = "__worker";
 /// How a worker ends itself when its parent is gone or its VM cannot be built, and when it panics.
 pub const EXIT_LOST: i32 = 70;
 
-/// What a worker must know of an operation.
-#[derive(Debug, Clone, Copy)]
-pub struct Declared {
-    /// `noun.verb`: `vm.power_on`.
-    pub name: &'static str,
-    pub effect: Effect,
-    pub place: Place,
-    /// The arguments that may be given without a name, in order.
-    pub positional: &'static [&'static str],
-}
-
 /// Runs this process as a worker: takes one `Start` from descriptor 0, serves it, and ends. Called before anything else is set up.
 pub fn main() -> ! {
     detach();
     // SAFETY: descriptor 0 is the socket that the parent gave this process; nothing else has taken it.
     let pipe = unsafe { OwnedFd::from_raw_fd(0) };
-    serve(Pipe::new(pipe), declared())
-}
-
-/// The operations as they are declared.
-fn declared() -> Vec<Declared> {
-    Vec::new()
+    serve(Pipe::new(pipe))
 }
 
 /// Leaves the parent's session, ends when the parent's spawning thread does, and holds no descriptor but the first three.
@@ -87,7 +71,7 @@ fn lost() -> ! {
 }
 
 /// Nothing is dropped at the end: closing a descriptor is no call that the jail knows.
-fn serve(mut pipe: Pipe, operations: Vec<Declared>) -> ! {
+fn serve(mut pipe: Pipe) -> ! {
     let start = match pipe.receive(None) {
         Ok(Arrival::Frame(frame)) => match *frame {
             ToWorker::Start(start) => *start,
@@ -97,7 +81,7 @@ fn serve(mut pipe: Pipe, operations: Vec<Declared>) -> ! {
     };
     let Start { purpose, limits, hardened, jail: wanted, .. } = start;
     jail::prepare();
-    let calls = Rc::new(Calls::new(pipe, limits.clone(), operations));
+    let calls = Rc::new(Calls::new(pipe, limits.clone(), ops::all()));
     let vm = match Vm::new(Rc::clone(&calls), hardened) {
         Ok(vm) => vm,
         Err(error) => {

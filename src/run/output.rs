@@ -1,0 +1,315 @@
+//! What a run writes to the terminal: on a thread of its own, escaped, capped.
+//!
+//! A reader that stops reading (`ceso run | less`) must stop this thread and nothing else, so nobody waits for it but
+//! [`Output::finish`]. What waits to be written is bounded by the cap. A closed pipe ends the output quietly. Nothing else in ceso
+//! may write what a script said.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::Fault;
+use crate::units::Bytes;
+use crate::wire::Level;
+
+/// Where the lines of one run go.
+#[derive(Clone)]
+pub struct Output {
+    lines: mpsc::Sender<Line>,
+    shared: Arc<Shared>,
+    limit: Bytes,
+}
+
+struct Shared {
+    /// Bytes that the script wrote.
+    written: AtomicU64,
+    /// The other side of standard output is gone.
+    closed: AtomicBool,
+    waiting: Mutex<usize>,
+    drained: Condvar,
+}
+
+enum Line {
+    Out(String),
+    Err(String),
+}
+
+impl Output {
+    /// Writes to this process's standard output and standard error.
+    pub fn standard(limit: Bytes) -> io::Result<Self> {
+        Self::new(io::stdout(), io::stderr(), limit)
+    }
+
+    /// Writes what a script prints to `out` and what it logs to `err`, at most `limit` together.
+    pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static, limit: Bytes) -> io::Result<Self> {
+        let (lines, queue) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            written: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            waiting: Mutex::new(0),
+            drained: Condvar::new(),
+        });
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new().name("output".to_owned()).spawn(move || write_all(&queue, out, err, &theirs))?;
+        Ok(Self { lines, shared, limit })
+    }
+
+    /// Writes a line of a script's `print`, with terminal sequences made visible. Fails with `limit.output` past the limit.
+    pub fn print(&self, text: &str) -> Result<(), Fault> {
+        self.count(text)?;
+        self.put(Line::Out(format!("{}\n", printable(text))));
+        Ok(())
+    }
+
+    /// Writes one line of a script's `log`, newlines made visible as well, so that it cannot pass for two.
+    pub fn log(&self, level: Level, text: &str) -> Result<(), Fault> {
+        self.count(text)?;
+        self.put(Line::Err(format!("{}: {}\n", name(level), one_line(text))));
+        Ok(())
+    }
+
+    /// Writes text of ours to standard output as it is: whatever a script or a host said in it was made harmless by the caller.
+    pub fn text(&self, text: impl Into<String>) {
+        self.put(Line::Out(text.into()));
+    }
+
+    /// Writes text of ours to standard error as it is; see [`Output::text`].
+    pub fn note(&self, text: impl Into<String>) {
+        self.put(Line::Err(text.into()));
+    }
+
+    /// Whether nobody reads standard output any more.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything is written, or for `patience` without an end; says whether everything was.
+    pub fn finish(&self, patience: Option<Duration>) -> bool {
+        let until = patience.and_then(|patience| Instant::now().checked_add(patience));
+        let mut waiting = lock(&self.shared.waiting);
+        while *waiting > 0 {
+            waiting = match until {
+                None => self.shared.drained.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    self.shared.drained.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    }
+
+    fn count(&self, text: &str) -> Result<(), Fault> {
+        let bytes = text.len() as u64 + 1;
+        let written = self.shared.written.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if written <= self.limit.0 {
+            return Ok(());
+        }
+        let message = format!("the script passed its limit of output, {} (setting sandbox.output)", self.limit);
+        Err(Fault::new("limit.output", message).hint("raise sandbox.output, or print less"))
+    }
+
+    fn put(&self, line: Line) {
+        *lock(&self.shared.waiting) += 1;
+        if self.lines.send(line).is_err() {
+            // The thread ended: there is nobody to read.
+            *lock(&self.shared.waiting) = 0;
+            self.shared.drained.notify_all();
+        }
+    }
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warning",
+        Level::Error => "error",
+    }
+}
+
+fn write_all(queue: &mpsc::Receiver<Line>, mut out: impl Write, mut err: impl Write, shared: &Shared) {
+    for line in queue {
+        let written = match line {
+            // What is printed and what is logged are two files; each goes on when the other is closed.
+            Line::Out(text) => {
+                let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                if written.is_err() {
+                    shared.closed.store(true, Ordering::Relaxed);
+                }
+                written
+            }
+            Line::Err(text) => err.write_all(text.as_bytes()).and_then(|()| err.flush()),
+        };
+        // There is nowhere to tell of it: the reader left on purpose (`| head`) or the disk behind it is full.
+        drop(written);
+        let mut waiting = lock(&shared.waiting);
+        *waiting = waiting.saturating_sub(1);
+        if *waiting == 0 {
+            shared.drained.notify_all();
+        }
+    }
+}
+
+/// Text of a script or of a host with nothing in it that a terminal obeys or a reader is deceived by; newlines and tabs stay.
+///
+/// Control characters (C0 but newline and tab, DEL, C1), bidirectional and all other invisible format characters are written as
+/// `\u{…}`.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c != '\n' && c != '\t' && is_unsafe(c))
+}
+
+/// Like [`printable`], with line breaks of any kind made visible as well: the text stays one line.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c != '\t' && is_unsafe(c))
+}
+
+fn escape(text: &str, wanted: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.chars().any(&wanted) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' if wanted(c) => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            c if wanted(c) => {
+                // Writing to a string does not fail.
+                write!(out, "\\u{{{:x}}}", u32::from(c)).ok();
+            }
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Unicode's Cc, Cf, Zl and Zp, and the fillers that show as nothing.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file in memory that two can hold.
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Page {
+        fn text(&self) -> String {
+            String::from_utf8(lock(&self.0).clone()).unwrap()
+        }
+    }
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A pipe that nobody reads.
+    struct Stuck;
+
+    impl Write for Stuck {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            loop {
+                thread::park();
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_script_cannot_forge_a_terminal_sequence_or_a_line_of_the_log() {
+        let (out, err) = (Page::default(), Page::default());
+        let output = Output::new(out.clone(), err.clone(), Bytes(10_000)).unwrap();
+        output.print("a\x1b[2Jb\tc\nd\r\u{9b}31m\u{202e}x").unwrap();
+        output.log(Level::Info, "fine\nerror: forged\u{2028}again\r\n").unwrap();
+        assert!(output.finish(None));
+        assert_eq!(out.text(), "a\\u{1b}[2Jb\tc\nd\\r\\u{9b}31m\\u{202e}x\n");
+        assert_eq!(err.text(), "info: fine\\nerror: forged\\u{2028}again\\r\\n\n");
+    }
+
+    #[test]
+    fn every_control_and_format_character_is_made_visible() {
+        for c in (0..=0x10ffff).filter_map(char::from_u32) {
+            let text = String::from(c);
+            let shown = printable(&text);
+            if c.is_control() && c != '\n' && c != '\t' {
+                assert_ne!(shown, text, "{:x}", u32::from(c));
+            }
+            assert!(!one_line(&text).contains(['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}']));
+        }
+        for c in "\u{200b}\u{200d}\u{200e}\u{202a}\u{2066}\u{2069}\u{feff}\u{e0041}\u{61c}\u{ad}".chars() {
+            assert!(printable(&c.to_string()).starts_with("\\u{"), "{:x}", u32::from(c));
+        }
+        assert_eq!(printable("zażółć 日本語 😀"), "zażółć 日本語 😀");
+    }
+
+    #[test]
+    fn output_is_capped() {
+        let output = Output::new(Page::default(), Page::default(), Bytes(10)).unwrap();
+        output.print("12345").unwrap();
+        let fault = output.log(Level::Info, "67890").unwrap_err();
+        assert_eq!(fault.kind(), "limit.output");
+        assert!(fault.message().contains("10 B") && fault.message().contains("sandbox.output"), "{fault:?}");
+    }
+
+    #[test]
+    fn a_stuck_reader_stops_nobody() {
+        let output = Output::new(Stuck, Page::default(), Bytes(1 << 20)).unwrap();
+        for _ in 0..1000 {
+            output.print("a line that nobody reads").unwrap();
+        }
+        assert!(!output.finish(Some(Duration::from_millis(10))));
+    }
+
+    #[test]
+    fn a_closed_pipe_ends_the_output_quietly_and_the_log_goes_on() {
+        let err = Page::default();
+        let output = Output::new(Closed, err.clone(), Bytes(1 << 20)).unwrap();
+        output.print("lost").unwrap();
+        output.log(Level::Warn, "kept").unwrap();
+        assert!(output.finish(None));
+        assert!(output.is_closed());
+        assert_eq!(err.text(), "warning: kept\n");
+    }
+}
