@@ -145,19 +145,20 @@ fn add(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
         tags: matches.get_many::<String>("tag").into_iter().flatten().cloned().collect(),
     };
     let account = secrets::account(entry.username.as_deref(), &entry.url);
-    let question = format!("Password for {account}: ");
-    match store {
-        "keyring" => secrets::keyring_store(&account, &new_password(matches, context, &question)?)?,
-        "file" => {
-            entry.password_file =
-                Some(secrets::file_store(config.home(), name, &new_password(matches, context, &question)?)?)
-        }
-        _ => {}
-    }
+    let password = match store {
+        "none" => None,
+        _ => Some(new_password(matches, context, &format!("Password for {account}: "))?),
+    };
     let result = describe(name, &entry);
+    // Under the lock: two commands that add the same name at once must not keep the password of the one that loses.
     registry::update(config.home(), |hosts| {
         if hosts.contains_key(name) {
             return Err(exists(name));
+        }
+        match (&password, store) {
+            (Some(password), "keyring") => secrets::keyring_store(&account, password)?,
+            (Some(password), _) => entry.password_file = Some(secrets::file_store(config.home(), name, password)?),
+            (None, _) => {}
         }
         hosts.insert(name.to_owned(), entry);
         Ok(())

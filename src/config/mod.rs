@@ -104,16 +104,10 @@ impl Config {
             layers.put(&sources.setting("default_host", host, "--host")?, &Origin::Flag("--host".to_owned()));
         }
         let settings = typed(&layers)?;
-        if settings.connection_pool.min_connections > settings.connection_pool.max_connections {
-            return Err(Fault::new(
-                "config.invalid",
-                format!(
-                    "connection_pool.min_connections ({}) is more than connection_pool.max_connections ({})",
-                    settings.connection_pool.min_connections, settings.connection_pool.max_connections
-                ),
-            )
-            .hint("lower the one or raise the other; `ceso config show` says where each comes from"));
-        }
+        settings.check().map_err(|(path, why)| {
+            Fault::new("config.invalid", format!("{}: {path}: {why}", layers.origin(path)))
+                .hint("change it there; `ceso config show` says where each value comes from")
+        })?;
         Ok(Self { settings, layers, home: sources.home, project, environment: sources.environment, named })
     }
 

@@ -123,6 +123,42 @@ impl Default for Sandbox {
     }
 }
 
+impl Settings {
+    /// Checks what no single value can: the error is the dotted path and what holds there.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        let Sandbox { run_time, cpu_time, memory, source, output, calls: _, calls_at_once: _ } = &self.sandbox;
+        let ConnectionPool { min_connections, max_connections, max_idle_time } = &self.connection_pool;
+        // Deadlines are points in time: one that is too far away cannot be computed.
+        for (path, span, most) in [
+            ("sandbox.run_time", run_time, 30 * DAY),
+            ("sandbox.cpu_time", cpu_time, 30 * DAY),
+            ("connection_pool.max_idle_time", max_idle_time, DAY),
+        ] {
+            if span.0 < Duration::from_millis(1) || span.0 > most {
+                return Err((path, format!("{span} is not between 1 ms and {}", Span(most))));
+            }
+        }
+        for (path, size, least, most) in [
+            ("sandbox.memory", memory, 1 << 20, 64 << 30),
+            ("sandbox.source", source, 1, 64 << 20),
+            ("sandbox.output", output, 1, 4 << 30),
+        ] {
+            if !(least..=most).contains(&size.0) {
+                return Err((path, format!("{size} is not between {} and {}", Bytes(least), Bytes(most))));
+            }
+        }
+        if min_connections > max_connections {
+            return Err((
+                "connection_pool.min_connections",
+                format!("{min_connections} is more than connection_pool.max_connections, which is {max_connections}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What scripts may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

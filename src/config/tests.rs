@@ -196,6 +196,44 @@ fn a_wrong_type_names_the_file_the_path_and_what_was_expected() {
 }
 
 #[test]
+fn a_limit_that_could_not_hold_is_refused() {
+    for (path, text) in [
+        ("sandbox.run_time", "0"),
+        ("sandbox.run_time", "1000 years"),
+        ("sandbox.cpu_time", "0 s"),
+        ("sandbox.memory", "1 B"),
+        ("sandbox.memory", "1000 TiB"),
+        ("sandbox.output", "0"),
+        ("sandbox.source", "1 GiB"),
+        ("connection_pool.max_idle_time", "1 year"),
+        ("connection_pool.min_connections", "9"),
+    ] {
+        let (section, key) = path.split_once('.').unwrap();
+        World::new().user(&format!("{section}: {{{key}: {text}}}\n")).refused("config.invalid", &["config.yaml", path]);
+        World::new().flag("--limit", path, text).refused("config.invalid", &["--limit", path]);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_text_panics(text in "[a-z:{}\\[\\]&*!|>'\"#%@,\\-? \n\t\u{0}-\u{ff}]{0,120}", bytes: Vec<u8>) {
+        drop(text.parse::<HostUrl>());
+        drop(text.parse::<Fingerprint>());
+        printable(&text);
+        for bytes in [text.as_bytes(), &bytes] {
+            if let Ok(layer) = yaml::parse(bytes, "t") {
+                drop(schema::check(layer, "t", &schema::Anchor::default()));
+            }
+        }
+        for (path, leaf) in schema::leaves() {
+            drop(schema::check_leaf(&schema::from_text(&text, leaf), leaf).map_err(|_| path));
+        }
+    }
+}
+
+#[test]
 fn no_key_runs_a_command_or_holds_a_password() {
     for key in ["password_command", "command", "pre_command"] {
         World::new()
