@@ -7,6 +7,7 @@
 //! - An IPv6 default route is `gateway6`: 22.4 loses the prefix of `::/0`, and writes `::/64`.
 //! - IPv4 addresses come before IPv6 ones, for the same reason.
 //! - Search domains without a server are an invalid command to all but netplan, so they are refused.
+//! - All cards together name at most three servers and six domains: a guest with a resolv.conf uses no more.
 //! - DHCP sends the MAC address as its identifier where the guest can do so: clones of a template share a machine-id, and with it an
 //!   identifier, and would be given the same address.
 
@@ -24,7 +25,10 @@ use super::spec::{Nic, Nics};
 /// ESXi's own limit of cards for a machine.
 const MOST_CARDS: usize = 10;
 const MOST_ADDRESSES: usize = 64;
-const MOST_SERVERS: usize = 16;
+/// glibc's limits (resolv.conf(5)): servers beyond the third are never asked, and cloud-init leaves them out of resolv.conf.
+const MOST_SERVERS: usize = 3;
+const MOST_DOMAINS: usize = 6;
+const LONGEST_DOMAINS: usize = 256;
 
 /// The checked network of a document: its cards in the order of the input.
 #[derive(Clone, Debug)]
@@ -61,6 +65,7 @@ pub(super) fn check(at: &At, nics: &Nics) -> Result<Network, Error> {
     let mut macs = HashSet::new();
     let mut names = HashSet::new();
     let mut addresses = HashSet::new();
+    let (mut servers, mut domains) = (HashSet::<IpAddr>::new(), HashSet::<&String>::new());
     let (mut gateway4, mut gateway6) = (false, false);
     for card in &cards {
         if let Some(mac) = card.mac.filter(|mac| !macs.insert(*mac)) {
@@ -77,6 +82,14 @@ pub(super) fn check(at: &At, nics: &Nics) -> Result<Network, Error> {
         }
         if card.gateway6.is_some() && std::mem::replace(&mut gateway6, true) {
             return Err(card.at.field("gateway").is(Problem::SecondGateway("IPv6")));
+        }
+        servers.extend(card.dns.iter().copied());
+        check::at_most(&card.at.field("dns"), servers.len(), MOST_SERVERS)?;
+        domains.extend(card.search.iter());
+        check::at_most(&card.at.field("search"), domains.len(), MOST_DOMAINS)?;
+        let length: usize = domains.iter().map(|domain| domain.len() + 1).sum();
+        if length > LONGEST_DOMAINS {
+            return Err(card.at.field("search").is(Problem::TooLong(length, LONGEST_DOMAINS)));
         }
     }
     Ok(Network { cards })
@@ -260,7 +273,7 @@ fn servers(at: &At, list: &[String]) -> Result<Vec<IpAddr>, Error> {
 }
 
 fn search(at: &At, list: &[String]) -> Result<Vec<String>, Error> {
-    check::at_most(at, list.len(), MOST_SERVERS)?;
+    check::at_most(at, list.len(), MOST_DOMAINS)?;
     for (index, name) in list.iter().enumerate() {
         check::domain(&entry(at, list, index), name)?;
     }

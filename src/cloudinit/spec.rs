@@ -101,11 +101,11 @@ pub struct Nic {
     /// gateway may be link-local.
     #[serde(default)]
     pub gateway: Strings,
-    /// DNS servers, by address. Beside DHCP alone some guests drop them: those that run NetworkManager with cloud-init 22.4, and those
+    /// DNS servers, by address: at most three over all cards, which is what a guest asks. Beside DHCP alone some guests drop them: those that run NetworkManager with cloud-init 22.4, and those
     /// that run ifupdown with a newer one.
     #[serde(default)]
     pub dns: Strings,
-    /// Domains that unqualified names are looked up in. They need `dns`.
+    /// Domains that unqualified names are looked up in: at most six over all cards, 256 characters in all. They need `dns`.
     #[serde(default)]
     pub search: Strings,
     /// The MAC address of the card that is meant. Default: the machine's next card that no other entry names.
