@@ -1,0 +1,88 @@
+//! What a project's file may and may not do, and where it is looked for.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::super::*;
+use super::{LAB, World};
+
+#[test]
+fn a_project_may_not_loosen_redirect_or_reach_a_secret() {
+    let user = "default_host: lab\nhosts:\n  lab: {url: esx1}\nrepositories:\n  main: {url: /srv}\n\
+                security:\n  mode: standard\n  allowed_networks: [10.0.0.0/8]\nretention: {keep_last: 7, keep_daily: 3}\n";
+    for (project, path) in [
+        ("security: {mode: unrestricted}", "security.mode"),
+        ("security: {allowed_networks: [0.0.0.0/0]}", "security.allowed_networks"),
+        ("security: {allowed_networks: [10.0.0.0/8, 192.0.2.0/24]}", "security.allowed_networks"),
+        ("security: {audit_log: /dev/null}", "security.audit_log"),
+        ("hosts: {lab: {url: evil}}", "hosts.lab"),
+        ("hosts: {lab: {username: evil}}", "hosts.lab"),
+        ("hosts: {lab: {trust: system}}", "hosts.lab"),
+        ("hosts: {lab: {tags: [x]}}", "hosts.lab"),
+        ("hosts: {new: {url: evil, password_file: ~/.ssh/id_ed25519}}", "hosts.new.password_file"),
+        ("hosts: {new: {url: evil, password_env: AWS_SECRET_ACCESS_KEY}}", "hosts.new.password_env"),
+        ("hosts: {new: {url: evil, trust: {ca_file: /etc/hostname}}}", "hosts.new.trust"),
+        ("hosts: {new: {url: evil, trust: {ca_file: ../../ca.pem}}}", "hosts.new.trust"),
+        ("default_host: sim", "default_host"),
+        ("hosts: {new: {url: evil}}\ndefault_host: new", "default_host"),
+        ("sandbox: {memory: 1 GiB}", "sandbox.memory"),
+        ("sandbox: {run_time: 2 h}", "sandbox.run_time"),
+        ("sandbox: {cpu_time: 2 h}", "sandbox.cpu_time"),
+        ("sandbox: {source: 1 GiB}", "sandbox.source"),
+        ("sandbox: {output: 1 GiB}", "sandbox.output"),
+        ("sandbox: {calls: 1000000}", "sandbox.calls"),
+        ("sandbox: {calls_at_once: 1000}", "sandbox.calls_at_once"),
+        ("connection_pool: {max_connections: 60}", "connection_pool.max_connections"),
+        ("metrics: {enabled: true}", "metrics.enabled"),
+        ("metrics: {port: 80}", "metrics.port"),
+        ("repositories: {main: {url: s3://evil/x}}", "repositories.main"),
+        ("repositories: {new: {url: s3://evil/x, password_env: HOME}}", "repositories.new"),
+        ("retention: {keep_last: 1}", "retention"),
+    ] {
+        World::new().user(user).project(project).refused("config.project_may_not", &["ceso.yaml", path]);
+    }
+    World::new().project("retention: {keep_last: 1}").refused("config.project_may_not", &["retention"]);
+    World::new().user(LAB).project("default_host: lab").refused("config.project_may_not", &["default_host"]);
+    World::new().project("default_host: env").refused("config.project_may_not", &["default_host"]);
+}
+
+#[test]
+fn a_project_may_tighten_and_add() {
+    let user = "hosts:\n  lab: {url: esx1}\nsecurity:\n  allowed_networks: [10.0.0.0/8]\nretention: {keep_last: 7}\n";
+    let config = World::new()
+        .user(user)
+        .project(
+            "default_host: new\nhosts: {new: {url: 10.1.0.1}}\nsecurity: {mode: restricted, allowed_networks: [10.1.0.0/16]}\n\
+             sandbox: {memory: 32 MiB}\nretention: {keep_last: 9, keep_daily: 2}\n",
+        )
+        .good();
+    assert_eq!(config.mode(), Mode::Restricted);
+    assert!(matches!(config.target(None), Ok(Target::Host(host)) if host.is_from_project()));
+    let sim = World::new().project("default_host: sim").good();
+    assert!(matches!(sim.target(None), Ok(Target::Simulator)));
+    let named = World::new()
+        .user("default_host: lab\nhosts: {lab: {url: esx1}}")
+        .project("default_host: sim")
+        .host("lab")
+        .good();
+    assert!(matches!(named.target(None), Ok(Target::Host(host)) if host.name == "lab"));
+}
+
+#[test]
+fn the_project_is_searched_upward_no_further_than_its_repository_or_home() {
+    let found = |world: &World| world.good().project().map(Path::to_owned);
+    let world = World::new().project("");
+    assert_eq!(found(&world), Some(world.path("home/work/project/ceso.yaml")));
+    let world = World::new().file("home/work/ceso.yaml", "");
+    assert_eq!(found(&world), Some(world.path("home/work/ceso.yaml")));
+    fs::create_dir(world.path("home/work/project/.git")).unwrap();
+    assert_eq!(found(&world), None, "the repository ends the search");
+    let world = World::new().file("ceso.yaml", "");
+    assert_eq!(found(&world), None, "the home folder ends the search");
+    let world = World::new().project("").var("CESO_PROJECT", "none");
+    assert_eq!(found(&world), None);
+    World::new().var("CESO_PROJECT", "nowhere").refused("config.unreadable", &["CESO_PROJECT"]);
+    let world = World::new().project("");
+    fs::set_permissions(world.path("home/work/project/ceso.yaml"), fs::Permissions::from_mode(0o666)).unwrap();
+    world.refused("config.untrusted_file", &["ceso.yaml", "everybody"]);
+}
