@@ -28,6 +28,8 @@ mod session_file;
 mod soap;
 mod storage;
 mod task;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod trust;
 mod version;

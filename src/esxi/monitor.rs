@@ -111,6 +111,7 @@ fn start(link: Arc<Link>) -> mpsc::UnboundedSender<Command> {
         watchers: Vec::new(),
         collector: None,
         version: String::new(),
+        overtaken: false,
         lost_since: None,
         pause: PAUSE,
     };
@@ -135,6 +136,8 @@ struct Actor {
     watchers: Vec<Watcher>,
     collector: Option<MoRef>,
     version: String,
+    /// A filter was added to a wait under way: what it sees has to be asked for in full, once.
+    overtaken: bool,
     lost_since: Option<Instant>,
     pause: Duration,
 }
@@ -165,6 +168,7 @@ impl Actor {
                     self.recover(error).await;
                     continue;
                 }
+                self.overtaken = waiting.is_some();
                 nudge = waiting.as_ref().map(|_| Instant::now() + NUDGE);
                 self.version.clear();
             }
@@ -272,8 +276,7 @@ impl Actor {
                 self.update(update);
             }
         }
-        // Begun in the middle: what a new filter sees has to be asked for in full.
-        if self.watchers.iter().any(|watcher| watcher.filter.is_some() && !watcher.seen) {
+        if std::mem::take(&mut self.overtaken) && self.watchers.iter().any(|watcher| !watcher.seen) {
             self.version.clear();
         }
         Ok(())
