@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use super::encode::{self, GuestInfo};
 use super::error::{At, Error};
+use super::forms::{Command, Sudo};
 use super::mac::MacAddress;
 use super::network::{self, Network};
-use super::spec::{Command, Spec, Sudo};
+use super::spec::Spec;
 use super::{meta_data, ssh_key, user_data};
 use crate::error::Fault;
 

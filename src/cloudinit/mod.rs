@@ -15,6 +15,7 @@ mod check;
 mod document;
 mod encode;
 mod error;
+mod forms;
 mod mac;
 mod meta_data;
 mod network;
@@ -25,8 +26,9 @@ mod yaml;
 
 pub use document::{Document, Target};
 pub use encode::{GuestInfo, decode};
+pub use forms::{Command, Nics, Strings, Sudo};
 pub use mac::MacAddress;
-pub use spec::{Command, File, Nic, Nics, Spec, Strings, Sudo, User};
+pub use spec::{File, Nic, Spec, User};
 
 use crate::error::Fault;
 

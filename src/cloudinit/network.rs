@@ -19,8 +19,9 @@ use serde_json::{Map, Value, json};
 
 use super::check;
 use super::error::{At, Error, Problem, Shown};
+use super::forms::Nics;
 use super::mac::MacAddress;
-use super::spec::{Nic, Nics};
+use super::spec::Nic;
 
 /// ESXi's own limit of cards for a machine.
 const MOST_CARDS: usize = 10;

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::check;
 use super::error::{At, Error, Problem, Shown};
-use super::spec::{Command, File, Spec, Sudo, User};
+use super::forms::{Command, Sudo};
+use super::spec::{File, Spec, User};
 use super::ssh_key;
 use super::yaml;
 
@@ -75,7 +76,12 @@ fn account(at: &At, user: &User, shared: &[String]) -> Result<Value, Error> {
             out.insert("sudo".into(), json!("ALL=(ALL) NOPASSWD:ALL"));
         }
         Sudo::Rule(rule) => {
-            check::line(&at.field("sudo"), rule, 1000, &[])?;
+            let at = at.field("sudo");
+            check::line(&at, rule, 1000, &[])?;
+            // It would join the next line of sudoers to this one, and a file that sudo cannot read locks everybody out.
+            if rule.ends_with('\\') {
+                return Err(at.is(Problem::Reserved('\\')));
+            }
             out.insert("sudo".into(), json!(rule));
         }
     }
