@@ -32,6 +32,7 @@ pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("CESO_OUTPUT", "the form of results, like --output"),
     ("CESO_LOG", "what is logged to the standard error stream, as tracing's filters are written"),
     ("CESO_PEERS", "the folder of the peers that ceso's own tests use"),
+    ("CESO_BLESS", "lets ceso's own tests rewrite the files that they compare with"),
 ];
 
 /// The environment, taken once. Its values are never printed.

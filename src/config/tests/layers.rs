@@ -197,3 +197,20 @@ fn the_example_is_a_configuration_when_its_comments_are_lifted() {
         assert!(example.contains(&format!("{key}:")), "{path} is missing");
     }
 }
+
+#[test]
+fn each_variable_has_one_meaning() {
+    let settings = settings_variables();
+    for (name, _) in OTHER_VARIABLES {
+        assert!(!settings.contains_key(*name), "{name}");
+    }
+    for (name, path) in &settings {
+        assert!(schema::leaf(path).is_some() && !path.starts_with("hosts"), "{name} → {path}");
+    }
+    assert_eq!(
+        settings.get("CESO_CONNECTION_POOL_MAX_IDLE_TIME").map(String::as_str),
+        Some("connection_pool.max_idle_time")
+    );
+    assert_eq!(settings.get("CESO_SANDBOX_CALLS_AT_ONCE").map(String::as_str), Some("sandbox.calls_at_once"));
+    World::new().var("CESO_DEFAULT_HOST", "x").refused("config.unknown_variable", &["CESO_DEFAULT_HOST"]);
+}
