@@ -1,66 +1,154 @@
 //! What a person types: arguments become a run, a workflow, a query; results become text.
+//!
+//! A command that is not one of ceso's own is a workflow: a script under `lua/workflows` or in the user's folder.
 
 pub mod config;
 pub mod context;
+mod doctor;
+mod globals;
+mod grant;
 pub mod host;
+mod hosts;
 pub mod output;
+mod policy;
+mod report;
+mod run;
+mod workflow;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::Command;
 
 use self::context::Context;
+use self::globals::Globals;
 use crate::config::{Sources, printable};
-use crate::error::Fault;
+use crate::error::{Fault, nearest};
 
+/// ceso's own commands, without the workflows.
 fn command() -> Command {
     Command::new("ceso")
         .about("ESXi Commander: an embedded Lua scripting host for standalone ESXi machines")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .args(globals::arguments())
+        .subcommand(run::command())
+        .subcommand(run::check_command())
         .subcommand(host::command())
         .subcommand(config::command())
+        .subcommand(policy::command())
+        .subcommand(doctor::command())
 }
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
-    run(std::env::args_os())
+    match words(std::env::args_os()).and_then(dispatch) {
+        Ok(code) => code,
+        Err(fault) => {
+            let code = fault.exit_code();
+            run::tell(&fault.into(), &[], false);
+            ExitCode::from(code)
+        }
+    }
 }
 
-fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let matches = match command().try_get_matches_from(arguments) {
+fn words(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>, Fault> {
+    arguments
+        .skip(1)
+        .map(|word| {
+            word.into_string().map_err(|word| {
+                Fault::new("usage.argument", format!("{}: is not UTF-8", printable(&word.to_string_lossy())))
+            })
+        })
+        .collect()
+}
+
+fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
+    let (globals, words) = globals::extract(words)?;
+    let context = Context::new(globals.apply(Sources::of_this_process()?));
+    let own = command();
+    match words.first().map(String::as_str) {
+        None | Some("--help" | "-h" | "help") if words.len() < 2 => return overview(own, &context),
+        Some(first) if first.starts_with('-') || own.find_subcommand(first).is_some() => {}
+        _ => return workflow(own, &words, &globals, &context),
+    }
+    let argv = std::iter::once("ceso".to_owned()).chain(words);
+    let matches = match own.try_get_matches_from(argv) {
         Ok(matches) => matches,
         Err(error) => {
             // Nobody is left to tell where the stream is closed.
             drop(error.print());
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
         }
     };
-    match dispatch(&matches) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            tell(&fault);
-            ExitCode::from(fault.exit_code())
-        }
-    }
-}
-
-fn dispatch(matches: &ArgMatches) -> Result<(), Fault> {
-    let context = Context::new(Sources::of_this_process()?);
     match matches.subcommand() {
-        Some(("host", matches)) => host::run(matches, &context),
-        Some(("config", matches)) => config::run(matches, &context),
-        _ => Err(Fault::new("usage.command", "a command is needed").hint("ceso --help")),
+        Some(("run", matches)) => run::run(matches, &globals, &context),
+        Some(("check", matches)) => run::check(matches, &context),
+        Some(("host", matches)) => host::run(matches, &context).map(|()| ExitCode::SUCCESS),
+        Some(("config", matches)) => config::run(matches, &context).map(|()| ExitCode::SUCCESS),
+        Some(("policy", matches)) => policy::run(matches, &globals, &context),
+        Some(("doctor", matches)) => doctor::run(matches, &context),
+        _ => Err(Fault::new("usage.command", "a command is needed").hint("ceso --help lists them")),
     }
 }
 
-fn tell(fault: &Fault) {
-    let mut text = format!("error[{}]: {}\n", fault.kind(), printable(fault.message()));
-    if let Some(hint) = fault.hint_text() {
-        text.push_str(&format!("  hint: {}\n", printable(hint)));
+/// Runs the workflow that the words name, or lists those that begin so.
+fn workflow(own: Command, words: &[String], globals: &Globals, context: &Context) -> Result<ExitCode, Fault> {
+    let folder = context.sources().home.workflows();
+    let workflows = workflow::all(&folder)?;
+    if let Some((workflow, rest)) = workflow::find(&workflows, words) {
+        return run::run_workflow(workflow, rest, globals, context);
     }
-    // Nobody is left to tell where the stream is closed.
-    drop(output::write(&text, &mut std::io::stderr().lock()));
+    let plain: Vec<String> = words.iter().filter(|word| !word.starts_with('-')).cloned().collect();
+    let group: Vec<workflow::Workflow> =
+        workflows.iter().filter(|workflow| workflow.words.starts_with(&plain)).cloned().collect();
+    if !group.is_empty() {
+        let text = listing(&group, context)?;
+        output::write(&format!("Usage: ceso {} <COMMAND>\n\n{text}", plain.join(" ")), &mut std::io::stdout().lock())?;
+        return Ok(if words.iter().any(|word| word == "--help" || word == "-h") {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        });
+    }
+    let wanted = words.join(" ");
+    let names: Vec<String> = workflows.iter().map(workflow::Workflow::name).collect();
+    let known = own.get_subcommands().map(Command::get_name).chain(names.iter().map(String::as_str));
+    let fault = Fault::new("usage.command", format!("there is no command {:?}", printable(&wanted)));
+    let near: Vec<String> = nearest(&wanted, known).iter().map(|name| format!("ceso {name}")).collect();
+    Err(if near.is_empty() {
+        fault.hint("ceso --help lists the commands")
+    } else {
+        fault.hint(format!("did you mean {}?", near.join(" or ")))
+    })
+}
+
+/// `ceso --help`: the own commands, and each workflow with its summary.
+fn overview(mut own: Command, context: &Context) -> Result<ExitCode, Fault> {
+    let workflows = workflow::all(&context.sources().home.workflows())?;
+    let listing = listing(&workflows, context)?;
+    own = own
+        .after_help(format!("Workflows (each is a script; `ceso WORKFLOW --help` shows its parameters):\n{listing}"));
+    output::write(&own.render_help().to_string(), &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each workflow. One that cannot be read says so in its line.
+fn listing(workflows: &[workflow::Workflow], context: &Context) -> Result<String, Fault> {
+    let looks = run::looks(&*context.config()?, None)?;
+    let sources = workflows.iter().map(|workflow| workflow.source.clone()).collect();
+    let described = crate::run::describe(sources, looks).map_err(|ended| match ended {
+        crate::run::session::Ended::Fault { fault, .. } => Fault::new(fault.kind().to_owned(), fault.message()),
+        crate::run::session::Ended::Script(error) => Fault::new(error.kind, error.message),
+    })?;
+    let width = workflows.iter().map(|workflow| workflow.name().len()).max().unwrap_or(0);
+    let lines = workflows.iter().zip(&described).map(|(workflow, (_, outcome))| {
+        let summary = match outcome {
+            Ok(declaration) => declaration.summary.clone(),
+            Err(_) => format!("(cannot be read: ceso check {})", workflow.source.name),
+        };
+        format!("  {:width$}  {}\n", workflow.name(), printable(&summary))
+    });
+    Ok(lines.collect())
 }

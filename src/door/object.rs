@@ -166,6 +166,8 @@ struct Entry {
     object: Object,
     kind: &'static str,
     name: String,
+    /// What was last given out of it, for results that hold the handle.
+    fields: Vec<(String, Value)>,
 }
 
 impl Objects {
@@ -177,14 +179,16 @@ impl Objects {
             Some(id) => *id,
             None => {
                 let id = inner.objects.len() as u32;
-                inner.objects.push(Entry { object: object.clone(), kind: K::NAME, name: name.to_owned() });
+                let (object, name, fields) = (object.clone(), name.to_owned(), fields.clone());
+                inner.objects.push(Entry { object, kind: K::NAME, name, fields });
                 inner.by_key.insert(key, id);
                 id
             }
         };
         if let Some(entry) = inner.objects.get_mut(id as usize) {
             entry.object = object;
-            entry.name = name.to_owned();
+            name.clone_into(&mut entry.name);
+            entry.fields.clone_from(&fields);
         }
         Given { handle: Handle { id, kind: K::NAME.to_owned(), name: name.to_owned(), fields }, kind: PhantomData }
     }
@@ -196,19 +200,34 @@ impl Objects {
 
     /// Replaces what a worker says of its handles by what this table knows of them.
     pub fn vouch(&self, value: &mut Value) -> Result<(), Fault> {
+        self.each_handle(value, &|handle, entry| {
+            handle.kind = entry.kind.to_owned();
+            handle.name.clone_from(&entry.name);
+            handle.fields.clear();
+        })
+    }
+
+    /// Fills in what the handles of a result tell, as it was last given out: a result is for people and programs, not for calls.
+    pub fn tell(&self, value: &mut Value) -> Result<(), Fault> {
+        self.each_handle(value, &|handle, entry| {
+            handle.kind = entry.kind.to_owned();
+            handle.name.clone_from(&entry.name);
+            handle.fields.clone_from(&entry.fields);
+        })
+    }
+
+    fn each_handle(&self, value: &mut Value, fill: &dyn Fn(&mut Handle, &Entry)) -> Result<(), Fault> {
         match value {
             Value::Handle(handle) => {
                 let inner = self.lock();
                 let Some(entry) = inner.objects.get(handle.id as usize) else {
                     return Err(Fault::new("usage.handle", format!("handle {} is not one of this run", handle.id)));
                 };
-                handle.kind = entry.kind.to_owned();
-                handle.name.clone_from(&entry.name);
-                handle.fields.clear();
+                fill(handle, entry);
                 Ok(())
             }
-            Value::List(items) => items.iter_mut().try_for_each(|item| self.vouch(item)),
-            Value::Map(entries) => entries.iter_mut().try_for_each(|(_, value)| self.vouch(value)),
+            Value::List(items) => items.iter_mut().try_for_each(|item| self.each_handle(item, fill)),
+            Value::Map(entries) => entries.iter_mut().try_for_each(|(_, value)| self.each_handle(value, fill)),
             _ => Ok(()),
         }
     }

@@ -1,8 +1,274 @@
 //! One run of one script: load, grant, spawn the worker, answer its calls, end it in time.
+//!
+//! Playbooks, commands, checks and the REPL all take this way: a worker process with one VM, a pipe, and the door behind it.
 
 pub mod connect;
 pub mod declaration;
+pub mod interrupt;
 pub mod modules;
 pub mod output;
 pub mod params;
 pub mod process;
+pub mod progress;
+pub mod session;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::door::journal::Change;
+use crate::door::pass::Progress;
+use crate::door::table::Table;
+use crate::door::{Door, Grant, Hosts};
+use crate::error::Fault;
+use crate::wire::{Jail, Limits, Purpose, Source, Start, ToWorker, Value};
+
+use declaration::Declaration;
+use interrupt::Interrupts;
+use modules::Modules;
+use output::Output;
+use progress::Lines;
+use session::{Ended, Means, Said, Session};
+
+/// A run's name: every message, log line and record of it carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunId(String);
+
+impl RunId {
+    /// A new name, ordered by time (UUID version 7).
+    pub fn new() -> Self {
+        Self(uuid::Uuid::now_v7().to_string())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for RunId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Display for RunId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a run is made of.
+pub struct Request {
+    pub id: RunId,
+    pub source: Source,
+    /// The playbook's own folder, from which `require` may read.
+    pub folder: Option<PathBuf>,
+    pub grant: Grant,
+    pub limits: Limits,
+    pub hosts: Arc<dyn Hosts>,
+    pub output: Output,
+    pub lines: Lines,
+    /// How far the kernel must lock the worker down.
+    pub jail: Jail,
+}
+
+/// What comes of a playbook once its declaration is known.
+pub enum Decision {
+    /// Run it with these parameters.
+    Go(Value),
+    /// It was only looked at.
+    Stop,
+}
+
+/// What came of a run.
+pub struct Report {
+    pub id: RunId,
+    pub result: Result<Value, Ended>,
+    /// Every change that the run made, or tried to make.
+    pub changes: Vec<Change>,
+    /// The entries that it used.
+    pub used: Table,
+    /// Whether it spoke with the simulator.
+    pub simulated: bool,
+    /// The files that it was made of, for errors that point into them.
+    pub sources: Vec<Source>,
+    /// What went wrong after its end.
+    pub afterwards: Vec<Fault>,
+}
+
+/// Runs a script. `decide` is asked once a playbook's declaration is known; a plain script just runs.
+pub fn run(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision, Fault>) -> Report {
+    let id = request.id.clone();
+    let source = request.source.clone();
+    let door = Arc::new(open_door(&request));
+    let (result, sources, afterwards) = match open(&request, door.clone()) {
+        Ok(mut session) => {
+            let result = drive(&mut session, &request, &door, decide);
+            let mut sources = std::mem::take(&mut session.sources);
+            sources.push(source);
+            let simulated = door.simulated();
+            let afterwards = session.finish();
+            return Report {
+                id,
+                result,
+                changes: door.journal().changes(),
+                used: door.policy().used(),
+                simulated,
+                sources,
+                afterwards,
+            };
+        }
+        Err(ended) => (Err(ended), vec![source], Vec::new()),
+    };
+    Report { id, result, changes: Vec::new(), used: Table::default(), simulated: false, sources, afterwards }
+}
+
+fn drive(
+    session: &mut Session,
+    request: &Request,
+    door: &Door,
+    decide: impl FnOnce(&Declaration) -> Result<Decision, Fault>,
+) -> Result<Value, Ended> {
+    let interrupts = Interrupts::listen(session.killer(), true)
+        .map_err(|error| Fault::new("ceso.signals", format!("signals cannot be awaited: {error}")).cause(error))?;
+    let result = drive_on(session, request, door, decide);
+    // A script that was asked to stop and did has not failed by itself.
+    match result {
+        Err(Ended::Script(error)) if interrupts.take() && error.kind == "script.cancelled" => {
+            Err(Fault::new("script.cancelled", "the run was stopped by Ctrl-C").into())
+        }
+        result => result,
+    }
+}
+
+fn drive_on(
+    session: &mut Session,
+    request: &Request,
+    door: &Door,
+    decide: impl FnOnce(&Declaration) -> Result<Decision, Fault>,
+) -> Result<Value, Ended> {
+    session.begin(request.limits.run_time.0);
+    let mut said = session.until_said()?;
+    if let Said::Loaded(table) = said {
+        let declaration = Declaration::read(&table)?;
+        match decide(&declaration)? {
+            Decision::Stop => return Ok(Value::Nil),
+            Decision::Go(params) => {
+                door.policy().set_needs(declaration.needs(&params)?);
+                session.begin(request.limits.run_time.0);
+                session.send(&ToWorker::Go { params })?;
+                said = session.until_said()?;
+            }
+        }
+    }
+    match said {
+        Said::Done(value) => Ok(value),
+        Said::Failed(error) => Err(session.ended(error)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What a script is looked at with: the folder of its modules, its limits, and where it may print.
+pub struct Looks {
+    pub folder: Option<PathBuf>,
+    pub limits: Limits,
+    pub output: Output,
+}
+
+/// Loads a script as far as its declaration, with every operation refused; `None` for a plain script.
+pub fn check(source: Source, looks: Looks) -> Result<Option<Declaration>, Ended> {
+    let mut session = look(Purpose::Check(source), looks)?;
+    let said = session.until_said();
+    let result = match said {
+        Ok(Said::Loaded(table)) => Declaration::read(&table).map(Some).map_err(Ended::from),
+        Ok(Said::Plain) => Ok(None),
+        Ok(Said::Failed(error)) => Err(session.ended(error)),
+        Ok(other) => Err(unexpected(&other)),
+        Err(ended) => Err(ended),
+    };
+    session.finish();
+    result
+}
+
+/// Reads the declarations of several files in one worker, each in an environment of its own.
+pub fn describe(sources: Vec<Source>, looks: Looks) -> Result<Vec<(String, Result<Declaration, Ended>)>, Ended> {
+    let count = sources.len();
+    let mut session = look(Purpose::Describe(sources), looks)?;
+    let mut described = Vec::with_capacity(count);
+    while described.len() < count {
+        match session.until_said()? {
+            Said::Described { name, outcome } => {
+                let outcome = match outcome {
+                    Ok(table) => Declaration::read(&table).map_err(Ended::from),
+                    Err(error) => Err(session.ended(error)),
+                };
+                described.push((name, outcome));
+            }
+            Said::Failed(error) => return Err(session.ended(error)),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    session.finish();
+    Ok(described)
+}
+
+/// A session for scripts that may call nothing.
+fn look(purpose: Purpose, looks: Looks) -> Result<Session, Ended> {
+    struct Nowhere;
+    impl Hosts for Nowhere {
+        fn connect<'a>(
+            &'a self,
+            _: Option<&'a str>,
+        ) -> futures_util::future::BoxFuture<'a, Result<crate::door::object::Connected, Fault>> {
+            Box::pin(async { Err(Fault::new("usage.check", "a check connects to no host")) })
+        }
+    }
+    let grant = Grant { mode: crate::config::Mode::Restricted, table: None };
+    let door = Arc::new(Door::new(grant, Arc::new(Nowhere), Arc::new(|_| {})));
+    spawn(purpose, &RunId::new(), looks, Lines::new(), Jail::Partial, door)
+}
+
+fn open_door(request: &Request) -> Door {
+    let lines = request.lines.clone();
+    let watcher = Arc::new(move |progress: Progress| lines.operation(&progress));
+    let grant = Grant { mode: request.grant.mode, table: request.grant.table.clone() };
+    Door::new(grant, request.hosts.clone(), watcher)
+}
+
+fn open(request: &Request, door: Arc<Door>) -> Result<Session, Ended> {
+    let purpose = Purpose::Run(request.source.clone());
+    let looks =
+        Looks { folder: request.folder.clone(), limits: request.limits.clone(), output: request.output.clone() };
+    spawn(purpose, &request.id, looks, request.lines.clone(), request.jail, door)
+}
+
+/// A worker with nothing to do yet but to wait for chunks, and its door.
+pub fn repl(request: &Request) -> Result<(Session, Arc<Door>), Ended> {
+    let door = Arc::new(open_door(request));
+    let looks =
+        Looks { folder: request.folder.clone(), limits: request.limits.clone(), output: request.output.clone() };
+    let session = spawn(Purpose::Repl, &request.id, looks, request.lines.clone(), request.jail, door.clone())?;
+    Ok((session, door))
+}
+
+fn spawn(
+    purpose: Purpose,
+    id: &RunId,
+    Looks { folder, limits, output }: Looks,
+    lines: Lines,
+    jail: Jail,
+    door: Arc<Door>,
+) -> Result<Session, Ended> {
+    let start = Start { run: id.as_str().to_owned(), purpose, limits: limits.clone(), hardened: true, jail };
+    let (worker, reader, writer) = process::Worker::spawn(start)?;
+    let modules = match folder {
+        Some(folder) => Modules::under(&folder, limits.source)?,
+        None => Modules::none(),
+    };
+    Ok(Session::new(worker, reader, writer, door, Means { modules, output, lines, limits }))
+}
+
+fn unexpected(said: &Said) -> Ended {
+    Fault::new("ceso.worker", format!("the worker said what was not asked: {said:?}"))
+        .hint("this is a defect of ceso: please report it")
+        .into()
+}

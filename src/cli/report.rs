@@ -1,0 +1,96 @@
+//! How a failed script is told: what happened, the line with a caret, where it was called from, what to do next.
+
+use std::fmt::Write as _;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use crate::config::printable;
+use crate::error::Fault;
+use crate::wire::{ScriptError, Source};
+
+/// A fault as text, for standard error.
+pub fn fault(fault: &Fault, verbose: bool, color: bool) -> String {
+    let mut text = headline(fault.kind(), fault.message(), color);
+    finish(&mut text, fault.hint_text(), fault.may_retry(), color);
+    if verbose {
+        let mut cause = std::error::Error::source(fault);
+        while let Some(error) = cause {
+            let _ = writeln!(text, "  cause: {}", printable(&error.to_string()));
+            cause = error.source();
+        }
+    }
+    text
+}
+
+/// A script's failure as text: with the source line where it is known.
+pub fn script(error: &ScriptError, fault: Option<&Fault>, sources: &[Source], color: bool) -> String {
+    let kind = fault.map_or(error.kind.as_str(), Fault::kind);
+    let message = fault.map_or(error.message.as_str(), Fault::message);
+    let mut text = match place(error, sources) {
+        Some((source, line)) => snippet(kind, message, source, line, color),
+        None => headline(kind, message, color),
+    };
+    if let Some(traceback) = error.traceback.as_deref().filter(|traceback| traceback.lines().count() > 1) {
+        for line in traceback.lines().skip(1).take(20) {
+            let _ = writeln!(text, "  called from {}", printable(line.trim()));
+        }
+    }
+    match fault {
+        Some(fault) => finish(&mut text, fault.hint_text(), fault.may_retry(), color),
+        None => finish(&mut text, error.hint.as_deref(), false, color),
+    }
+    text
+}
+
+fn place<'a>(error: &ScriptError, sources: &'a [Source]) -> Option<(&'a Source, usize)> {
+    let source = sources.iter().find(|source| Some(&source.name) == error.file.as_ref())?;
+    Some((source, usize::try_from(error.line?).ok()?))
+}
+
+fn snippet(kind: &str, message: &str, source: &Source, line: usize, color: bool) -> String {
+    let shown = printable_lines(&String::from_utf8_lossy(&source.text));
+    let Some(start) =
+        shown.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).reduce(|a, b| a + b).or(Some(0))
+    else {
+        return headline(kind, message, color);
+    };
+    let text = shown.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let span = caret(text, message);
+    let title = printable(message);
+    let report = [Level::ERROR.primary_title(title.as_str()).id(kind).element(
+        Snippet::source(shown.as_str())
+            .path(source.name.as_str())
+            .annotation(AnnotationKind::Primary.span(start + span.start..start + span.end)),
+    )];
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let mut out = renderer.render(&report).to_string();
+    out.push('\n');
+    out
+}
+
+/// What the caret points at: the word that the message quotes, where the line has it, else all of the line.
+fn caret(line: &str, message: &str) -> std::ops::Range<usize> {
+    let indent = line.len() - line.trim_start().len();
+    let quoted = message.split(['\'', '"', '`']).skip(1).step_by(2).filter(|word| !word.is_empty());
+    let found = quoted.filter_map(|word| line.rfind(word).map(|at| at..at + word.len())).last();
+    found.unwrap_or(indent..line.trim_end().len().max(indent))
+}
+
+fn headline(kind: &str, message: &str, color: bool) -> String {
+    let message = message.lines().map(printable).collect::<Vec<_>>().join("\n  ");
+    if color { format!("\x1b[1;31merror[{kind}]\x1b[0m: {message}\n") } else { format!("error[{kind}]: {message}\n") }
+}
+
+fn finish(text: &mut String, hint: Option<&str>, retry: bool, color: bool) {
+    let label = |label: &str| if color { format!("\x1b[1;36m{label}\x1b[0m") } else { label.to_owned() };
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "  {}: {}", label("hint"), printable(hint));
+    }
+    if retry {
+        let _ = writeln!(text, "  {}: the same call may succeed when it is tried again", label("retry"));
+    }
+}
+
+fn printable_lines(text: &str) -> String {
+    text.chars().map(|c| if c != '\n' && c.is_control() { ' ' } else { c }).collect()
+}

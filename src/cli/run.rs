@@ -1,0 +1,286 @@
+//! `ceso run`, `ceso check`, and workflows as commands: a script becomes a run, its report becomes text and an exit code.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::context::Context;
+use super::globals::Globals;
+use super::hosts::Configured;
+use super::output::{self, Format};
+use super::{grant, report, workflow};
+use crate::config::Config;
+use crate::door::grammar;
+use crate::door::journal::{Change, Outcome};
+use crate::error::Fault;
+use crate::run::declaration::Declaration;
+use crate::run::output::Output;
+use crate::run::params::{self, Given};
+use crate::run::progress::Lines;
+use crate::run::session::Ended;
+use crate::run::{self, Decision, Looks, Report, Request, RunId};
+use crate::wire::{Jail, Source};
+
+/// `ceso run`.
+pub fn command() -> Command {
+    Command::new("run")
+        .about("Run a playbook or a script")
+        .arg(Arg::new("FILE").required(true).help("A .luau or .lua file, or - for standard input"))
+        .arg(
+            Arg::new("param")
+                .long("param")
+                .short('p')
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("A parameter of the playbook; may be repeated"),
+        )
+        .arg(Format::argument())
+}
+
+/// `ceso check`.
+pub fn check_command() -> Command {
+    Command::new("check")
+        .about("Say, without a host, whether a script's syntax, parameters and capability table are right")
+        .arg(Arg::new("FILE").required(true).help("A .luau or .lua file, or - for standard input"))
+        .arg(Format::argument())
+}
+
+/// Runs a file.
+pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result<ExitCode, Fault> {
+    let config = context.config()?;
+    let (source, folder) = load(file_of(matches), &config)?;
+    let words = matches.get_many::<String>("param").unwrap_or_default().map(String::as_str);
+    let given = Given::from_words(words)?;
+    let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())))?;
+    let report = run::run(request, |declaration| params::resolve(&declaration.params, &given).map(Decision::Go));
+    finish(report, matches, globals, context)
+}
+
+/// Runs a workflow with the words behind its name.
+pub fn run_workflow(
+    workflow: &workflow::Workflow,
+    words: &[String],
+    globals: &Globals,
+    context: &Context,
+) -> Result<ExitCode, Fault> {
+    let config = context.config()?;
+    let (source, folder) = (workflow.source.clone(), workflow.folder.clone());
+    let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())))?;
+    let mut parsed = None;
+    let mut stopped = None;
+    let report = run::run(request, |declaration| {
+        let command = workflow::command(&workflow.name(), declaration)?.arg(Format::argument());
+        let argv = std::iter::once(workflow.name()).chain(words.iter().cloned());
+        match command.args(super::globals::arguments()).try_get_matches_from(argv) {
+            Ok(matches) => {
+                let given = workflow::given(declaration, &matches);
+                parsed = Some(matches);
+                params::resolve(&declaration.params, &given).map(Decision::Go)
+            }
+            Err(error) => {
+                stopped = Some(error);
+                Ok(Decision::Stop)
+            }
+        }
+    });
+    if let Some(error) = stopped {
+        // Nobody is left to tell where the stream is closed.
+        drop(error.print());
+        return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
+    }
+    finish(report, &parsed.unwrap_or_default(), globals, context)
+}
+
+/// Checks a file.
+pub fn check(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
+    let config = context.config()?;
+    let (source, folder) = load(file_of(matches), &config)?;
+    let shown = source.clone();
+    match run::check(source, looks(&config, folder)?) {
+        Ok(declaration) => {
+            context.print(matches, &described(&shown.name, declaration.as_ref()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(ended) => {
+            // A script that is wrong is wrong usage of ceso, not a failed run.
+            tell(&ended, &[shown], false);
+            Ok(ExitCode::from(if ended.exit_code() == 1 { 2 } else { ended.exit_code() }))
+        }
+    }
+}
+
+/// What a script is looked at with, from the configuration.
+pub fn looks(config: &Config, folder: Option<PathBuf>) -> Result<Looks, Fault> {
+    Ok(Looks { folder, limits: config.limits().clone(), output: open_output(config)? })
+}
+
+fn open_output(config: &Config) -> Result<Output, Fault> {
+    Output::standard(config.limits().output)
+        .map_err(|error| Fault::new("output.thread", format!("no thread for the output: {error}")).cause(error))
+}
+
+fn described(name: &str, declaration: Option<&Declaration>) -> serde_json::Value {
+    let Some(declaration) = declaration else {
+        return serde_json::json!({ "file": name, "kind": "plain script", "needs": "what its mode allows" });
+    };
+    let params: Vec<serde_json::Value> = declaration
+        .params
+        .iter()
+        .map(|param| {
+            serde_json::json!({
+                "name": param.name,
+                "type": param.kind.name(),
+                "required": param.required(),
+                "default": param.default.as_ref().map(crate::wire::Value::to_json),
+                "doc": param.doc,
+            })
+        })
+        .collect();
+    let needs = declaration.needs_as_written().map(|table| grammar::write(&table)).unwrap_or_default();
+    serde_json::json!({
+        "file": name, "kind": "playbook", "summary": declaration.summary, "params": params, "needs": needs,
+    })
+}
+
+/// All that a run is made of, from configuration and flags.
+pub fn request(
+    config: &Arc<Config>,
+    globals: &Globals,
+    source: Source,
+    folder: Option<PathBuf>,
+    hosts: Arc<Configured>,
+) -> Result<Request, Fault> {
+    let grant = grant::read(config, globals)?;
+    Ok(Request {
+        id: RunId::new(),
+        source,
+        folder,
+        jail: jail(grant.mode, globals),
+        grant,
+        limits: config.limits().clone(),
+        hosts,
+        output: open_output(config)?,
+        lines: Lines::new(),
+    })
+}
+
+/// Restricted mode insists on the whole jail; the others take what the machine gives and say what is missing.
+fn jail(mode: crate::config::Mode, globals: &Globals) -> Jail {
+    match mode {
+        _ if globals.no_jail => Jail::Off,
+        crate::config::Mode::Restricted => Jail::Full,
+        _ => Jail::Partial,
+    }
+}
+
+/// Prints what came of a run; the result on standard output, everything else on standard error.
+pub fn finish(report: Report, matches: &ArgMatches, globals: &Globals, context: &Context) -> Result<ExitCode, Fault> {
+    let mut notes = Vec::new();
+    if report.simulated {
+        notes.push("SIMULATOR: nothing of this happened on a real host".to_owned());
+    }
+    notes.extend(summary(&report.changes, globals.verbose || report.result.is_err()));
+    notes.extend(report.afterwards.iter().map(|fault| format!("afterwards: {fault}")));
+    if globals.verbose || report.result.is_err() {
+        notes.push(format!("run {}", report.id));
+    }
+    let code = match &report.result {
+        Ok(value) => {
+            if !value.is_nil() {
+                context.print(matches, &value.to_json())?;
+            }
+            ExitCode::SUCCESS
+        }
+        Err(ended) => {
+            tell(ended, &report.sources, globals.verbose);
+            ExitCode::from(ended.exit_code())
+        }
+    };
+    for note in notes {
+        context.say(&note)?;
+    }
+    if globals.explain {
+        context.say("the entries that the run used:")?;
+        context.say(&grammar::write(&report.used))?;
+    }
+    Ok(code)
+}
+
+/// What was changed, and above all what is left of a run that failed.
+fn summary(changes: &[Change], failed: bool) -> Vec<String> {
+    let count = |outcome| changes.iter().filter(|change| change.outcome == outcome).count();
+    let (done, same) = (count(Outcome::Done), count(Outcome::Unchanged));
+    let mut lines = Vec::new();
+    if !changes.is_empty() {
+        lines.push(match done {
+            0 => format!("nothing changed ({same} checked)"),
+            _ => format!("{done} changed, {same} unchanged"),
+        });
+    }
+    for change in changes {
+        let what = format!("{} {}", change.operation, change.objects.join(", "));
+        match change.outcome {
+            Outcome::Done if failed => lines.push(format!("  done and left as it is: {what}")),
+            Outcome::Unknown | Outcome::Begun => {
+                lines.push(format!("  outcome unknown, look at the host: {what}"));
+            }
+            Outcome::Failed if failed => lines.push(format!("  failed: {what}")),
+            _ => {}
+        }
+    }
+    lines
+}
+
+/// Tells how a run ended, on standard error.
+pub fn tell(ended: &Ended, sources: &[Source], verbose: bool) {
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let text = match ended {
+        Ended::Fault { fault, script: Some(error) } => report::script(error, Some(fault), sources, color),
+        Ended::Fault { fault, script: None } => report::fault(fault, verbose, color),
+        Ended::Script(error) => report::script(error, None, sources, color),
+    };
+    // Nobody is left to tell where the stream is closed.
+    drop(output::write(&text, &mut std::io::stderr().lock()));
+}
+
+fn file_of(matches: &ArgMatches) -> &str {
+    matches.get_one::<String>("FILE").map(String::as_str).unwrap_or_default()
+}
+
+/// Reads a script, at most as large as the limit, and the folder that its `require` may read.
+pub fn load(file: &str, config: &Config) -> Result<(Source, Option<PathBuf>), Fault> {
+    let limit = config.limits().source.0;
+    let failed = |error: std::io::Error| {
+        Fault::new("usage.file", format!("{file}: cannot be read: {error}"))
+            .hint("give a .luau or .lua file")
+            .cause(error)
+    };
+    let mut text = Vec::new();
+    let folder = if file == "-" {
+        std::io::stdin().lock().take(limit + 1).read_to_end(&mut text).map_err(failed)?;
+        None
+    } else {
+        let path = Path::new(file);
+        let script = path.extension().is_some_and(|extension| extension == "luau" || extension == "lua");
+        if !script {
+            return Err(Fault::new("usage.file", format!("{file}: is neither a .luau nor a .lua file"))
+                .hint("name the file .luau, or give it on standard input as -"));
+        }
+        let open = std::fs::File::open(path).map_err(failed)?;
+        if !open.metadata().map_err(failed)?.is_file() {
+            return Err(Fault::new("usage.file", format!("{file}: is not a file")));
+        }
+        open.take(limit + 1).read_to_end(&mut text).map_err(failed)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Some(parent.unwrap_or(Path::new(".")).to_owned())
+    };
+    if text.len() as u64 > limit {
+        return Err(Fault::new("limit.source", format!("{file}: is larger than {}", config.limits().source))
+            .hint("split it with require, or raise sandbox.source"));
+    }
+    let name = if file == "-" { "stdin".to_owned() } else { file.to_owned() };
+    Ok((Source { name, text }, folder))
+}

@@ -1,0 +1,329 @@
+//! The parent's side of a running worker: it answers calls through the door until the worker says how it ended.
+//!
+//! One thread reads frames. Pure operations are answered on it; what talks to a host runs on the asynchronous runtime, which is started
+//! with the first such call. Faults are numbered here: exit codes and hints come from those numbers, never from a script's words.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use super::modules::Modules;
+use super::output::Output;
+use super::process::{Killer, Reader, Worker, Writer};
+use super::progress::Lines;
+use crate::door::Door;
+use crate::door::operation::Effect;
+use crate::error::Fault;
+use crate::ops;
+use crate::wire::{FrameError, FromWorker, Limits, Outcome, Raised, ScriptError, Source, ToWorker, Value};
+
+/// How long changes that are under way may take to end once the run is over.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What a worker said that is not a call.
+#[derive(Debug)]
+pub enum Said {
+    /// A playbook's declaration: it waits for its parameters.
+    Loaded(Value),
+    /// A plain script, for `check`.
+    Plain,
+    Described {
+        name: String,
+        outcome: Result<Value, ScriptError>,
+    },
+    Done(Value),
+    Failed(ScriptError),
+}
+
+/// Why a run ended without a result.
+#[derive(Debug)]
+pub enum Ended {
+    /// A fault of the parent's: raised to the script and not caught, or a limit, or a worker that died.
+    Fault { fault: Arc<Fault>, script: Option<ScriptError> },
+    /// The script's own error.
+    Script(ScriptError),
+}
+
+impl Ended {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Ended::Fault { fault, .. } => fault.exit_code(),
+            Ended::Script(error) if error.kind.starts_with("limit.") => 124,
+            Ended::Script(_) => 1,
+        }
+    }
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Ended::Fault { fault: Arc::new(fault), script: None }
+    }
+}
+
+/// A worker and all that answers it.
+pub struct Session {
+    worker: Option<Worker>,
+    reader: Reader,
+    writer: Writer,
+    shared: Arc<Shared>,
+    runtime: OnceLock<Runtime>,
+    tasks: JoinSet<()>,
+    modules: Modules,
+    output: Output,
+    lines: Lines,
+    limits: Limits,
+    calls: u64,
+    /// Files that were read for the script, for errors that point into them.
+    pub sources: Vec<Source>,
+}
+
+struct Shared {
+    door: Arc<Door>,
+    faults: Mutex<Vec<Arc<Fault>>>,
+    under_way: std::sync::atomic::AtomicU32,
+}
+
+impl Shared {
+    fn raise(&self, fault: Fault) -> Raised {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let raised = Raised::of(faults.len() as u32 + 1, &fault);
+        faults.push(Arc::new(fault));
+        raised
+    }
+
+    fn fault(&self, number: u32) -> Option<Arc<Fault>> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.get((number as usize).checked_sub(1)?).cloned()
+    }
+
+    fn outcome(&self, result: Result<Value, Fault>) -> Outcome {
+        match result {
+            Ok(value) => Outcome::Done(value),
+            Err(fault) => Outcome::Failed(self.raise(fault)),
+        }
+    }
+}
+
+impl Session {
+    /// A session with a worker that has been started.
+    pub fn new(worker: Worker, reader: Reader, writer: Writer, door: Arc<Door>, means: Means) -> Self {
+        let shared = Shared { door, faults: Mutex::default(), under_way: std::sync::atomic::AtomicU32::new(0) };
+        Self {
+            worker: Some(worker),
+            reader,
+            writer,
+            shared: Arc::new(shared),
+            runtime: OnceLock::new(),
+            tasks: JoinSet::new(),
+            modules: means.modules,
+            output: means.output,
+            lines: means.lines,
+            limits: means.limits,
+            calls: 0,
+            sources: Vec::new(),
+        }
+    }
+
+    /// Sends one frame to the worker.
+    pub fn send(&mut self, frame: &ToWorker) -> Result<(), Ended> {
+        match self.writer.send(frame) {
+            Ok(()) => Ok(()),
+            Err(fault) if fault.is("script.lost") => Err(self.died()),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Answers the worker until it says something that is not a call.
+    pub fn until_said(&mut self) -> Result<Said, Ended> {
+        loop {
+            let frame = match self.reader.read() {
+                Ok(frame) => frame,
+                Err(FrameError::Closed) => return Err(self.died()),
+                Err(error) => {
+                    if let Some(worker) = &self.worker {
+                        worker.kill(misbehaved(&error));
+                    }
+                    return Err(self.died());
+                }
+            };
+            match frame {
+                FromWorker::Ready { .. } => {}
+                FromWorker::Call { call, operation, arguments } => self.call(call, &operation, arguments)?,
+                FromWorker::Module { call, name, from } => self.module(call, &name, &from)?,
+                FromWorker::Print { text } => self.output.print(&text).or_else(|fault| self.stop(fault))?,
+                FromWorker::Log { level, text } => self.output.log(level, &text).or_else(|fault| self.stop(fault))?,
+                FromWorker::Progress { label, fraction } => self.lines.script(&label, fraction),
+                FromWorker::Loaded { declaration } => return Ok(Said::Loaded(declaration)),
+                FromWorker::Plain => return Ok(Said::Plain),
+                FromWorker::Described { name, outcome } => return Ok(Said::Described { name, outcome }),
+                FromWorker::Done { mut value } => {
+                    self.shared.door.tell(&mut value)?;
+                    return Ok(Said::Done(value));
+                }
+                FromWorker::Failed(error) => return Ok(Said::Failed(error)),
+            }
+        }
+    }
+
+    /// What a script's failure means: the fault that it did not catch, or its own error.
+    pub fn ended(&self, error: ScriptError) -> Ended {
+        match error.fault.and_then(|number| self.shared.fault(number)) {
+            Some(fault) => Ended::Fault { fault, script: Some(error) },
+            None => Ended::Script(error),
+        }
+    }
+
+    /// Ends the run: no call begins any more, reads are dropped, changes that are under way may end within their grace.
+    pub fn finish(mut self) -> Vec<Fault> {
+        drop(self.worker.take());
+        self.lines.clear();
+        self.shared.door.cancel(true);
+        let Some(runtime) = self.runtime.take() else { return Vec::new() };
+        let tasks = &mut self.tasks;
+        let pending =
+            self.shared.door.journal().changes().iter().any(|c| c.outcome == crate::door::journal::Outcome::Begun);
+        if pending {
+            self.output.note("ceso: waiting for changes that are under way on the host to end\n");
+        }
+        let faults = runtime.block_on(async {
+            let drained = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+            if drained.is_err() {
+                tasks.abort_all();
+                while tasks.join_next().await.is_some() {}
+            }
+            self.shared.door.journal().close();
+            self.shared.door.disconnect().await
+        });
+        runtime.shutdown_timeout(Duration::from_millis(200));
+        faults
+    }
+
+    fn call(&mut self, call: u64, operation: &str, arguments: Value) -> Result<(), Ended> {
+        self.calls += 1;
+        let refused = if self.calls > self.limits.calls {
+            Some(limit("calls", self.limits.calls, "calls of operations"))
+        } else if self.shared.under_way.load(std::sync::atomic::Ordering::Relaxed) >= self.limits.calls_at_once {
+            Some(limit("calls_at_once", u64::from(self.limits.calls_at_once), "calls at once"))
+        } else {
+            None
+        };
+        let declared = match (refused, ops::find(operation)) {
+            (Some(fault), _) => return self.answer(call, Err(fault)),
+            (None, Some(declared)) => declared,
+            (None, None) => {
+                let fault = Fault::new("usage.operation", format!("there is no operation {operation:?}"));
+                return self.answer(call, Err(fault));
+            }
+        };
+        if declared.effect == Effect::Pure {
+            let result = declared.call(&self.shared.door, call, arguments).now_or_never().unwrap_or_else(|| {
+                Err(Fault::new("ceso.waited", format!("{operation} is declared pure, but it waits"))
+                    .hint("this is a defect of ceso: please report it"))
+            });
+            return self.answer(call, result);
+        }
+        let (shared, writer) = (self.shared.clone(), self.writer.clone());
+        let handle = self.runtime()?.handle().clone();
+        while self.tasks.try_join_next().is_some() {}
+        shared.under_way.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.tasks.spawn_on(
+            async move {
+                let result = declared.call(&shared.door, call, arguments).await;
+                shared.under_way.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                // A worker that is gone needs no answer; its end is noticed by the reader.
+                let _gone = writer.send(&ToWorker::Answer { call, outcome: shared.outcome(result) });
+            },
+            &handle,
+        );
+        Ok(())
+    }
+
+    fn module(&mut self, call: u64, name: &str, from: &str) -> Result<(), Ended> {
+        let result = self.modules.find(name, from).map(|module| {
+            self.sources.push(Source { name: module.name.clone(), text: module.text.clone() });
+            module.into_value()
+        });
+        self.answer(call, result)
+    }
+
+    fn answer(&mut self, call: u64, result: Result<Value, Fault>) -> Result<(), Ended> {
+        let outcome = self.shared.outcome(result);
+        self.send(&ToWorker::Answer { call, outcome })
+    }
+
+    fn runtime(&mut self) -> Result<&Runtime, Ended> {
+        if self.runtime.get().is_none() {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(
+                |error| Fault::new("ceso.runtime", format!("no thread can be started: {error}")).cause(error),
+            )?;
+            let _first = self.runtime.set(runtime);
+        }
+        self.runtime.get().ok_or_else(|| Fault::new("ceso.runtime", "the asynchronous runtime is gone").into())
+    }
+
+    /// Ends a worker that goes beyond a limit which the parent holds.
+    fn stop(&mut self, fault: Fault) -> Result<(), Ended> {
+        if let Some(worker) = &self.worker {
+            worker.kill(fault);
+        }
+        Err(self.died())
+    }
+
+    /// Why the worker is gone, from how its process ended.
+    fn died(&mut self) -> Ended {
+        let fault = self.worker.take().and_then(|worker| worker.ended().fault);
+        fault.unwrap_or_else(|| Fault::new("script.lost", "the script's process ended without a word")).into()
+    }
+
+    /// Begins the time of an expression or of the run: after it no call passes the door.
+    pub fn begin(&self, time: Duration) {
+        self.shared.door.set_deadline(Instant::now().checked_add(time));
+    }
+
+    /// Gives one expression of the REPL its time.
+    pub fn arm(&self, time: Duration) {
+        self.begin(time);
+        if let Some(worker) = &self.worker {
+            worker.arm(time);
+        }
+    }
+
+    /// Takes the time back: the expression has ended.
+    pub fn disarm(&self) {
+        self.shared.door.set_deadline(None);
+        if let Some(worker) = &self.worker {
+            worker.disarm();
+        }
+    }
+
+    /// Whether the worker still lives.
+    pub fn is_alive(&self) -> bool {
+        self.worker.is_some()
+    }
+
+    /// A handle with which a signal can stop the script.
+    pub fn killer(&self) -> Option<Killer> {
+        self.worker.as_ref().map(Worker::killer)
+    }
+}
+
+/// What a session works with.
+pub struct Means {
+    pub modules: Modules,
+    pub output: Output,
+    pub lines: Lines,
+    pub limits: Limits,
+}
+
+fn misbehaved(error: &FrameError) -> Fault {
+    Fault::new("script.lost", format!("the script's process spoke out of turn: {error}"))
+        .hint("a script cannot do this by itself: please report it")
+}
+
+fn limit(setting: &str, value: u64, what: &str) -> Fault {
+    Fault::new(format!("limit.{setting}"), format!("the run has made {value} {what}, as many as it may"))
+        .hint(format!("raise sandbox.{setting} in the configuration, or split the work"))
+}
