@@ -178,6 +178,7 @@ impl Sources {
         for folder in self.current_dir.ancestors() {
             let file = folder.join(PROJECT_FILE);
             if file.symlink_metadata().is_ok() {
+                stays_inside(&file, folder)?;
                 return Ok(Some((file, Guard::Owned)));
             }
             if folder.join(".git").symlink_metadata().is_ok() || Some(folder) == self.user_home.as_deref() {
@@ -252,6 +253,19 @@ pub fn settings_variables() -> BTreeMap<String, String> {
     let mut variables = schema::variables();
     variables.remove("CESO_DEFAULT_HOST");
     variables
+}
+
+/// A cloned project could link its file to one of the user's secrets, and the error about it would print a line of that.
+fn stays_inside(file: &Path, folder: &Path) -> Result<(), Fault> {
+    let (Ok(real), Ok(folder)) = (file.canonicalize(), folder.canonicalize()) else { return Ok(()) };
+    if real.starts_with(folder) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        "config.untrusted_file",
+        format!("{} is a link out of the project's folder, so it is not used", file.display()),
+    )
+    .hint("put the file itself there, or name the one that you mean with CESO_PROJECT"))
 }
 
 fn unknown_variable(name: &str, known: &BTreeMap<String, String>) -> Fault {

@@ -86,3 +86,19 @@ fn the_project_is_searched_upward_no_further_than_its_repository_or_home() {
     fs::set_permissions(world.path("home/work/project/ceso.yaml"), fs::Permissions::from_mode(0o666)).unwrap();
     world.refused("config.untrusted_file", &["ceso.yaml", "everybody"]);
 }
+
+#[test]
+fn a_project_file_that_links_to_a_secret_prints_nothing_of_it() {
+    let world = World::new().file("home/secret", "hunter2: x\n");
+    let file = world.path("home/work/project/ceso.yaml");
+    std::os::unix::fs::symlink(world.path("home/secret"), &file).unwrap();
+    let fault = world.refused("config.untrusted_file", &["ceso.yaml", "link"]);
+    assert!(!format!("{fault:?}").contains("hunter2"));
+    fs::remove_file(&file).unwrap();
+    fs::write(world.path("home/work/project/deep/shared.yaml"), "security: {mode: restricted}\n").unwrap();
+    std::os::unix::fs::symlink("deep/shared.yaml", &file).unwrap();
+    assert_eq!(world.good().mode(), Mode::Restricted);
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    assert_eq!(world.good().mode(), Mode::Standard, "a dangling link is no file");
+}
