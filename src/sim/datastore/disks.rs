@@ -1,0 +1,235 @@
+//! The virtual disk manager: disks made, copied, grown, moved and deleted as files.
+
+use uuid::Uuid;
+
+use super::files::check_datacenter;
+use super::path::DatastorePath;
+use super::vmdk::{self, Descriptor};
+use super::{disk_fault, file_fault, locked_by, long, no_space, open};
+use crate::sim::call::{Answer, Call, Reply};
+use crate::sim::esx;
+use crate::sim::fault::VimFault;
+use crate::sim::task;
+use crate::sim::value::Data;
+use crate::sim::world::World;
+
+pub fn call(world: &mut World, call: &Call) -> Answer {
+    check_datacenter(world, call)?;
+    let name = || call.text("name").map(str::to_owned);
+    match call.method {
+        "CreateVirtualDisk_Task" => {
+            let (name, spec) = (name()?, call.data("spec")?.clone());
+            task::change(world, call, &esx::DATACENTER, move |_, world| create(world, &name, &spec))
+        }
+        "DeleteVirtualDisk_Task" => {
+            let name = name()?;
+            task::change(world, call, &esx::DATACENTER, move |_, world| {
+                on_free(world, &name, |path, at| vmdk::remove(at).map_err(|error| disk_fault(path, &error)))
+            })
+        }
+        "ExtendVirtualDisk_Task" => {
+            let name = name()?;
+            let kilobytes = call.args.number("newCapacityKb").and_then(|kilobytes| u64::try_from(kilobytes).ok());
+            let capacity =
+                kilobytes.and_then(|kilobytes| kilobytes.checked_mul(1024)).filter(|bytes| *bytes <= vmdk::LARGEST);
+            let capacity =
+                capacity.ok_or_else(|| VimFault::invalid_argument("newCapacityKb", "it is a number up to 62 TB"))?;
+            task::change(world, call, &esx::DATACENTER, move |_, world| extend(world, &name, capacity))
+        }
+        "MoveVirtualDisk_Task" => {
+            let (from, to) = (call.text("sourceName")?.to_owned(), call.text("destName")?.to_owned());
+            task::change(world, call, &esx::DATACENTER, move |_, world| {
+                let to = open(world, &to)?;
+                let target = world.datastore.resolve(&to)?;
+                on_free(world, &from, |path, at| match target.exists() {
+                    true => Err(VimFault::file("FileAlreadyExists", to.to_string())),
+                    false => vmdk::rename(at, &target).map_err(|error| disk_fault(path, &error)),
+                })
+            })
+        }
+        "InflateVirtualDisk_Task" | "EagerZeroVirtualDisk_Task" => {
+            let name = name()?;
+            task::change(world, call, &esx::DATACENTER, move |_, world| {
+                on_free(world, &name, |path, at| {
+                    let descriptor = read(path, at)?;
+                    match descriptor.capacity - descriptor.stored(at) > world.datastore.space().1 {
+                        true => Err(no_space(path)),
+                        false => vmdk::inflate(at).map_err(|error| disk_fault(path, &error)),
+                    }
+                })
+            })
+        }
+        "CopyVirtualDisk_Task" => copy(world, call),
+        "QueryVirtualDiskUuid" => Ok(dashed(&descriptor(world, &name()?)?.uuid).into()),
+        "SetVirtualDiskUuid" => {
+            let digits: String = call.text("uuid")?.chars().filter(char::is_ascii_hexdigit).collect();
+            let uuid = Uuid::try_parse(&digits).map_err(|_| VimFault::invalid_argument("uuid", "it is not a UUID"))?;
+            on_free(world, &name()?, |path, at| vmdk::set_uuid(at, &uuid).map_err(|error| disk_fault(path, &error)))?;
+            Ok(Reply::Nothing)
+        }
+        "QueryVirtualDiskGeometry" => {
+            let sectors = descriptor(world, &name()?)?.capacity / 512;
+            let geometry = Data::new("HostDiskDimensionsChs").with("cylinder", long((sectors / (255 * 63)).min(65535)));
+            Ok(geometry.with("head", 255).with("sector", 63).into())
+        }
+        "QueryVirtualDiskFragmentation" => {
+            descriptor(world, &name()?)?;
+            Ok(0.into())
+        }
+        "ShrinkVirtualDisk_Task" | "DefragmentVirtualDisk_Task" | "ZeroFillVirtualDisk_Task" => {
+            Err(VimFault::not_supported(format!("{} on a standalone host", call.method)))
+        }
+        other => Err(VimFault::not_implemented(other)),
+    }
+}
+
+/// The UUID as `QueryVirtualDiskUuid` answers it: pairs of digits, a dash in the middle.
+fn dashed(uuid: &str) -> String {
+    uuid.to_owned()
+}
+
+fn read(path: &DatastorePath, at: &std::path::Path) -> Result<Descriptor, VimFault> {
+    Descriptor::read(at).map_err(|error| disk_fault(path, &error))
+}
+
+fn descriptor(world: &World, name: &str) -> Result<Descriptor, VimFault> {
+    let path = open(world, name)?;
+    read(&path, &world.datastore.resolve(&path)?)
+}
+
+/// Does something to a disk that no running machine holds.
+fn on_free(
+    world: &World,
+    name: &str,
+    act: impl FnOnce(&DatastorePath, &std::path::Path) -> Result<(), VimFault>,
+) -> Result<Option<crate::sim::value::Value>, VimFault> {
+    let path = open(world, name)?;
+    if locked_by(world, &path).is_some() {
+        return Err(VimFault::file("FileLocked", path.to_string()));
+    }
+    act(&path, &world.datastore.resolve(&path)?).map(|()| None)
+}
+
+/// What a spec asks for: whether the disk is thin, and the adapter that its descriptor names.
+fn form(spec: Option<&Data>) -> Result<(bool, String), VimFault> {
+    // Without a spec ESXi makes a preallocated disk for a BusLogic adapter, whatever the source was.
+    let kind = spec.and_then(|spec| spec.text("diskType")).unwrap_or("preallocated");
+    let adapter = spec.and_then(|spec| spec.text("adapterType")).unwrap_or("busLogic");
+    let thin = match kind {
+        "thin" => true,
+        "preallocated" | "thick" | "eagerZeroedThick" => false,
+        "sparseMonolithic" | "sparse2Gb" | "thick2Gb" | "seSparse" | "delta" | "rdm" | "rdmp" | "raw"
+        | "flatMonolithic" => {
+            return Err(VimFault::not_supported(format!("the disk type {kind} on this datastore")));
+        }
+        _ => {
+            return Err(VimFault::invalid_argument(
+                "spec.diskType",
+                "it is thin, preallocated, thick or eagerZeroedThick",
+            ));
+        }
+    };
+    match adapter {
+        "busLogic" | "lsiLogic" | "ide" => Ok((thin, adapter.to_owned())),
+        _ => Err(VimFault::invalid_argument("spec.adapterType", "it is busLogic, lsiLogic or ide")),
+    }
+}
+
+/// A place for a new disk: nothing is there, and its folder is.
+fn free_place(world: &World, name: &str) -> Result<(DatastorePath, std::path::PathBuf), VimFault> {
+    let path = open(world, name)?;
+    if !path.name().to_ascii_lowercase().ends_with(".vmdk") {
+        return Err(VimFault::invalid_argument("name", "a virtual disk's name ends in .vmdk"));
+    }
+    let at = world.datastore.resolve(&path)?;
+    if at.exists() {
+        return Err(VimFault::file("FileAlreadyExists", path.to_string()));
+    }
+    match world.datastore.resolve(&path.parent())?.is_dir() {
+        true => Ok((path, at)),
+        false => Err(VimFault::file("FileNotFound", path.parent().to_string())),
+    }
+}
+
+fn create(world: &World, name: &str, spec: &Data) -> Result<Option<crate::sim::value::Value>, VimFault> {
+    let (thin, adapter) = form(Some(spec))?;
+    let kilobytes = spec
+        .number("capacityKb")
+        .and_then(|kilobytes| u64::try_from(kilobytes).ok())
+        .filter(|kilobytes| *kilobytes > 0);
+    let capacity = kilobytes.and_then(|kilobytes| kilobytes.checked_mul(1024)).filter(|bytes| *bytes <= vmdk::LARGEST);
+    let capacity = capacity.ok_or_else(|| VimFault::invalid_argument("spec.capacityKb", "it is 1 KB to 62 TB"))?;
+    let (path, at) = free_place(world, name)?;
+    if !thin && capacity > world.datastore.space().1 {
+        return Err(no_space(&path));
+    }
+    vmdk::create(&at, capacity, &adapter, thin).map_err(|error| disk_fault(&path, &error))?;
+    Ok(Some(path.to_string().into()))
+}
+
+fn extend(world: &mut World, name: &str, capacity: u64) -> Result<Option<crate::sim::value::Value>, VimFault> {
+    on_free(world, name, |path, at| {
+        let old = read(path, at)?;
+        if capacity < old.capacity {
+            return Err(VimFault::invalid_argument("newCapacityKb", "a disk cannot be made smaller"));
+        }
+        if !old.thin && capacity - old.capacity > world.datastore.space().1 {
+            return Err(no_space(path));
+        }
+        vmdk::extend(at, capacity).map_err(|error| disk_fault(path, &error))
+    })?;
+    let file = open(world, name)?.to_string();
+    let users: Vec<_> = world.vms.values().filter(|vm| vm.disk_files().any(|own| own == file)).cloned().collect();
+    for mut vm in users {
+        for disk in vm
+            .devices
+            .iter_mut()
+            .filter(|disk| disk.at("backing.fileName").and_then(|own| own.as_text()) == Some(&file))
+        {
+            disk.set("capacityInKB", long(capacity >> 10));
+            disk.set("capacityInBytes", long(capacity));
+        }
+        world.put(vm)?;
+    }
+    Ok(None)
+}
+
+/// Copies in the background: other requests go on meanwhile, and the copy can be cancelled.
+fn copy(world: &mut World, call: &Call) -> Answer {
+    let (from, to) = (call.text("sourceName")?.to_owned(), call.text("destName")?.to_owned());
+    let (thin, adapter) = form(call.args.data("destSpec"))?;
+    task::work(world, call, &esx::DATACENTER, move |host, task| async move {
+        let (from, source, to, target) = {
+            let world = host.world();
+            let source = open(&world, &from)?;
+            if locked_by(&world, &source).is_some() {
+                return Err(VimFault::file("FileLocked", source.to_string()));
+            }
+            // `force` is for vCenter: a standalone host never overwrites.
+            let (to, target) = free_place(&world, &to)?;
+            let at = world.datastore.resolve(&source)?;
+            let descriptor = read(&source, &at)?;
+            let needed = if thin { descriptor.stored(&at) } else { descriptor.capacity };
+            if needed > world.datastore.space().1 {
+                return Err(no_space(&to));
+            }
+            (source, at, to, target)
+        };
+        let mut heard = -1;
+        let copying = tokio::task::spawn_blocking(move || {
+            vmdk::copy(&source, &target, &adapter, thin, |percent| {
+                let news = percent != heard;
+                heard = percent;
+                !(news && task::progress(&host, &task, percent))
+            })
+        });
+        match copying.await {
+            Ok(Ok(())) => Ok(Some(to.to_string().into())),
+            Ok(Err(vmdk::VmdkError::Io(error))) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(file_fault(&from, &error))
+            }
+            Ok(Err(error)) => Err(disk_fault(&to, &error)),
+            Err(error) => Err(VimFault::system(error)),
+        }
+    })
+}

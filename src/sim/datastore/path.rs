@@ -1,0 +1,110 @@
+//! Datastore paths: `[datastore1] web-1/web-1.vmdk`, checked before they reach the file system.
+//!
+//! A path that has been parsed cannot leave the datastore's folder by its text; `Datastore::resolve` refuses links on the way.
+
+use std::fmt;
+
+use super::NAME;
+use crate::sim::fault::VimFault;
+
+/// A path inside the one datastore. No parts: its root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatastorePath {
+    parts: Vec<String>,
+}
+
+impl DatastorePath {
+    /// Reads `[datastore1] a/b`; another datastore is `InvalidDatastore`, anything else that is no path `InvalidDatastorePath`.
+    pub fn parse(text: &str) -> Result<Self, VimFault> {
+        let wrong = || {
+            let shown: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+            VimFault::new("InvalidDatastorePath", format!("Invalid datastore path '{shown}'."))
+                .with("datastorePath", shown)
+        };
+        let (name, rest) = text.trim().strip_prefix('[').and_then(|text| text.split_once(']')).ok_or_else(wrong)?;
+        if name != NAME {
+            let name: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+            return Err(
+                VimFault::new("InvalidDatastore", format!("There is no datastore '{name}'.")).with("name", name)
+            );
+        }
+        Self::inside(rest.trim()).ok_or_else(wrong)
+    }
+
+    /// Reads the part of a path behind the datastore's name; `None` where it leads out or cannot be a file's name.
+    pub fn inside(text: &str) -> Option<Self> {
+        let mut parts = Vec::new();
+        for part in text.split('/').filter(|part| !part.is_empty()) {
+            let bad =
+                part == "." || part == ".." || part.len() > 255 || part.chars().any(|c| c.is_control() || c == '\\');
+            if bad || parts.len() >= 32 {
+                return None;
+            }
+            parts.push(part.to_owned());
+        }
+        Some(Self { parts })
+    }
+
+    pub fn root() -> Self {
+        Self { parts: Vec::new() }
+    }
+
+    pub fn parts(&self) -> &[String] {
+        &self.parts
+    }
+
+    pub fn is_root(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The last part; empty for the root.
+    pub fn name(&self) -> &str {
+        self.parts.last().map_or("", String::as_str)
+    }
+
+    pub fn parent(&self) -> Self {
+        Self { parts: self.parts.get(..self.parts.len().saturating_sub(1)).unwrap_or_default().to_vec() }
+    }
+
+    /// The path of a file in this folder. The name must be a single part.
+    pub fn join(&self, name: &str) -> Self {
+        Self { parts: self.parts.iter().cloned().chain([name.to_owned()]).collect() }
+    }
+
+    /// Whether this is the other path or lies below it.
+    pub fn is_below(&self, other: &Self) -> bool {
+        self.parts.starts_with(&other.parts)
+    }
+}
+
+impl fmt::Display for DatastorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{NAME}] {}", self.parts.join("/"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_in_the_datastore() {
+        assert_eq!(DatastorePath::parse("[datastore1] a/b.vmdk").unwrap().to_string(), "[datastore1] a/b.vmdk");
+        assert_eq!(DatastorePath::parse("[datastore1]a//b").unwrap().to_string(), "[datastore1] a/b");
+        assert!(DatastorePath::parse("[datastore1]").unwrap().is_root());
+        for wrong in [
+            "",
+            "a/b",
+            "[datastore1",
+            "[datastore1] ../x",
+            "[datastore1] a/../../x",
+            "[datastore1] a/\0",
+            "[datastore1] a\\b",
+        ] {
+            assert_eq!(DatastorePath::parse(wrong).unwrap_err().data.kind, "InvalidDatastorePath", "{wrong:?}");
+        }
+        assert_eq!(DatastorePath::parse("[other] a").unwrap_err().data.kind, "InvalidDatastore");
+        let long = format!("[datastore1] {}", "x".repeat(300));
+        assert!(DatastorePath::parse(&long).is_err());
+    }
+}

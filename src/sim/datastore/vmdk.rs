@@ -1,0 +1,358 @@
+//! Virtual disks as a host keeps them: a text descriptor `NAME.vmdk` and the content `NAME-flat.vmdk`, sparse on our side.
+//!
+//! The form is VMware's "Virtual Disk Format 5.0" with the `createType` of a VMFS datastore; qemu-img reads and writes it. Only flat
+//! disks are made here; other forms are recognised and refused.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+/// Descriptors are text of a few hundred bytes; what is larger is content.
+const LARGEST_DESCRIPTOR: u64 = 64 << 10;
+const SECTOR: u64 = 512;
+/// Zeros are looked for in pieces of this size when a disk is copied.
+const BLOCK: usize = 64 << 10;
+/// The largest disk of VMFS 6: 62 TiB.
+pub const LARGEST: u64 = 62 << 40;
+
+/// Why a disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VmdkError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it is not the descriptor of a flat virtual disk: {0}")]
+    Format(&'static str),
+    #[error("the disk is being copied no longer: the task was canceled")]
+    Canceled,
+}
+
+/// What a descriptor says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    pub capacity: u64,
+    /// The name of the file that holds the content, in the same folder.
+    pub extent: String,
+    /// `lsilogic`, `buslogic`, `ide`, …
+    pub adapter: String,
+    pub thin: bool,
+    pub uuid: String,
+    pub cid: u32,
+}
+
+impl Descriptor {
+    /// Reads the descriptor at `path`.
+    pub fn read(path: &Path) -> Result<Self, VmdkError> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() > LARGEST_DESCRIPTOR {
+            return Err(VmdkError::Format("it is too large for a descriptor"));
+        }
+        let mut text = String::new();
+        match file.take(LARGEST_DESCRIPTOR).read_to_string(&mut text) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(VmdkError::Format("it is not text"));
+            }
+            other => other?,
+        };
+        Self::parse(&text)
+    }
+
+    fn parse(text: &str) -> Result<Self, VmdkError> {
+        if !text.trim_start().starts_with("# Disk DescriptorFile") {
+            return Err(VmdkError::Format("it does not begin as one"));
+        }
+        let value = |name: &str| {
+            text.lines().find_map(|line| {
+                let (key, value) = line.split_once('=')?;
+                (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
+            })
+        };
+        match value("createType").as_deref() {
+            Some("vmfs" | "monolithicFlat") => {}
+            _ => return Err(VmdkError::Format("its createType is neither vmfs nor monolithicFlat")),
+        }
+        let mut extents = text.lines().filter_map(extent);
+        let (sectors, extent) = extents.next().ok_or(VmdkError::Format("it names no flat extent"))?;
+        if extents.next().is_some() {
+            return Err(VmdkError::Format("it has more than one extent"));
+        }
+        let capacity = sectors.checked_mul(SECTOR).filter(|capacity| *capacity <= LARGEST);
+        Ok(Self {
+            capacity: capacity.ok_or(VmdkError::Format("it is larger than 62 TiB"))?,
+            extent,
+            adapter: value("ddb.adapterType").unwrap_or_else(|| "lsilogic".to_owned()),
+            thin: value("ddb.thinProvisioned").as_deref() == Some("1"),
+            uuid: value("ddb.uuid").unwrap_or_default(),
+            cid: value("CID").and_then(|cid| u32::from_str_radix(&cid, 16).ok()).unwrap_or(u32::MAX - 1),
+        })
+    }
+
+    /// The UUID as the API writes it: `6000c29a-…`.
+    pub fn api_uuid(&self) -> String {
+        let hex: String = self.uuid.chars().filter(char::is_ascii_hexdigit).collect();
+        Uuid::try_parse(&hex).map(|uuid| uuid.to_string()).unwrap_or(hex)
+    }
+
+    fn text(&self) -> String {
+        let sectors = self.capacity.div_ceil(SECTOR);
+        let cylinders = (sectors / (255 * 63)).min(65535);
+        let thin = if self.thin { "ddb.thinProvisioned = \"1\"\n" } else { "" };
+        format!(
+            "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID={:08x}\nparentCID=ffffffff\ncreateType=\"vmfs\"\n\n\
+             # Extent description\nRW {sectors} VMFS \"{}\"\n\n# The Disk Data Base\n#DDB\n\nddb.adapterType = \"{}\"\n\
+             ddb.geometry.cylinders = \"{cylinders}\"\nddb.geometry.heads = \"255\"\nddb.geometry.sectors = \"63\"\n\
+             {thin}ddb.uuid = \"{}\"\nddb.virtualHWVersion = \"21\"\n",
+            self.cid, self.extent, self.adapter, self.uuid
+        )
+    }
+
+    /// The file that holds the content of the disk whose descriptor is at `path`.
+    pub fn content(&self, path: &Path) -> PathBuf {
+        path.with_file_name(&self.extent)
+    }
+
+    /// How many bytes the content takes on the disk.
+    pub fn stored(&self, path: &Path) -> u64 {
+        match fs::metadata(self.content(path)) {
+            Ok(metadata) if self.thin => allocated(&metadata).min(self.capacity),
+            Ok(_) => self.capacity,
+            Err(_) => 0,
+        }
+    }
+}
+
+/// `RW 8388608 VMFS "name-flat.vmdk"`, with the name held to the same folder.
+fn extent(line: &str) -> Option<(u64, String)> {
+    let rest = line.trim().strip_prefix("RW ")?;
+    let (sectors, rest) = rest.split_once(' ')?;
+    let (kind, rest) = rest.split_once(' ')?;
+    let name = rest.trim().strip_prefix('"')?.split('"').next()?;
+    let flat = matches!(kind, "VMFS" | "FLAT") && !name.is_empty() && !name.contains(['/', '\\']) && name != "..";
+    flat.then(|| Some((sectors.parse().ok()?, name.to_owned())))?
+}
+
+#[cfg(unix)]
+pub fn allocated(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+}
+
+#[cfg(not(unix))]
+pub fn allocated(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
+}
+
+/// A UUID in the form of a descriptor: sixteen bytes, a dash in the middle.
+fn new_uuid() -> String {
+    let bytes = Uuid::new_v4();
+    let mut bytes = *bytes.as_bytes();
+    [bytes[0], bytes[1], bytes[2]] = [0x60, 0x00, 0xc2];
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}", hex[..8].join(" "), hex[8..].join(" "))
+}
+
+/// Makes an empty disk. Neither of its two files may be there yet.
+pub fn create(path: &Path, capacity: u64, adapter: &str, thin: bool) -> Result<Descriptor, VmdkError> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or(VmdkError::Format("its name is not text"))?;
+    let uuid = new_uuid();
+    let cid = u32::from_str_radix(&uuid.replace(' ', "").chars().rev().take(8).collect::<String>(), 16).unwrap_or(1);
+    let descriptor = Descriptor {
+        capacity: capacity.div_ceil(SECTOR) * SECTOR,
+        extent: format!("{stem}-flat.vmdk"),
+        adapter: adapter.to_ascii_lowercase(),
+        thin,
+        uuid,
+        cid,
+    };
+    let content = descriptor.content(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let made = OpenOptions::new().write(true).create_new(true).open(&content).and_then(|flat| {
+        flat.set_len(descriptor.capacity)?;
+        file.write_all(descriptor.text().as_bytes())
+    });
+    if let Err(error) = made {
+        fs::remove_file(path)?;
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            fs::remove_file(&content)?;
+        }
+        return Err(error.into());
+    }
+    Ok(descriptor)
+}
+
+/// Copies a disk, its holes with it. `progress` hears percents and answers whether to go on.
+pub fn copy(
+    from: &Path,
+    to: &Path,
+    adapter: &str,
+    thin: bool,
+    mut progress: impl FnMut(i32) -> bool,
+) -> Result<(), VmdkError> {
+    let source = Descriptor::read(from)?;
+    let target = create(to, source.capacity, adapter, thin)?;
+    let copied = copy_content(&source.content(from), &target.content(to), source.capacity, &mut progress);
+    if copied.is_err() {
+        remove(to)?;
+    }
+    copied
+}
+
+fn copy_content(from: &Path, to: &Path, length: u64, progress: &mut impl FnMut(i32) -> bool) -> Result<(), VmdkError> {
+    let mut source = File::open(from)?;
+    let mut target = OpenOptions::new().write(true).open(to)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while let Some(begin) = next_data(&source, at)? {
+        source.seek(SeekFrom::Start(begin))?;
+        let count = source.read(&mut buffer)?;
+        let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
+        let mut place = begin;
+        for block in read.chunks(BLOCK) {
+            if block.iter().any(|byte| *byte != 0) {
+                target.seek(SeekFrom::Start(place))?;
+                target.write_all(block)?;
+            }
+            place += block.len() as u64;
+        }
+        at = begin + count as u64;
+        let percent = at.saturating_mul(100).checked_div(length).unwrap_or(100).min(99);
+        if !progress(i32::try_from(percent).unwrap_or(99)) {
+            return Err(VmdkError::Canceled);
+        }
+    }
+    Ok(())
+}
+
+/// Where the next data at or after `at` begins: holes are skipped where the file system tells of them.
+#[cfg(target_os = "linux")]
+fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(begin) => Ok(Some(begin)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(rustix::io::Errno::INVAL) => Ok(Some(at)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn next_data(_: &File, at: u64) -> io::Result<Option<u64>> {
+    Ok(Some(at))
+}
+
+/// Grows a disk; a smaller size is refused by the caller.
+pub fn extend(path: &Path, capacity: u64) -> Result<(), VmdkError> {
+    let mut descriptor = Descriptor::read(path)?;
+    descriptor.capacity = capacity.div_ceil(SECTOR) * SECTOR;
+    OpenOptions::new().write(true).open(descriptor.content(path))?.set_len(descriptor.capacity)?;
+    rewrite(path, &descriptor)
+}
+
+/// Sets the UUID, given as 32 hexadecimal digits with any separators.
+pub fn set_uuid(path: &Path, uuid: &Uuid) -> Result<(), VmdkError> {
+    let mut descriptor = Descriptor::read(path)?;
+    let hex: Vec<String> = uuid.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    descriptor.uuid = format!("{}-{}", hex[..8].join(" "), hex[8..].join(" "));
+    rewrite(path, &descriptor)
+}
+
+/// Makes a thin disk a thick one.
+pub fn inflate(path: &Path) -> Result<(), VmdkError> {
+    let mut descriptor = Descriptor::read(path)?;
+    descriptor.thin = false;
+    rewrite(path, &descriptor)
+}
+
+/// Moves a disk: its content is renamed with it.
+pub fn rename(from: &Path, to: &Path) -> Result<(), VmdkError> {
+    let mut descriptor = Descriptor::read(from)?;
+    let old = descriptor.content(from);
+    let stem = to.file_stem().and_then(|stem| stem.to_str()).ok_or(VmdkError::Format("its name is not text"))?;
+    descriptor.extent = format!("{stem}-flat.vmdk");
+    let mut file = OpenOptions::new().write(true).create_new(true).open(to)?;
+    file.write_all(descriptor.text().as_bytes())?;
+    fs::rename(old, descriptor.content(to))?;
+    fs::remove_file(from)?;
+    Ok(())
+}
+
+fn rewrite(path: &Path, descriptor: &Descriptor) -> Result<(), VmdkError> {
+    let folder = path.parent().ok_or(VmdkError::Format("it has no folder"))?;
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    file.write_all(descriptor.text().as_bytes())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Removes a disk: its descriptor and its content.
+pub fn remove(path: &Path) -> Result<(), VmdkError> {
+    let content = Descriptor::read(path).map(|descriptor| descriptor.content(path));
+    fs::remove_file(path)?;
+    match content.map(fs::remove_file) {
+        Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the disk begins with something to start: an empty disk boots nothing.
+pub fn boots(path: &Path) -> bool {
+    let begins = |path: &Path| -> Result<bool, VmdkError> {
+        let mut first = [0; 1024];
+        let count = File::open(Descriptor::read(path)?.content(path))?.read(&mut first)?;
+        Ok(first.iter().take(count).any(|byte| *byte != 0))
+    };
+    begins(path).unwrap_or(false)
+}
+
+/// Writes a first sector that stands for an installed system.
+pub fn install(path: &Path) -> Result<(), VmdkError> {
+    let descriptor = Descriptor::read(path)?;
+    let mut sector = [0; 512];
+    let text = b"\xeb\xfeSIMULATOR: a guest that boots; there is no system in it.";
+    sector.iter_mut().zip(text).for_each(|(byte, text)| *byte = *text);
+    [sector[510], sector[511]] = [0x55, 0xaa];
+    OpenOptions::new().write(true).open(descriptor.content(path))?.write_all(&sector)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_made_copied_grown_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a.vmdk"), folder.path().join("b.vmdk"));
+        create(&a, 1 << 30, "lsilogic", true).unwrap();
+        assert!(matches!(create(&a, 1 << 30, "lsilogic", true), Err(VmdkError::Io(_))));
+        assert!(!boots(&a));
+        install(&a).unwrap();
+        assert!(boots(&a));
+        copy(&a, &b, "busLogic", false, |_| true).unwrap();
+        let copied = Descriptor::read(&b).unwrap();
+        assert_eq!((copied.capacity, copied.thin, copied.adapter.as_str()), (1 << 30, false, "buslogic"));
+        assert!(boots(&b));
+        assert!(allocated(&fs::metadata(copied.content(&b)).unwrap()) < 1 << 20, "holes stay holes");
+        extend(&b, 2 << 30).unwrap();
+        assert_eq!(Descriptor::read(&b).unwrap().capacity, 2 << 30);
+        remove(&a).unwrap();
+        assert!(!folder.path().join("a-flat.vmdk").exists());
+    }
+
+    #[test]
+    fn a_canceled_copy_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a.vmdk"), folder.path().join("b.vmdk"));
+        create(&a, 1 << 20, "lsilogic", true).unwrap();
+        install(&a).unwrap();
+        assert!(matches!(copy(&a, &b, "lsilogic", true, |_| false), Err(VmdkError::Canceled)));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_descriptor_cannot_lead_out_of_its_folder() {
+        let hostile = "# Disk DescriptorFile\ncreateType=\"vmfs\"\nRW 8 VMFS \"../../etc/passwd\"\n";
+        assert!(matches!(Descriptor::parse(hostile), Err(VmdkError::Format(_))));
+        let huge = format!("# Disk DescriptorFile\ncreateType=\"vmfs\"\nRW {} VMFS \"x\"\n", u64::MAX);
+        assert!(matches!(Descriptor::parse(&huge), Err(VmdkError::Format(_))));
+    }
+}

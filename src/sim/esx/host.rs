@@ -1,0 +1,190 @@
+//! The host's own facts: hardware, summary, configuration, services.
+
+use super::{ADDRESS, HOST, HOST_NAME, filled, network};
+use crate::sim::call::{Answer, Call, Reply};
+use crate::sim::datastore;
+use crate::sim::fault::VimFault;
+use crate::sim::property::Wanted;
+use crate::sim::service::{PRODUCT, about};
+use crate::sim::value::{Data, Ref, Value};
+use crate::sim::vm::{Power, Vm};
+use crate::sim::world::World;
+
+pub const CORES: i32 = 16;
+pub const MHZ: i32 = 2600;
+pub const MEMORY: i64 = 128 << 30;
+const CPU: &str = "Simulated CPU @ 2.60GHz";
+
+pub fn property(world: &World, property: &str, wanted: Wanted<'_>) -> Option<Value> {
+    Some(match property {
+        "summary" => summary(world).into(),
+        "runtime" => runtime(world).into(),
+        "hardware" => hardware(world).into(),
+        "capability" => capability().into(),
+        "licensableResource" => {
+            let cpus = Data::new("KeyAnyValue").with("key", "numCpuPackages").with("value", 1);
+            Data::new("HostLicensableResourceInfo").with("resource", vec![cpus]).into()
+        }
+        "configManager" => managers().into(),
+        "config" => config(world, wanted).into(),
+        "vm" => world.vms.values().map(Vm::reference).collect::<Vec<_>>().into(),
+        "datastore" => vec![datastore::OBJECT].into(),
+        "network" => world.networks().map(super::network).collect::<Vec<_>>().into(),
+        "datastoreBrowser" => datastore::BROWSER.into(),
+        _ => return None,
+    })
+}
+
+fn summary(world: &World) -> Data {
+    let running: Vec<&Vm> = world.vms.values().filter(|vm| vm.power == Power::On).collect();
+    let memory: i64 = running.iter().map(|vm| i64::from(vm.memory_mb / 2)).sum();
+    let cpu: i32 = running.iter().map(|vm| vm.cpus * 12).sum();
+    let up = (time::OffsetDateTime::now_utc() - world.started).whole_seconds();
+    let hardware = Data::new("HostHardwareSummary")
+        .with("vendor", "ceso")
+        .with("model", "SIMULATOR")
+        .with("uuid", &world.file.uuid)
+        .with("memorySize", MEMORY)
+        .with("cpuModel", CPU)
+        .with("cpuMhz", MHZ)
+        .with("numCpuPkgs", 1)
+        .with("numCpuCores", CORES)
+        .with("numCpuThreads", CORES)
+        .with("numNics", 1)
+        .with("numHBAs", 1);
+    let config = Data::new("HostConfigSummary")
+        .with("name", HOST_NAME)
+        .with("port", 443)
+        .with("product", about())
+        .with("vmotionEnabled", false)
+        .with("faultToleranceEnabled", false);
+    Data::new("HostListSummary")
+        .with("host", HOST)
+        .with("hardware", hardware)
+        .with("runtime", runtime(world))
+        .with("config", config)
+        .with(
+            "quickStats",
+            Data::new("HostListSummaryQuickStats")
+                .with("overallCpuUsage", cpu.min(CORES * MHZ))
+                .with("overallMemoryUsage", i32::try_from(memory.min(MEMORY >> 20)).unwrap_or(i32::MAX))
+                .with("uptime", i32::try_from(up).unwrap_or(i32::MAX)),
+        )
+        .with("overallStatus", "green")
+        .with("rebootRequired", false)
+}
+
+fn runtime(world: &World) -> Data {
+    Data::new("HostRuntimeInfo")
+        .with("connectionState", "connected")
+        .with("powerState", "poweredOn")
+        .with("inMaintenanceMode", false)
+        .with("bootTime", world.started)
+        .with("hostMaxVirtualDiskCapacity", datastore::long(datastore::vmdk::LARGEST))
+}
+
+fn hardware(world: &World) -> Data {
+    let hertz = i64::from(MHZ) * 1_000_000;
+    let system =
+        Data::new("HostSystemInfo").with("vendor", "ceso").with("model", "SIMULATOR").with("uuid", &world.file.uuid);
+    let cpu = Data::new("HostCpuInfo")
+        .with("numCpuPackages", 1)
+        .with("numCpuCores", CORES)
+        .with("numCpuThreads", CORES)
+        .with("hz", hertz);
+    let package = Data::new("HostCpuPackage")
+        .with("index", 0)
+        .with("vendor", "intel")
+        .with("hz", hertz)
+        .with("busHz", 100_000_000i64)
+        .with("description", CPU)
+        .with("threadId", (0..CORES).collect::<Vec<_>>());
+    Data::new("HostHardwareInfo")
+        .with("systemInfo", system)
+        .with("cpuInfo", cpu)
+        .with("cpuPkg", vec![package])
+        .with("memorySize", MEMORY)
+        .with("smcPresent", false)
+        .with("biosInfo", Data::new("HostBIOSInfo").with("biosVersion", "ceso").with("vendor", "ceso"))
+}
+
+pub fn capability() -> Data {
+    let mut capability = filled("HostCapability")
+        .with("maxSupportedVMs", 1024)
+        .with("maxRunningVMs", 1024)
+        .with("maxSupportedVcpus", 768)
+        .with("maxHostRunningVms", 1024)
+        .with("supportedVmfsMajorVersion", vec![5, 6])
+        .with("maxSupportedVmMemory", 25_165_824);
+    for name in [
+        "maintenanceModeSupported",
+        "rebootSupported",
+        "shutdownSupported",
+        "perVmSwapFiles",
+        "vlanTaggingSupported",
+        "nestedHVSupported",
+    ] {
+        capability.set(name, true);
+    }
+    capability
+}
+
+fn managers() -> Data {
+    Data::new("HostConfigManager")
+        .with("datastoreSystem", Ref::fixed("HostDatastoreSystem", "datastoresystem"))
+        .with("storageSystem", Ref::fixed("HostStorageSystem", "storageSystem"))
+        .with("networkSystem", network::SYSTEM)
+        .with("advancedOption", Ref::fixed("OptionManager", "ha-adv-options"))
+        .with("licenseManager", Ref::fixed("LicenseManager", "ha-license-manager"))
+        .with("userDirectory", Ref::fixed("UserDirectory", "ha-user-directory"))
+        .with("accountManager", Ref::fixed("HostLocalAccountManager", "ha-localacctmgr"))
+}
+
+fn config(world: &World, wanted: Wanted<'_>) -> Data {
+    let mut config = Data::new("HostConfigInfo").with("host", HOST).with("product", about());
+    if wanted.wants("network") {
+        config = config.with("network", network::info(world));
+    }
+    config = config.with("option", options(&Ref::fixed("OptionManager", "ha-adv-options")));
+    if wanted.wants("dateTimeInfo") {
+        let zone = Data::new("HostDateTimeSystemTimeZone")
+            .with("key", "UTC")
+            .with("name", "UTC")
+            .with("description", "UTC")
+            .with("gmtOffset", 0);
+        config = config.with("dateTimeInfo", Data::new("HostDateTimeInfo").with("timeZone", zone));
+    }
+    config.with("adminDisabled", false).with("lockdownMode", "lockdownDisabled")
+}
+
+/// The advanced options that the simulator keeps to itself.
+pub fn options(object: &Ref) -> Vec<Data> {
+    let option = |key: &'static str, value: Value| Data::new("OptionValue").with("key", key).with("value", value);
+    match object.id.as_ref() {
+        "HostAgentSettings" => vec![option("Config.HostAgent.plugins.solo.enableMob", false.into())],
+        _ => vec![
+            option("Security.AccountLockFailures", 5i64.into()),
+            option("Security.AccountUnlockTime", 900i64.into()),
+            option("UserVars.HostClientSessionTimeout", 900i64.into()),
+            option("Misc.HostName", HOST_NAME.into()),
+            option("Misc.HostIPAddr", ADDRESS.into()),
+            option("ceso.SimulatorVersion", format!("ESXi {} ({})", PRODUCT.0, PRODUCT.1).into()),
+        ],
+    }
+}
+
+pub fn query_options(call: &Call) -> Answer {
+    let name = call.args.text("name").unwrap_or_default();
+    let inside = |key: &str| name.is_empty() || key == name || (name.ends_with('.') && key.starts_with(name));
+    let found: Vec<Data> =
+        options(&call.this).into_iter().filter(|option| option.text("key").is_some_and(inside)).collect();
+    match found.is_empty() {
+        true => Err(VimFault::new("InvalidName", "There is no such option.").with("name", name.to_owned())),
+        false => Ok(Reply::Value(found.into())),
+    }
+}
+
+pub fn administrator() -> Data {
+    let info = Data::new("Description").with("label", "Administrator").with("summary", "Full access rights");
+    Data::new("AuthorizationRole").with("roleId", -1).with("system", true).with("name", "Admin").with("info", info)
+}

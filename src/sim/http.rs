@@ -1,0 +1,214 @@
+//! Sockets, TLS and routes: which request goes where. It understands no SOAP and no files.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE, USER_AGENT};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::schema::VERSIONS;
+use super::server::Host;
+use super::{datastore, dispatch, soap};
+
+pub type Body = BoxBody<Bytes, std::io::Error>;
+
+/// A client has this long for its TLS handshake and for each request's head.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Requests under way have this long when the simulator stops.
+const GRACE: Duration = Duration::from_millis(200);
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 512;
+
+/// What is known of a request beside its body.
+#[derive(Debug)]
+pub struct Head {
+    pub cookie: Option<String>,
+    pub ticket: Option<String>,
+    pub action: Option<String>,
+    pub address: String,
+    pub agent: String,
+}
+
+/// Takes connections until `stopped` turns true, then waits a moment for those that are there.
+pub async fn accept(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    host: Arc<Host>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let mut connections = JoinSet::new();
+    let watched = stopped.clone();
+    loop {
+        let room = connections.len() < CONNECTIONS;
+        tokio::select! {
+            () = stopping(&mut stopped) => break,
+            _ = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if room => match accepted {
+                Ok((stream, peer)) => {
+                    let serving = serve(stream, peer, acceptor.clone(), Arc::clone(&host), watched.clone());
+                    connections.spawn(serving);
+                }
+                // Out of file descriptors, for example: others will be closed.
+                Err(error) => {
+                    tracing::debug!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let all_gone = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all_gone).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    host: Arc<Host>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        // A client that does not trust the certificate ends here, as does a plain HTTP one.
+        Ok(Err(error)) => return tracing::debug!(%error, "no TLS with a client"),
+        Err(_) => return,
+    };
+    let service = service_fn(move |request| {
+        let host = Arc::clone(&host);
+        async move { Ok::<_, Infallible>(guarded(request, peer, host).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE * 60)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stopping(&mut stopped) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn stopping(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone, which is the end too.
+    if stopped.wait_for(|stopped| *stopped).await.is_err() {}
+}
+
+/// A panic while answering is a bug of the simulator, and must still be an answer.
+async fn guarded(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) -> Response<Body> {
+    let answer = std::panic::AssertUnwindSafe(route(request, peer, host)).catch_unwind();
+    answer.await.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR, "The simulator failed on this request."))
+}
+
+async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) -> Response<Body> {
+    let head = head(&request, peer);
+    let path = request.uri().path().to_owned();
+    match (request.method(), path.as_str()) {
+        (&Method::GET, "/sdk/vimServiceVersions.xml") => answer(StatusCode::OK, "text/xml", versions()),
+        (&Method::GET, "/") => answer(StatusCode::OK, "text/html; charset=utf-8", WELCOME.to_owned()),
+        (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService") => sdk(request, head, host).await,
+        (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
+        (_, "/folder") => datastore::folder::serve(request, head, host).await,
+        (_, path) if path.starts_with("/folder/") => datastore::folder::serve(request, head, host).await,
+        _ => status(StatusCode::NOT_FOUND, "Nothing is here. The API is at /sdk, files are below /folder."),
+    }
+}
+
+const WELCOME: &str = "<html><head><title>SIMULATOR</title></head><body><h1>SIMULATOR</h1><p>A ceso simulator of an ESXi host. \
+    The API is at <code>/sdk</code>.</p></body></html>\n";
+
+async fn sdk(request: Request<Incoming>, head: Head, host: Arc<Host>) -> Response<Body> {
+    let body = match Limited::new(request.into_body(), soap::MAX_REQUEST).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            let text = format!("A request may have {} bytes at most.", soap::MAX_REQUEST);
+            return status(StatusCode::PAYLOAD_TOO_LARGE, &text);
+        }
+        Err(error) => return status(StatusCode::BAD_REQUEST, &format!("The request ended early: {error}")),
+    };
+    let outcome = dispatch::soap(&host, &head, &body).await;
+    let code = match (outcome.unavailable, outcome.fault) {
+        (true, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (false, true) => StatusCode::INTERNAL_SERVER_ERROR,
+        (false, false) => StatusCode::OK,
+    };
+    let mut response = answer(code, "text/xml; charset=utf-8", outcome.document);
+    if let Some(cookie) = outcome.cookie {
+        let text = format!("vmware_soap_session=\"{cookie}\"; Path=/; HttpOnly; Secure;");
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(SET_COOKIE, value);
+        }
+    }
+    response
+}
+
+fn head(request: &Request<Incoming>, peer: SocketAddr) -> Head {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Head {
+        cookie: cookie(request, "vmware_soap_session"),
+        ticket: cookie(request, "vmware_cgi_ticket"),
+        action: text("SOAPAction"),
+        address: peer.ip().to_string(),
+        agent: text(USER_AGENT.as_str()).unwrap_or_default().chars().take(200).collect(),
+    }
+}
+
+/// A cookie's value without its quotes. pyVmomi sends attributes such as `HttpOnly` along, which are none of ours.
+fn cookie(request: &Request<Incoming>, name: &str) -> Option<String> {
+    let headers = request.headers().get_all(hyper::header::COOKIE);
+    headers.iter().filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(';')).find_map(|part| {
+        let (key, value) = part.split_once('=')?;
+        (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
+    })
+}
+
+/// The API versions, as clients read them before they choose one.
+fn versions() -> String {
+    let (newest, prior) = VERSIONS.split_first().unwrap_or((&"8.0.3.0", &[]));
+    let prior: String = prior.iter().map(|version| format!("   <version>{version}</version>\n")).collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\" ?>\n<namespaces version=\"1.0\">\n <namespace>\n  <name>urn:vim25</name>\n  \
+         <version>{newest}</version>\n  <priorVersions>\n{prior}  </priorVersions>\n </namespace>\n</namespaces>\n"
+    )
+}
+
+/// A short answer in plain text.
+pub fn status(code: StatusCode, text: &str) -> Response<Body> {
+    answer(code, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+pub fn answer(code: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed());
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

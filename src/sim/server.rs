@@ -1,0 +1,201 @@
+//! The simulator as a library: its options, its start and its stop.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::state::Store;
+use super::world::World;
+use super::{cert, http};
+use crate::error::Fault;
+
+/// How a simulator is started. `Options::default()` listens on a free loopback port for `root`/`ceso`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen. Default: loopback, a free port.
+    pub listen: SocketAddr,
+    pub username: String,
+    pub password: SecretString,
+    /// How many numbered machines (`vm-0001` …) there are beside the template. Default 0.
+    pub vms: usize,
+    /// The folder of the state. Default: none, everything is gone at the end.
+    pub state: Option<PathBuf>,
+    /// From power-on until the guest's tools run. Default 50 ms.
+    pub boot_delay: Duration,
+    /// How long each task runs at least. Default: none.
+    pub task_delay: Duration,
+    /// How long a session may rest. Default 30 minutes.
+    pub idle_timeout: Duration,
+    /// How many sessions may be open; further logins meet HTTP 503. Default 200.
+    pub max_sessions: usize,
+    /// The most objects in one page of `RetrievePropertiesEx`, whatever the client asks for. Default: no cap of the host's own.
+    pub page_size: Option<usize>,
+    /// The most objects in one answer of `WaitForUpdatesEx`. Default: no cap of the host's own.
+    pub update_size: Option<usize>,
+    /// Whether `/folder` answers Range with 206, as some hosts do and others do not. Default true.
+    pub ranges: bool,
+    /// How long to wait for another process that holds the state folder. Default 10 s.
+    pub patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            username: "root".to_owned(),
+            password: SecretString::from("ceso"),
+            vms: 0,
+            state: None,
+            boot_delay: Duration::from_millis(50),
+            task_delay: Duration::ZERO,
+            idle_timeout: Duration::from_secs(1800),
+            max_sessions: 200,
+            page_size: None,
+            update_size: None,
+            ranges: true,
+            patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Host {
+    world: Mutex<World>,
+    /// Rises with every change that a waiting client may want to see.
+    pub ticks: watch::Sender<u64>,
+    pub requests: Mutex<BTreeMap<String, u64>>,
+    pub options: Options,
+    /// The host's address as clients reach it, for links that it hands out.
+    pub authority: String,
+}
+
+impl Host {
+    /// The inventory, for as long as no `await` comes between. Whoever changed something calls [`Host::announce`] after.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        // A panic in one request must not take the others down; the world is changed by whole values.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the clients that wait for a change.
+    pub fn announce(&self, tick: u64) {
+        self.ticks.send_if_modified(|seen| {
+            let newer = tick > *seen;
+            *seen = tick.max(*seen);
+            newer
+        });
+    }
+
+    pub fn count(&self, request: &str) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        // The names come from clients: a bound keeps a hostile one from filling the memory.
+        if requests.len() < 1000 || requests.contains_key(request) {
+            *requests.entry(request.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+/// A running simulator. Dropping it ends it without ceremony; [`Server::stop`] ends it in order.
+#[derive(Debug)]
+pub struct Server {
+    host: Arc<Host>,
+    address: SocketAddr,
+    fingerprint: String,
+    stop: watch::Sender<bool>,
+    listener: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a simulator; it answers as soon as this returns.
+    ///
+    /// Errors: `sim.busy` (another process holds the state folder), `sim.state` (a file there is damaged; the message has its path),
+    /// `sim.listen` (the address cannot be listened on).
+    pub async fn start(options: Options) -> Result<Self, Fault> {
+        let store = Store::open(options.state.as_deref(), options.patience).await?;
+        let identity = cert::identity(store.folder())?;
+        let listener = TcpListener::bind(options.listen).await.map_err(|error| refuse(options.listen, error))?;
+        let address = listener.local_addr().map_err(|error| refuse(options.listen, error))?;
+        let (ticks, _) = watch::channel(0);
+        let (stop, stopped) = watch::channel(false);
+        let world = World::load(store, &options)?;
+        let host = Arc::new(Host {
+            world: Mutex::new(world),
+            ticks,
+            requests: Mutex::default(),
+            options,
+            authority: address.to_string(),
+        });
+        super::guest::resume(&host);
+        let accepting = http::accept(listener, identity.tls, Arc::clone(&host), stopped);
+        let listener = Some(tokio::spawn(accepting));
+        Ok(Self { host, address, fingerprint: identity.fingerprint, stop, listener })
+    }
+
+    /// Where clients connect: `https://127.0.0.1:PORT`. The API is at `/sdk` below it.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The SHA-256 of the certificate: 32 upper-case hexadecimal bytes with colons between.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// How often each method was called since the start. File transfers count as `GET folder`, `PUT folder` and so on.
+    pub fn requests(&self) -> BTreeMap<String, u64> {
+        self.host.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many sessions are logged in now.
+    pub fn open_sessions(&self) -> usize {
+        self.host.world().sessions.count()
+    }
+
+    /// How many logins succeeded since the start.
+    pub fn logins(&self) -> u64 {
+        self.host.world().sessions.logins
+    }
+
+    /// Ends every session, as an idle time-out or a restart of the host's agent does. Returns how many there were.
+    pub fn expire_sessions(&self) -> usize {
+        let mut world = self.host.world();
+        let gone = world.sessions.clear();
+        gone.iter().for_each(|key| world.end_session(key));
+        gone.len()
+    }
+
+    /// Ends the simulator: no new connections, a moment for requests under way, then the state folder is free for others.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        if let Some(listener) = self.listener.take() {
+            // The task ends by itself; an error can only mean that it panicked, and then it has ended too.
+            if let Err(error) = listener.await {
+                tracing::warn!(%error, "the simulator's listener did not end in order");
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
+    }
+}
+
+fn refuse(address: SocketAddr, error: std::io::Error) -> Fault {
+    Fault::new("sim.listen", format!("the simulator cannot listen on {address}: {error}"))
+        .hint("choose another address with --listen; port 0 takes a free one")
+}

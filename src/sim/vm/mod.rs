@@ -1,0 +1,200 @@
+//! Machines: the record of one, and which file answers for which part.
+//!
+//! ```text
+//! record    to and from the state folder       render     its properties
+//! hardware  devices and their defaults         layout     its files, as properties
+//! create    CreateVM_Task, RegisterVM_Task     reconfig   ReconfigVM_Task, Rename_Task
+//! power     power, shutdown, Destroy_Task      vmx        the configuration file
+//! template  debian-12                          filler     vm-0001 …
+//! ```
+
+mod create;
+pub mod filler;
+mod hardware;
+mod layout;
+mod power;
+mod reconfig;
+mod record;
+mod render;
+pub mod template;
+mod vmx;
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use super::call::{Answer, Call, Reply};
+use super::datastore::path::DatastorePath;
+use super::esx;
+use super::fault::VimFault;
+use super::guest::Applied;
+use super::property::Wanted;
+use super::value::{Data, Ref, Value};
+use super::world::World;
+
+pub use hardware::SystemDisk;
+
+/// The power state of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Power {
+    Off,
+    On,
+    Suspended,
+}
+
+impl Power {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "poweredOff",
+            Self::On => "poweredOn",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+/// One machine. It is changed by value: taken, changed, and put back whole.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    pub id: u64,
+    pub name: String,
+    pub uuid: String,
+    pub instance_uuid: String,
+    pub guest_id: String,
+    /// The hardware version, such as `vmx-21`.
+    pub version: String,
+    /// `bios` or `efi`.
+    pub firmware: String,
+    pub cpus: i32,
+    pub cores_per_socket: i32,
+    pub memory_mb: i32,
+    pub annotation: String,
+    /// The path of the configuration file.
+    pub vmx: String,
+    pub created: OffsetDateTime,
+    pub change_version: u64,
+    /// `extraConfig`, in the order in which keys were set.
+    pub extra: Vec<(String, String)>,
+    pub devices: Vec<Data>,
+    /// Further fields of `VirtualMachineConfigInfo` that a client set, by name.
+    pub settings: Data,
+    pub power: Power,
+    pub powered_on: Option<OffsetDateTime>,
+    pub suspended: Option<OffsetDateTime>,
+    /// Whether the boot disk had something to start when the machine was powered on.
+    pub system: bool,
+    /// What the guest took from its cloud-init data, at its last boot.
+    pub applied: Option<Applied>,
+    /// The addresses that DHCP gave, by MAC address.
+    pub leases: BTreeMap<String, String>,
+}
+
+impl Vm {
+    pub fn reference(&self) -> Ref {
+        Ref::new("VirtualMachine", self.id.to_string())
+    }
+
+    pub fn is_off(&self) -> bool {
+        self.power == Power::Off
+    }
+
+    /// The folder of the configuration file.
+    pub fn folder(&self) -> DatastorePath {
+        DatastorePath::parse(&self.vmx).map_or_else(|_| DatastorePath::root(), |path| path.parent())
+    }
+
+    pub fn extra(&self, key: &str) -> Option<&str> {
+        self.extra.iter().find(|(own, _)| own == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Sets a key of `extraConfig`; an empty value removes it.
+    pub fn set_extra(&mut self, key: &str, value: &str) {
+        match self.extra.iter_mut().find(|(own, _)| own == key) {
+            _ if value.is_empty() => self.extra.retain(|(own, _)| own != key),
+            Some((_, old)) => value.clone_into(old),
+            None => self.extra.push((key.to_owned(), value.to_owned())),
+        }
+    }
+
+    pub fn disks(&self) -> impl Iterator<Item = &Data> {
+        self.devices.iter().filter(|device| device.kind == "VirtualDisk")
+    }
+
+    pub fn nics(&self) -> impl Iterator<Item = &Data> {
+        self.devices.iter().filter(|device| super::schema::schema().is_a(device.kind, "VirtualEthernetCard"))
+    }
+
+    /// The paths of the descriptors of its disks.
+    pub fn disk_files(&self) -> impl Iterator<Item = &str> {
+        self.disks().filter_map(|disk| disk.at("backing.fileName").and_then(Value::as_text))
+    }
+
+    /// The paths of the files that a running machine holds: its configuration and its disks, with their content.
+    pub fn files(&self) -> impl Iterator<Item = String> {
+        let content = |file: &str| file.strip_suffix(".vmdk").map(|stem| format!("{stem}-flat.vmdk"));
+        let disks = self.disk_files().flat_map(move |file| std::iter::once(file.to_owned()).chain(content(file)));
+        std::iter::once(self.vmx.clone()).chain(disks)
+    }
+
+    /// The name of the network that a card is on.
+    pub fn network_of(nic: &Data) -> Option<&str> {
+        nic.at("backing.deviceName").and_then(Value::as_text)
+    }
+}
+
+pub fn call(world: &mut World, call: &Call) -> Answer {
+    match call.method {
+        "CreateVM_Task" | "CreateChildVM_Task" => create::create(world, call),
+        "RegisterVM_Task" | "RegisterChildVM_Task" => create::register(world, call),
+        "UnregisterVM" => create::unregister(world, call),
+        "ReconfigVM_Task" => reconfig::reconfigure(world, call),
+        "Rename_Task" => reconfig::rename(world, call),
+        "PowerOnVM_Task" | "PowerOffVM_Task" | "ResetVM_Task" | "SuspendVM_Task" | "ShutdownGuest" | "RebootGuest"
+        | "StandbyGuest" | "Destroy_Task" => power::call(world, call),
+        "Reload" | "RefreshStorageInfo" => {
+            world.vm(&call.this)?;
+            world.touch(&call.this);
+            Ok(Reply::Nothing)
+        }
+        "CloneVM_Task"
+        | "InstantClone_Task"
+        | "MarkAsTemplate"
+        | "MarkAsVirtualMachine"
+        | "CustomizeVM_Task"
+        | "CheckCustomizationSpec"
+        | "RelocateVM_Task"
+        | "MigrateVM_Task"
+        | "PromoteDisks_Task"
+        | "setCustomValue" => Err(VimFault::not_supported(format!("{} needs a vCenter Server", call.method))),
+        other => Err(VimFault::not_implemented(other)),
+    }
+}
+
+pub fn property(world: &World, object: &Ref, name: &str, wanted: Wanted<'_>) -> Result<Option<Value>, VimFault> {
+    let vm = world.vm(object)?;
+    let seen = || super::guest::seen(world, vm);
+    Ok(match name {
+        "name" => Some((&vm.name).into()),
+        "parent" => Some(esx::VM_FOLDER.into()),
+        "summary" => Some(render::summary(world, vm, wanted).into()),
+        "config" => Some(render::config(vm, wanted).into()),
+        "runtime" => Some(render::runtime(vm).into()),
+        "guest" => Some(render::guest(vm, seen().as_ref()).into()),
+        "guestHeartbeatStatus" => Some(if seen().is_some() { "green" } else { "gray" }.into()),
+        "capability" => Some(render::capability(vm).into()),
+        "environmentBrowser" => Some(esx::ENVIRONMENT_BROWSER.into()),
+        "resourcePool" => Some(esx::RESOURCE_POOL.into()),
+        "resourceConfig" => Some(render::resources(vm).into()),
+        "datastore" => Some(vec![super::datastore::OBJECT].into()),
+        "network" => {
+            let mut networks: Vec<Ref> = vm.nics().filter_map(Vm::network_of).map(esx::network).collect();
+            networks.dedup();
+            Some(networks.into())
+        }
+        "layout" => Some(layout::layout(vm).into()),
+        "layoutEx" => Some(layout::extended(world, vm).into()),
+        "storage" => Some(layout::storage(world, vm).into()),
+        "disabledMethod" => Some(vec!["CloneVM_Task", "MarkAsTemplate", "CustomizeVM_Task"].into()),
+        other => esx::entity(world, object, other),
+    })
+}
