@@ -133,8 +133,8 @@ impl Error {
         let hint = match self {
             Self::While { source, .. } => return source.hint(),
             Self::LeftBehind { .. } => "remove what is named by hand, after a look at it".into(),
-            Self::Unreachable { .. } => {
-                "check the address, the network and that the host is up: ceso host check NAME".into()
+            Self::Unreachable { host, .. } => {
+                format!("check the address, the network and that the host is up: ceso host check {host}")
             }
             Self::Lost { .. } => "what was asked for may have happened: look before trying again".into(),
             Self::Timeout { .. } => "the host may be busy: look what it did, then try again or set a longer time".into(),

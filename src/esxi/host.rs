@@ -93,7 +93,7 @@ impl Host {
     pub async fn close(self) -> Result<(), Error> {
         let Self { link, monitor, .. } = self;
         monitor.close().await;
-        if link.outlives_us() { Ok(()) } else { link.logout().await }
+        if link.outlives_us() { Ok(()) } else { link.end().await }
     }
 
     /// Logs out and forgets the kept session.

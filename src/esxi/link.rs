@@ -288,9 +288,21 @@ impl Link {
         }
     }
 
-    /// Whether the session is kept when this process ends.
+    /// Whether the session is kept when this process ends: it is, where the file holds this very session. One that could not be
+    /// written, or that another process has replaced, would be a session that nobody ends.
     pub(super) fn outlives_us(&self) -> bool {
-        self.file.is_some()
+        let Some(Ok(Some(kept))) = self.file.as_ref().map(SessionFile::read) else { return false };
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.cookie.as_deref() == Some(kept.cookie.as_str())
+    }
+
+    /// Ends the session on the host, and leaves the file to the session that it holds.
+    pub(super) async fn end(&self) -> Result<(), Error> {
+        let contract = self.contract();
+        match self.call_once(&Call::new(&contract.content.session_manager(), Method::Logout)).await {
+            Err(error) if error.is("NotAuthenticated") => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// Ends the session on the host and forgets it here.
@@ -298,11 +310,7 @@ impl Link {
         if let Some(file) = &self.file {
             file.remove()?;
         }
-        let contract = self.contract();
-        match self.call_once(&Call::new(&contract.content.session_manager(), Method::Logout)).await {
-            Err(error) if error.is("NotAuthenticated") => Ok(()),
-            other => other.map(|_| ()),
-        }
+        self.end().await
     }
 
     /// Opens connections ahead of need; a failure shows at the first real request.

@@ -27,6 +27,9 @@ use super::soap::{Call, Method};
 /// How long a wait under way is given to notice a new filter before it is cancelled and begun anew.
 const NUDGE: Duration = Duration::from_millis(150);
 
+/// How many filters that nobody uses may stay.
+const UNUSED_FILTERS: usize = 16;
+
 /// The first pause before a lost connection is tried again; it doubles up to eight times that.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -110,6 +113,7 @@ fn start(link: Arc<Link>) -> mpsc::UnboundedSender<Command> {
         commands,
         watchers: Vec::new(),
         collector: None,
+        filters: Vec::new(),
         version: String::new(),
         overtaken: false,
         lost_since: None,
@@ -135,6 +139,8 @@ struct Actor {
     commands: mpsc::UnboundedReceiver<Command>,
     watchers: Vec<Watcher>,
     collector: Option<MoRef>,
+    /// All filters of the collector.
+    filters: Vec<MoRef>,
     version: String,
     /// A filter was added to a wait under way: what it sees has to be asked for in full, once.
     overtaken: bool,
@@ -237,6 +243,7 @@ impl Actor {
             .with(query.element("spec"))
             .with(Element::leaf("partialUpdates", "false"));
         let filter = self.reference(self.link.call_once(&call).await?)?;
+        self.filters.push(filter.clone());
         for watcher in self.watchers.iter_mut().filter(|watcher| watcher.filter.is_none()) {
             watcher.filter = Some(filter.clone());
             watcher.seen = false;
@@ -306,16 +313,16 @@ impl Actor {
         }
     }
 
-    /// Removes those who have what they waited for, and the filters that only they used.
+    /// Removes those who have what they waited for, and from time to time the filters that nobody uses any more: each costs a
+    /// request, and all of them go with the collector.
     async fn settle(&mut self) {
-        let before: Vec<MoRef> = self.watchers.iter().filter_map(|watcher| watcher.filter.clone()).collect();
-        self.watchers.retain(|watcher| !watcher.sender.is_closed() && !watcher.finished());
-        let mut unused: Vec<MoRef> = before
-            .into_iter()
-            .filter(|filter| !self.watchers.iter().any(|watcher| watcher.filter.as_ref() == Some(filter)))
-            .collect();
-        unused.sort();
-        unused.dedup();
+        self.watchers.retain(|watcher| !watcher.finished());
+        let unused = |filter: &&MoRef| !self.watchers.iter().any(|watcher| watcher.filter.as_ref() == Some(filter));
+        if self.filters.iter().filter(unused).count() < UNUSED_FILTERS {
+            return;
+        }
+        let unused: Vec<MoRef> = self.filters.iter().filter(unused).cloned().collect();
+        self.filters.retain(|filter| !unused.contains(filter));
         for filter in unused {
             let call = Call::new(&filter, Method::DestroyPropertyFilter);
             // A filter that could not be destroyed goes with its collector.
@@ -358,7 +365,10 @@ impl Actor {
             }
             self.watchers.retain(|watcher| !watcher.finished());
             self.drop_collector(ours).await;
-            return if ours { self.again(error, true).await } else { () };
+            if ours {
+                self.again(error, true).await;
+            }
+            return;
         }
         let passing = matches!(
             error.root(),
@@ -387,6 +397,7 @@ impl Actor {
     /// Forgets the collector and its filters: they are gone with their session.
     fn forget(&mut self) {
         self.collector = None;
+        self.filters.clear();
         self.version.clear();
         for watcher in &mut self.watchers {
             watcher.filter = None;

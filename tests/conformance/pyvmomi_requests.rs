@@ -85,6 +85,17 @@ async fn everything(options: HostOptions) {
     found.unwrap();
     host.power_off(&vm, &silent).await.unwrap();
     host.destroy(&vm, &silent).await.unwrap();
+    // A machine that is not of our making has other devices.
+    let other = host.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == "ha-host_VM0").unwrap();
+    let other = checked(other);
+    host.power_off(&other, &silent).await.unwrap();
+    let plain = CloneSpec { networks: vec![("VM Network", &network)], ..CloneSpec::default() };
+    host.clone_vm(&other, &new("other"), &datastore, &plain, &silent).await.unwrap();
+    // Filters that nobody uses are destroyed when they have become many.
+    for number in 0..20 {
+        let change = Reconfigure { notes: Some(format!("{number}")), ..Reconfigure::default() };
+        host.reconfigure(&template, &change, &silent).await.unwrap();
+    }
     host.logout().await.unwrap();
 }
 

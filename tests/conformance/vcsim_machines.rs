@@ -154,6 +154,33 @@ async fn vcsim_gets_a_full_clone_of_its_template() {
 
 #[tokio::test]
 #[ignore = "needs vcsim"]
+async fn vcsim_has_its_own_machines_cloned_with_their_devices() {
+    let vcsim = Vcsim::start(&["-vm", "1", "-off"]);
+    let host = connect(&vcsim).await;
+    let template = checked(host.lookup_vms().await.unwrap().remove(0));
+    let (datastore, network) = (datastore(&host).await, network(&host).await);
+    let spec = CloneSpec { networks: vec![("VM Network", &network)], ..CloneSpec::default() };
+    let clone = checked(host.clone_vm(&template, &new("copy"), &datastore, &spec, &silent).await.unwrap());
+    let (old, made) = (host.vm_info(&template).await.unwrap(), host.vm_info(&clone).await.unwrap());
+    let shape = |info: &ceso::esxi::VmInfo| {
+        let disks = info.hardware.disks.iter().map(|disk| {
+            let controller = info.hardware.controller_of(disk).unwrap();
+            (disk.size, disk.unit, controller.kind.clone(), controller.bus)
+        });
+        let nics: Vec<_> = info.hardware.nics.iter().map(|nic| (nic.kind.clone(), nic.network.clone())).collect();
+        (
+            disks.collect::<Vec<_>>(),
+            nics,
+            info.firmware.clone(),
+            info.hardware_version.clone(),
+            info.row.guest_id.clone(),
+        )
+    };
+    assert_eq!(shape(&made), shape(&old));
+}
+
+#[tokio::test]
+#[ignore = "needs vcsim"]
 async fn vcsim_sees_nothing_left_of_a_machine_that_could_not_be_made() {
     let vcsim = Vcsim::start(&["-vm", "1", "-fault", "CreateVM_Task:0.5"]);
     let host = connect(&vcsim).await;

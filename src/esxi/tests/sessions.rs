@@ -100,6 +100,19 @@ async fn a_session_that_is_not_kept_is_logged_out() {
 }
 
 #[tokio::test]
+async fn a_session_that_could_not_be_kept_is_logged_out() {
+    let fake = FakeHost::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = fake.options();
+    // A folder where the file should be: it can be neither read nor replaced.
+    options.session_file = Some(folder.path().to_owned());
+    let host = Host::connect(options, right()).await.unwrap();
+    assert_eq!(host.take_notices().len(), 2, "not used, and not written");
+    host.close().await.unwrap();
+    assert_eq!((fake.count("Logout"), fake.world.lock().unwrap().sessions.len()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_damaged_session_file_is_replaced_with_a_notice() {
     let fake = FakeHost::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -135,6 +135,16 @@ async fn many_waits_share_one_collector_and_leave_nothing_on_the_host() {
 }
 
 #[tokio::test]
+async fn filters_that_nobody_uses_do_not_pile_up() {
+    let fake = FakeHost::start().await;
+    let host = Host::connect(fake.options(), right()).await.unwrap();
+    for number in 0..40 {
+        host.power_on(&checked(vm(&number.to_string())), &silent).await.unwrap();
+    }
+    assert!(fake.world.lock().unwrap().filters.len() <= 16);
+}
+
+#[tokio::test]
 async fn an_address_comes_from_the_cards_before_the_single_one() {
     let fake = FakeHost::scripted(|request, world| {
         if request.method == "WaitForUpdatesEx" {
