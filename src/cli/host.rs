@@ -9,7 +9,8 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::context::{Context, say};
+use super::context::Context;
+use super::hosts::Configured;
 use super::output::Format;
 use crate::config::{
     Config, Fingerprint, HostConfig, HostEntry, HostUrl, Mode, Origin, Trust, files, registry, secrets,
@@ -388,10 +389,7 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     // The person names the host to be logged in to, as --host does.
     let sources = context.sources().clone().host(Some(name_of(matches).to_owned()));
     let config = Arc::new(Config::load(sources)?);
-    // A notice that cannot be told has nobody to be told to.
-    let notice = Arc::new(|text: &str| drop(say(&format!("warning: {text}"))));
-    let hosts = connect::ConfiguredHosts { config, simulator: None, notice };
-    let facts = context.block_on(facts(hosts))??;
+    let facts = context.block_on(facts(Configured::new(config)))??;
     for (key, warning) in [
         ("managed_by", "a vCenter manages this host, and may undo what is changed here"),
         ("lockdown", "this host is in lockdown mode and refuses direct logins of most accounts"),
@@ -406,7 +404,7 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     context.print(matches, &facts)
 }
 
-async fn facts(hosts: connect::ConfiguredHosts) -> Result<Value, Fault> {
+async fn facts(hosts: Configured) -> Result<Value, Fault> {
     let grant = Grant { mode: Mode::Restricted, table: None };
     let door = Door::new(grant, Arc::new(hosts), Arc::new(|_| {}));
     let result = async {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::context::say;
 use crate::config::{Config, Target};
 use crate::door::Hosts;
 use crate::door::object::Connected;
@@ -32,6 +33,9 @@ impl Hosts for Configured {
                 Target::Simulator => self.simulator().await,
                 Target::Host(host) => {
                     let client = connect::open(&self.config, &host).await?;
+                    for notice in client.take_notices() {
+                        say(&format!("warning: {notice}"))?;
+                    }
                     Ok(Connected { name: host.name.clone(), simulated: false, client })
                 }
             }

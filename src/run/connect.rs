@@ -4,12 +4,8 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-
 use crate::config::secrets::{Prompt, Terminal};
-use crate::config::{Config, HostConfig, HostUrl, Origin, Target, Trust};
-use crate::door::Hosts;
-use crate::door::object::Connected;
+use crate::config::{Config, HostConfig, HostUrl, Origin, Trust};
 use crate::error::Fault;
 use crate::esxi;
 
@@ -93,35 +89,4 @@ pub async fn certificate(config: &Arc<Config>, name: &str, url: &HostUrl) -> Res
 pub async fn logout(config: &Arc<Config>, host: &HostConfig) -> Result<bool, Fault> {
     check_network(config, &host.name, &host.url).await?;
     Ok(esxi::Host::logout_kept(options(config, host)).await?)
-}
-
-/// Starts the simulator and connects to it; only `cli` knows how.
-pub type StartSimulator = Arc<dyn Fn() -> BoxFuture<'static, Result<Connected, Fault>> + Send + Sync>;
-
-/// Gives the door the hosts of the configuration, each connected at its first use.
-pub struct ConfiguredHosts {
-    pub config: Arc<Config>,
-    /// What the host named `sim` is; without it the name is refused.
-    pub simulator: Option<StartSimulator>,
-    /// Is told what the person should know and is no error, such as a kept session that was not usable.
-    pub notice: Arc<dyn Fn(&str) + Send + Sync>,
-}
-
-impl Hosts for ConfiguredHosts {
-    fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
-        Box::pin(async move {
-            match (self.config.target(name)?, &self.simulator) {
-                (Target::Host(host), _) => {
-                    let client = open(&self.config, &host).await?;
-                    client.take_notices().iter().for_each(|notice| (self.notice)(notice));
-                    Ok(Connected { name: host.name, simulated: false, client })
-                }
-                (Target::Simulator, Some(start)) => start().await,
-                (Target::Simulator, None) => {
-                    Err(Fault::new("usage.unknown_host", "this command does not start the simulator")
-                        .hint("name a configured host; `ceso host list` lists them"))
-                }
-            }
-        })
-    }
 }
