@@ -13,6 +13,8 @@ mod locals;
 mod native;
 mod pipe;
 mod purpose;
+#[cfg(test)]
+mod tests;
 mod value;
 mod vm;
 
