@@ -47,8 +47,6 @@ pub enum Error {
     Vim { host: String, fault: Box<VimFault> },
     #[error("there is no {what} {name:?} on host {host}")]
     NotFound { host: String, what: &'static str, name: String, nearest: Vec<String> },
-    #[error("{what} {name:?} is not unique on host {host}: {}", candidates.join(", "))]
-    Ambiguous { host: String, what: &'static str, name: String, candidates: Vec<String> },
     /// A request that would not make sense is not sent.
     #[error("{reason}")]
     Invalid { reason: String, hint: Option<String> },
@@ -119,7 +117,6 @@ impl Error {
             Self::TooOld { .. } => "esxi.too_old".into(),
             Self::Vim { fault, .. } => format!("esxi.{}", fault.kind()),
             Self::NotFound { .. } => "esxi.not_found".into(),
-            Self::Ambiguous { .. } => "esxi.ambiguous".into(),
             Self::Invalid { .. } => "esxi.invalid_argument".into(),
             Self::WrongState { .. } => "esxi.invalid_power_state".into(),
             Self::NoSpace { .. } => "esxi.no_disk_space".into(),
@@ -158,7 +155,6 @@ impl Error {
             Self::Vim { fault, .. } => return fault_hint(fault),
             Self::NotFound { nearest, .. } if !nearest.is_empty() => format!("did you mean {}?", nearest.join(" or ")),
             Self::NotFound { what, .. } => format!("list what there is: ceso {} list", command(what)),
-            Self::Ambiguous { .. } => "names must be unique to be used: rename all but one".into(),
             Self::Invalid { hint, .. } => return hint.clone(),
             Self::WrongState { hint, .. } => hint.clone(),
             Self::NoSpace { .. } => "free space on that datastore or use another".into(),
