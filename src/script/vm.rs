@@ -58,7 +58,9 @@ impl Vm {
         let mut compiler = Compiler::new().set_optimization_level(1).set_debug_level(1);
         if hardened {
             // Luau has no emergency collection, so the collector must be close behind.
-            lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().goal(120).step_multiplier(1000)));
+            lua.gc_set_mode(GcMode::Incremental(
+                GcIncParams::default().goal(120).step_multiplier(1000).step_size(1024),
+            ));
             compiler = compiler.set_disabled_builtins(REPLACED);
         }
         lua.set_compiler(compiler);

@@ -144,7 +144,7 @@ fn coroutines_are_ordinary() {
         value("return { coroutine.resume(coroutine.create(function(a) error({ kind = a }) end), 'k') }"),
         Value::List(vec![Value::Bool(false), Value::Map(vec![("kind".into(), Value::Text("k".into()))])])
     );
-    assert_eq!(message("coroutine.wrap(function() error('in there') end)()"), "test.luau:1: in there");
+    assert_eq!(message("coroutine.wrap(function() error('in there') end)()"), "in there");
     assert_eq!(value("return coroutine.close(coroutine.create(print))"), Value::Bool(true));
 }
 
@@ -166,7 +166,7 @@ fn every_kind_of_uncaught_error_ends_as_words() {
         ("error({})", "the script raised a table without a message"),
         ("error({ message = 5 })", "the script raised a table without a message"),
         ("error({ message = 'mine', hint = 'try' })", "mine"),
-        ("error(5)", "the script raised a number"),
+        ("error(5)", "5"),
         ("error(true)", "the script raised a boolean"),
         ("error(print)", "the script raised a function"),
         ("error(coroutine.create(print))", "the script raised a thread"),
@@ -248,7 +248,7 @@ fn a_full_memory_ends_the_script_also_when_it_is_caught() {
         "xpcall(function() return string.rep('x', 1e9) end, function(e) return e end) while true do esxi.connect() end",
         "coroutine.resume(coroutine.create(function() return string.rep('x', 1e9) end)) while true do esxi.connect() end",
         "pcall(coroutine.wrap(function() return string.rep('x', 1e9) end)) while true do esxi.connect() end",
-        "pcall(table.create, 1e8, 1) while true do esxi.connect() end",
+        "pcall(table.create, 1e7, 1) while true do esxi.connect() end",
         "pcall(buffer.create, 1e9) while true do esxi.connect() end",
     ] {
         let ran = run_within(limits(), attack);
@@ -276,8 +276,18 @@ fn a_script_that_only_says_that_memory_is_full_is_an_error_of_its_own() {
 #[test]
 fn garbage_is_collected_before_the_limit_is_met() {
     let limits = Limits { memory: Bytes(8 << 20), ..Limits::default() };
-    let ran = run_within(limits, "for i = 1, 2000 do local s = string.rep('x', 500000) .. i end return 1");
-    assert_eq!(ran.value(), &Value::Int(1));
+    for churn in [
+        "for i = 1, 2000 do local s = string.rep('x', 500000) .. i end return 1",
+        "for i = 1, 200000 do local t = { i, { i } } end return 1",
+        "for i = 1, 500 do local b = buffer.create(1000000) end return 1",
+        "local s = '' for i = 1, 20000 do s ..= 'x' end return 1",
+        "for i = 1, 20 do local t = {} for k = 1, 20000 do t[k] = tostring(k) end end return 1",
+        "for i = 1, 20000 do coroutine.wrap(function() coroutine.yield() end)() end return 1",
+    ] {
+        assert_eq!(run_within(limits.clone(), churn).end, Some(Ok(Value::Int(1))), "{churn}");
+    }
+    let large = "for i = 1, 100 do local s = string.rep('x', 5000000) .. i end return 1";
+    assert_eq!(run(large).end, Some(Ok(Value::Int(1))));
 }
 
 #[test]
