@@ -100,6 +100,8 @@ impl Value {
             Value::Text(text) => Json::String(text.clone()),
             Value::Bytes(bytes) => Json::String(String::from_utf8_lossy(bytes).into_owned()),
             Value::List(items) => Json::Array(items.iter().map(Value::to_json).collect()),
+            // Lua has one empty table, and an empty list is what it mostly means: so that a program finds one type, it is always that.
+            Value::Map(entries) if entries.is_empty() => Json::Array(Vec::new()),
             Value::Map(entries) => {
                 Json::Object(entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect())
             }

@@ -1,28 +1,51 @@
 //! Connections for a run: configured hosts, and the simulator, which is started in this process when it is first asked for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
 
 use super::context::say;
-use crate::config::{Config, Target};
+use crate::config::{Config, SIMULATOR, Target};
 use crate::door::Hosts;
 use crate::door::object::Connected;
 use crate::error::Fault;
 use crate::run::connect;
+use crate::{esxi, sim};
 
 /// Hosts by name, as the configuration and `--host` describe them.
 pub struct Configured {
     config: Arc<Config>,
+    simulator: OnceCell<sim::Server>,
 }
 
 impl Configured {
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config }
+        Self { config, simulator: OnceCell::new() }
     }
 
+    /// The simulator in this process: its state is kept in the user's data folder, so that one command sees what another made.
     async fn simulator(&self) -> Result<Connected, Fault> {
-        Err(Fault::new("usage.no_simulator", "the simulator is not in this build yet"))
+        let options = sim_options(&self.config);
+        let (username, password) = (options.username.clone(), options.password.clone());
+        let server = self.simulator.get_or_try_init(|| sim::Server::start(options)).await?;
+        let broken =
+            |error: String| Fault::new("sim.address", format!("the simulator's address cannot be used: {error}"));
+        let url = server.url().parse().map_err(|error: url::ParseError| broken(error.to_string()))?;
+        let fingerprint = server.fingerprint().parse().map_err(|_| broken("its fingerprint is none".to_owned()))?;
+        let options = esxi::HostOptions::new(SIMULATOR, url, esxi::Trust::Fingerprint(fingerprint));
+        let client = esxi::Host::connect(options, Arc::new(esxi::Login { username, password })).await?;
+        Ok(Connected { name: SIMULATOR.to_owned(), simulated: true, client })
+    }
+}
+
+/// How the host named `sim` is started.
+pub fn sim_options(config: &Config) -> sim::Options {
+    sim::Options {
+        state: Some(config.home().simulator()),
+        boot_delay: Duration::from_millis(50),
+        ..sim::Options::default()
     }
 }
 

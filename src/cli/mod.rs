@@ -13,6 +13,7 @@ pub mod output;
 mod policy;
 mod report;
 mod run;
+mod sim;
 mod workflow;
 
 use std::ffi::OsString;
@@ -38,6 +39,7 @@ fn command() -> Command {
         .subcommand(host::command())
         .subcommand(config::command())
         .subcommand(policy::command())
+        .subcommand(sim::command())
         .subcommand(doctor::command())
 }
 
@@ -88,6 +90,7 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
         Some(("host", matches)) => host::run(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("config", matches)) => config::run(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("policy", matches)) => policy::run(matches, &globals, &context),
+        Some(("sim", matches)) => sim::run(matches, &context),
         Some(("doctor", matches)) => doctor::run(matches, &context),
         _ => Err(Fault::new("usage.command", "a command is needed").hint("ceso --help lists them")),
     }

@@ -70,7 +70,8 @@ pub struct VmInfo {
     pub nics: Vec<Nic>,
     /// The names of its snapshots, parents before children.
     pub snapshots: Vec<String>,
-    /// Extra configuration, without `guestinfo.*`.
+    /// Extra configuration, without `guestinfo.*`; nil where there is none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_config: BTreeMap<String, String>,
 }
 

@@ -1,0 +1,122 @@
+//! `ceso sim`: the simulator as a server of its own, for other clients.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use super::context::Context;
+use crate::error::Fault;
+use crate::sim::{Options, Server};
+use crate::units::Span;
+
+pub fn command() -> Command {
+    Command::new("sim")
+        .about("Run the simulator of an ESXi host as a server; prints its URL and fingerprint as one JSON line")
+        .arg(
+            Arg::new("listen")
+                .long("listen")
+                .value_name("ADDRESS")
+                .value_parser(value_parser!(SocketAddr))
+                .default_value("127.0.0.1:0")
+                .help("Address and port to listen on; port 0 takes a free one"),
+        )
+        .arg(Arg::new("username").long("username").value_name("USER").default_value("root").help("Who may log in"))
+        .arg(
+            Arg::new("password")
+                .long("password")
+                .value_name("PASSWORD")
+                .help("The simulator's password: it guards nothing real [default: made up anew, and printed]"),
+        )
+        .arg(
+            Arg::new("vms")
+                .long("vms")
+                .value_name("N")
+                .value_parser(value_parser!(usize))
+                .default_value("0")
+                .help("Machines that are there at the start, beside the template"),
+        )
+        .arg(
+            Arg::new("state")
+                .long("state")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where its state and files are kept; without it they end with the process"),
+        )
+        .arg(
+            Arg::new("boot")
+                .long("boot")
+                .value_name("TIME")
+                .value_parser(|text: &str| text.parse::<Span>())
+                .help("How long a guest takes to boot [default: 50 ms]"),
+        )
+        .arg(
+            Arg::new("idle")
+                .long("idle")
+                .value_name("TIME")
+                .value_parser(|text: &str| text.parse::<Span>())
+                .help("After how long an unused session ends [default: 30 min]"),
+        )
+}
+
+pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
+    let mut options = Options { boot_delay: Duration::from_millis(50), ..Options::default() };
+    if let Some(listen) = matches.get_one::<SocketAddr>("listen") {
+        options.listen = *listen;
+    }
+    if let Some(username) = matches.get_one::<String>("username") {
+        options.username.clone_from(username);
+    }
+    let password = match matches.get_one::<String>("password") {
+        Some(password) => password.clone(),
+        None => uuid::Uuid::new_v4().simple().to_string(),
+    };
+    options.password = password.clone().into();
+    options.vms = matches.get_one::<usize>("vms").copied().unwrap_or_default();
+    options.state = matches.get_one::<PathBuf>("state").cloned();
+    if let Some(boot) = matches.get_one::<Span>("boot") {
+        options.boot_delay = boot.0;
+    }
+    if let Some(idle) = matches.get_one::<Span>("idle") {
+        options.idle_timeout = idle.0;
+    }
+    let made_up = matches.get_one::<String>("password").is_none();
+    let username = options.username.clone();
+    context.block_on(async move {
+        let server = Server::start(options).await?;
+        let mut ready = serde_json::json!({
+            "simulator": true,
+            "url": server.url(),
+            "fingerprint": server.fingerprint(),
+            "username": username,
+            "pid": std::process::id(),
+        });
+        if made_up {
+            ready["password"] = password.into();
+        }
+        let failed = |error: std::io::Error| Fault::new("sim.output", format!("its address was not told: {error}"));
+        {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{ready}").and_then(|()| out.flush()).map_err(failed)?;
+        }
+        until_stopped().await?;
+        server.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })?
+}
+
+/// Waits for Ctrl-C or a request to end.
+async fn until_stopped() -> Result<(), Fault> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: std::io::Error| Fault::new("sim.signal", format!("signals cannot be awaited: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

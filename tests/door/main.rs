@@ -1,0 +1,4 @@
+//! The door: nothing goes round it, and what it denies never reaches a host.
+
+mod imports;
+mod sweep;

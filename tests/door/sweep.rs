@@ -1,0 +1,234 @@
+//! Every declared operation, denied in every way: the denial says what would grant it, and the host sees no request.
+//!
+//! The arguments come from the declarations' own schemas, so an operation that is added is swept without a line here.
+
+use std::sync::Arc;
+
+use ceso::door::object::Connected;
+use ceso::door::operation::{Effect, Selector};
+use ceso::door::table::{Entry, Pattern, Table};
+use ceso::door::{Door, Grant, Hosts, vocabulary};
+use ceso::error::Fault;
+use ceso::ops::{self, Declared};
+use ceso::wire::{Handle, Value};
+use ceso::{config::Mode, esxi, sim};
+use futures_util::future::BoxFuture;
+
+struct Simulated {
+    server: sim::Server,
+    password: String,
+}
+
+impl Simulated {
+    async fn start() -> Arc<Self> {
+        let password = "sweep".to_owned();
+        let options = sim::Options { password: password.clone().into(), vms: 1, ..sim::Options::default() };
+        Arc::new(Self { server: sim::Server::start(options).await.unwrap(), password })
+    }
+}
+
+impl Hosts for Simulated {
+    fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
+        Box::pin(async move {
+            assert_eq!(name, None, "a host that was not granted is never connected to");
+            let trust = esxi::Trust::Fingerprint(self.server.fingerprint().parse().unwrap());
+            let options = esxi::HostOptions::new("sim", self.server.url().parse().unwrap(), trust);
+            let login = esxi::Login { username: "root".to_owned(), password: self.password.clone().into() };
+            let client = esxi::Host::connect(options, Arc::new(login)).await?;
+            Ok(Connected { name: "sim".to_owned(), simulated: true, client })
+        })
+    }
+}
+
+/// A door that has given out one handle of each kind, under a table that allows all.
+async fn open(hosts: Arc<Simulated>) -> (Door, Vec<Handle>) {
+    let door = Door::new(Grant { mode: Mode::Unrestricted, table: None }, hosts, Arc::new(|_| {}));
+    let mut handles: Vec<Handle> = Vec::new();
+    let mut take = |value: Value| match value {
+        Value::Handle(handle) => handles.push(*handle),
+        Value::List(items) => {
+            if let Some(Value::Handle(handle)) = items.into_iter().next() {
+                handles.push(*handle);
+            }
+        }
+        other => panic!("not a handle: {other:?}"),
+    };
+    let call = |name: &str, arguments: Value| {
+        let declared = ops::find(name).unwrap();
+        declared.call(&door, 0, arguments)
+    };
+    let host = call("host.connect", Value::Nil).await.unwrap();
+    let with_host = |more: Vec<(String, Value)>| {
+        Value::Map(std::iter::once(("host".to_owned(), host.clone())).chain(more).collect())
+    };
+    take(call("vm.get", with_host(vec![("name".to_owned(), Value::Text("debian-12".to_owned()))])).await.unwrap());
+    take(call("datastore.list", with_host(vec![])).await.unwrap());
+    take(call("network.list", with_host(vec![])).await.unwrap());
+    let spec = Value::Map(vec![("hostname".to_owned(), Value::Text("sweep".to_owned()))]);
+    take(call("cloudinit.build", spec).await.unwrap());
+    take(host.clone());
+    (door, handles)
+}
+
+/// Arguments that the schema of the operation accepts: every required one, and those that the declaration touches.
+fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
+    let schema = declared.arguments_schema();
+    let schema = schema.as_value();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+    let touched = |name: &str| declared.touches.iter().any(|touch| touch.selector == Selector::Argument(leak(name)));
+    let mut entries = Vec::new();
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        if required.contains(&name.as_str()) || touched(name) {
+            entries.push((name.clone(), value(name, property, handles)));
+        }
+    }
+    Value::Map(entries)
+}
+
+fn leak(name: &str) -> &'static str {
+    Box::leak(name.to_owned().into_boxed_str())
+}
+
+fn value(name: &str, property: &serde_json::Value, handles: &[Handle]) -> Value {
+    if let Some(kind) = property["x-handle"].as_str() {
+        let handle = handles.iter().find(|handle| handle.kind == kind);
+        return Value::Handle(Box::new(handle.unwrap_or_else(|| panic!("no handle of kind {kind}")).clone()));
+    }
+    if let Some(first) = property["enum"].get(0).or(property["oneOf"][0].get("const")) {
+        return Value::from_json(first.clone());
+    }
+    let kind = property["type"].as_str().or(property["type"][0].as_str());
+    match (name, kind) {
+        ("template", _) => Value::Text("debian-12".to_owned()),
+        ("datastore", _) => Value::Text("datastore1".to_owned()),
+        ("network", _) => Value::Text("VM Network".to_owned()),
+        ("hostname", _) => Value::Text("sweep".to_owned()),
+        (_, Some("string")) => Value::Text("debian-12".to_owned()),
+        (_, Some("integer" | "number")) => Value::Int(1),
+        (_, Some("boolean")) => Value::Bool(true),
+        (_, Some("array")) => Value::List(Vec::new()),
+        (_, other) => panic!("no value for {name}: {other:?} in {property}"),
+    }
+}
+
+fn entry(noun: &str, verb: &str, pattern: Pattern) -> Entry {
+    Entry { noun: noun.to_owned(), verb: verb.to_owned(), patterns: vec![pattern], max: None }
+}
+
+/// Everything that there is to grant, but for the verb that is swept, which gets `instead`.
+fn all_but(noun: &str, verb: &str, instead: Option<Pattern>) -> Table {
+    let mut table = Table::default();
+    for known in vocabulary::NOUNS {
+        for (other, _) in known.verbs {
+            if (known.name, *other) != (noun, verb) {
+                table.entries.push(entry(known.name, other, Pattern::Any));
+            }
+        }
+    }
+    table.entries.extend(instead.map(|pattern| entry(noun, verb, pattern)));
+    table
+}
+
+#[test]
+fn every_operation_is_denied_when_it_should_be_and_the_host_sees_nothing() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let hosts = Simulated::start().await;
+        let (door, handles) = open(hosts.clone()).await;
+        let mut swept = 0;
+        for declared in ops::all() {
+            if declared.effect == Effect::Pure {
+                assert!(declared.touches.is_empty(), "{}: what is pure touches nothing", declared.name);
+                continue;
+            }
+            assert!(!declared.touches.is_empty(), "{}: touches nothing, but is not pure", declared.name);
+            for touch in declared.touches {
+                let name = format!("{} without {}.{}", declared.name, touch.noun, touch.verb);
+                let tables = [
+                    ("nothing granted", Table::default()),
+                    ("all other verbs", all_but(touch.noun, touch.verb, None)),
+                    ("another name", all_but(touch.noun, touch.verb, Some(Pattern::Exact("somebody-else".to_owned())))),
+                ];
+                for (how, table) in tables {
+                    door.policy().set_needs(table);
+                    let before = hosts.server.requests();
+                    let result = declared.call(&door, 1, arguments(declared, &handles)).await;
+                    let filtered = touch.selector == Selector::Filtered && how == "another name";
+                    match result {
+                        Ok(Value::List(rows)) if filtered => assert!(rows.is_empty(), "{name}, {how}: {rows:?}"),
+                        Ok(value) => panic!("{name}, {how}: was let through: {value:?}"),
+                        Err(fault) => {
+                            assert_eq!(fault.kind(), "door.denied", "{name}, {how}: {fault:?}");
+                            assert_eq!(fault.exit_code(), 3);
+                            assert!(fault.hint_text().is_some_and(|hint| hint.contains(" = { ")), "{name}: {fault:?}");
+                            assert_eq!(hosts.server.requests(), before, "{name}, {how}: the host saw a request");
+                        }
+                    }
+                    swept += 1;
+                }
+            }
+        }
+        assert!(swept > 90, "only {swept} denials were tried");
+        assert!(door.journal().changes().is_empty(), "a denied call left an intent: {:?}", door.journal().changes());
+    });
+}
+
+#[test]
+fn the_same_calls_pass_when_they_are_granted() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let hosts = Simulated::start().await;
+        let (door, handles) = open(hosts.clone()).await;
+        door.policy().set_needs(all_but("", "", None));
+        for name in [
+            "host.facts",
+            "vm.list",
+            "vm.find",
+            "vm.get",
+            "vm.info",
+            "datastore.list",
+            "network.list",
+            "vm.set_guestinfo",
+        ] {
+            let declared = ops::find(name).unwrap();
+            declared
+                .call(&door, 1, arguments(declared, &handles))
+                .await
+                .unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
+        }
+    });
+}
+
+#[test]
+fn handles_that_were_never_given_out_open_nothing() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let hosts = Simulated::start().await;
+        let (door, handles) = open(hosts.clone()).await;
+        let before = hosts.server.requests();
+        for declared in ops::all().iter().filter(|declared| declared.receiver().is_some()) {
+            let receiver = declared.receiver().unwrap();
+            let Value::Map(mut entries) = arguments(declared, &handles) else { panic!() };
+            for id in [handles.len() as u32 + 50, u32::MAX] {
+                for (name, value) in &mut entries {
+                    if name == receiver {
+                        *value = Value::Handle(Box::new(Handle { id, kind: receiver.to_owned(), ..Handle::default() }));
+                    }
+                }
+                let fault = declared.call(&door, 1, Value::Map(entries.clone())).await.unwrap_err();
+                assert_eq!(fault.exit_code(), 2, "{}: {fault:?}", declared.name);
+            }
+            let other = handles.iter().find(|handle| handle.kind != receiver).unwrap();
+            for (name, value) in &mut entries {
+                if name == receiver {
+                    let claimed = Handle { kind: receiver.to_owned(), ..other.clone() };
+                    *value = Value::Handle(Box::new(claimed));
+                }
+            }
+            let fault = declared.call(&door, 1, Value::Map(entries)).await.unwrap_err();
+            assert_eq!(fault.kind(), "usage.argument", "{}: a handle of another kind: {fault:?}", declared.name);
+        }
+        assert_eq!(hosts.server.requests(), before);
+    });
+}
