@@ -12,8 +12,8 @@ use crate::xml::Element;
 use super::checked::Checked;
 use super::error::Error;
 use super::host::Host;
-use super::monitor::{Awaited, Snapshot};
 use super::object::Vm;
+use super::watch::{Awaited, Snapshot};
 
 /// All addresses of a guest that can be used, in the host's order and without doubles.
 pub(super) fn usable(net: Option<&Element>, single: Option<&str>) -> Vec<IpAddr> {

@@ -84,7 +84,8 @@ impl Host {
         }
     }
 
-    /// Waits for a task that was started earlier, by its reference: the way to go on after a lost connection or a restart.
+    /// Waits for a task that was started earlier, by its reference: the way to go on after a lost connection or a restart. The
+    /// door's alone, for a task is no checked object.
     pub async fn wait_for_task(&self, task: &MoRef, progress: Progress<'_>) -> Result<(), Error> {
         Task::resume(self, task.clone()).done(progress).await.map(|_| ())
     }

@@ -39,6 +39,7 @@ mod vm_create;
 mod vm_info;
 mod vm_list;
 mod vm_power;
+mod watch;
 
 pub use allowed::{Allowed, check_name};
 pub use content::About;

@@ -5,7 +5,6 @@
 //! starts the wait anew; nobody who waits notices. A version serves one call, so after any error the wait begins with the full state.
 //! Specification: vSphere Web Services API, `PropertyCollector.WaitForUpdatesEx`, `UpdateSet`, `PropertyFilter`.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,11 +17,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::xml::Element;
 
 use super::error::Error;
-use super::fault::VimFault;
 use super::link::Link;
 use super::moref::MoRef;
 use super::property::{From, Query};
 use super::soap::{Call, Method};
+use super::watch::{Awaited, Watch, Watcher, gone};
 
 /// How long a wait under way is given to notice a new filter before it is cancelled and begun anew.
 const NUDGE: Duration = Duration::from_millis(150);
@@ -30,40 +29,15 @@ const NUDGE: Duration = Duration::from_millis(150);
 /// How many filters that nobody uses may stay.
 const UNUSED_FILTERS: usize = 16;
 
+/// How quickly a host may say that nothing has changed before it is given a rest.
+const HASTE: Duration = Duration::from_millis(100);
+
 /// The first pause before a lost connection is tried again; it doubles up to eight times that.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The properties of an awaited object as far as they have come, by path.
-pub(super) type Snapshot = BTreeMap<String, Element>;
-
-/// Says that nothing more has to be awaited.
-pub(super) type Until = Box<dyn Fn(&Snapshot) -> bool + Send + Sync>;
-
-/// What is awaited: properties of one object, until a condition holds.
-pub(super) struct Awaited {
-    pub object: MoRef,
-    pub kind: &'static str,
-    pub paths: &'static [&'static str],
-    pub until: Until,
-}
-
-/// What comes of it: snapshots, the last one being that for which the condition held.
-pub(super) struct Watch {
-    changes: mpsc::UnboundedReceiver<Result<Snapshot, Error>>,
-    host: String,
-}
-
-impl Watch {
-    /// The next state of the object. After the last one, or after an error, nothing more comes.
-    pub(super) async fn next(&mut self) -> Result<Snapshot, Error> {
-        match self.changes.recv().await {
-            Some(change) => change,
-            None => Err(Error::Lost { host: self.host.clone(), reason: "the client was closed".to_owned() }),
-        }
-    }
-}
-
 enum Command {
+    /// Something will be awaited soon.
+    Prepare,
     Watch(Watcher),
     Close(oneshot::Sender<()>),
 }
@@ -79,20 +53,28 @@ impl Monitor {
         Self { link, commands: Mutex::new(None) }
     }
 
+    /// Makes the collector while the call that starts a task is still on its way: a round trip less.
+    pub(super) fn prepare(&self) {
+        self.send(Command::Prepare);
+    }
+
     /// Begins to wait.
     pub(super) fn watch(&self, awaited: Awaited) -> Watch {
         let (sender, changes) = mpsc::unbounded_channel();
-        let watcher = Watcher { awaited, sender, snapshot: Snapshot::new(), filter: None, seen: false };
+        self.send(Command::Watch(Watcher::new(awaited, sender)));
+        Watch::new(changes, self.link.host())
+    }
+
+    fn send(&self, command: Command) {
         let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         let running = commands.get_or_insert_with(|| start(self.link.clone()));
-        if let Err(mpsc::error::SendError(command)) = running.send(Command::Watch(watcher)) {
+        if let Err(mpsc::error::SendError(command)) = running.send(command) {
             let again = start(self.link.clone());
             // A receiver that was just made and is still held by its task takes what it is sent.
             if again.send(command).is_ok() {
                 *commands = Some(again);
             }
         }
-        Watch { changes, host: self.link.host().to_owned() }
     }
 
     /// Ends all waits and takes the collector away from the host.
@@ -123,15 +105,6 @@ fn start(link: Arc<Link>) -> mpsc::UnboundedSender<Command> {
     sender
 }
 
-struct Watcher {
-    awaited: Awaited,
-    sender: mpsc::UnboundedSender<Result<Snapshot, Error>>,
-    snapshot: Snapshot,
-    filter: Option<MoRef>,
-    /// Whether its first state has come through the filter.
-    seen: bool,
-}
-
 type Waiting = Pin<Box<dyn Future<Output = Result<Element, Error>> + Send>>;
 
 struct Actor {
@@ -152,9 +125,17 @@ impl Actor {
     async fn run(mut self) {
         let mut waiting: Option<Waiting> = None;
         let mut nudge: Option<Instant> = None;
+        let mut asked = Instant::now();
         loop {
             if self.watchers.is_empty() && waiting.is_none() {
                 match self.commands.recv().await {
+                    Some(Command::Prepare) => {
+                        // What went wrong here goes wrong again where somebody waits for it.
+                        if let Err(error) = self.collector().await {
+                            tracing::debug!(host = self.link.host(), "no collector yet: {error}");
+                        }
+                        continue;
+                    }
                     Some(Command::Watch(watcher)) => self.watchers.push(watcher),
                     Some(Command::Close(done)) => return self.end(Some(done)).await,
                     None => return self.end(None).await,
@@ -163,6 +144,7 @@ impl Actor {
             // Those who came at the same time share a filter.
             loop {
                 match self.commands.try_recv() {
+                    Ok(Command::Prepare) => {}
                     Ok(Command::Watch(watcher)) => self.watchers.push(watcher),
                     Ok(Command::Close(done)) => return self.end(Some(done)).await,
                     Err(_) => break,
@@ -181,7 +163,10 @@ impl Actor {
             let mut outstanding = match waiting.take() {
                 Some(outstanding) => outstanding,
                 None => match self.wait() {
-                    Some(outstanding) => outstanding,
+                    Some(outstanding) => {
+                        asked = Instant::now();
+                        outstanding
+                    }
                     None => continue,
                 },
             };
@@ -190,12 +175,19 @@ impl Actor {
                 answer = &mut outstanding => {
                     nudge = None;
                     match answer.and_then(|answer| self.take(answer)) {
-                        Ok(()) => self.settle().await,
+                        Ok(changed) => {
+                            // A host that answers at once that nothing has changed is not asked without end.
+                            if !changed && asked.elapsed() < HASTE {
+                                sleep(HASTE).await;
+                            }
+                            self.settle().await;
+                        }
                         Err(error) => self.recover(error).await,
                     }
                 }
                 command = self.commands.recv() => {
                     match command {
+                        Some(Command::Prepare) => {}
                         Some(Command::Watch(watcher)) => self.watchers.push(watcher),
                         Some(Command::Close(done)) => return self.end(Some(done)).await,
                         None => return self.end(None).await,
@@ -211,18 +203,20 @@ impl Actor {
         }
     }
 
-    /// Makes the collector where there is none, and one filter for all who have none.
+    /// The collector; made where there is none.
+    async fn collector(&mut self) -> Result<MoRef, Error> {
+        if let Some(collector) = &self.collector {
+            return Ok(collector.clone());
+        }
+        let call = Call::new(&self.link.contract().content.property_collector(), Method::CreatePropertyCollector);
+        let collector = self.reference(self.link.call(&call).await?)?;
+        self.version.clear();
+        Ok(self.collector.insert(collector).clone())
+    }
+
+    /// Makes one filter for all who have none.
     async fn add_filter(&mut self) -> Result<(), Error> {
-        let collector = match &self.collector {
-            Some(collector) => collector.clone(),
-            None => {
-                let call =
-                    Call::new(&self.link.contract().content.property_collector(), Method::CreatePropertyCollector);
-                let collector = self.reference(self.link.call(&call).await?)?;
-                self.version.clear();
-                self.collector.insert(collector).clone()
-            }
-        };
+        let collector = self.collector().await?;
         let new: Vec<&Watcher> = self.watchers.iter().filter(|watcher| watcher.filter.is_none()).collect();
         let mut query = Query::default();
         for watcher in new {
@@ -267,49 +261,34 @@ impl Actor {
         Some(Box::pin(async move { link.call_once(&call).await }))
     }
 
-    /// Hands out what has changed. An answer without content means that nothing did.
-    fn take(&mut self, mut answer: Element) -> Result<(), Error> {
+    /// Hands out what has changed; returns whether anything did. An answer without content means that nothing did.
+    fn take(&mut self, mut answer: Element) -> Result<bool, Error> {
         self.lost_since = None;
         self.pause = PAUSE;
-        let Some(set) = answer.children.iter_mut().find(|child| child.name == "returnval") else { return Ok(()) };
+        let Some(set) = answer.children.iter_mut().find(|child| child.name == "returnval") else { return Ok(false) };
         let version = set.text_at("version").map(str::trim).filter(|version| !version.is_empty());
         let version = version.ok_or_else(|| Error::BadAnswer {
             host: self.link.host().to_owned(),
             reason: "updates without a version".to_owned(),
         })?;
         self.version = version.to_owned();
+        let mut changed = set.text_at("truncated").is_some_and(|text| text.trim() == "true");
         for filter in set.children.iter().filter(|child| child.name == "filterSet") {
             for update in filter.all("objectSet") {
                 self.update(update);
+                changed = true;
             }
         }
         if std::mem::take(&mut self.overtaken) && self.watchers.iter().any(|watcher| !watcher.seen) {
             self.version.clear();
         }
-        Ok(())
+        Ok(changed)
     }
 
     fn update(&mut self, update: &Element) {
         let Some(object) = update.child("obj").and_then(MoRef::read) else { return };
-        let left = update.text_at("kind").map(str::trim) == Some("leave");
         for watcher in self.watchers.iter_mut().filter(|watcher| watcher.awaited.object == object) {
-            watcher.seen = true;
-            if left {
-                watcher.fail(gone(self.link.host(), &object));
-                continue;
-            }
-            for change in update.all("changeSet") {
-                let Some(name) = change.text_at("name").map(str::trim) else { continue };
-                match change.child("val") {
-                    Some(value) => watcher.snapshot.insert(name.to_owned(), value.clone()),
-                    None => watcher.snapshot.remove(name),
-                };
-            }
-            // One who no longer listens is removed by `settle`.
-            if watcher.sender.send(Ok(watcher.snapshot.clone())).is_err() || (watcher.awaited.until)(&watcher.snapshot)
-            {
-                watcher.finish();
-            }
+            watcher.update(self.link.host(), &object, update);
         }
     }
 
@@ -343,7 +322,7 @@ impl Actor {
     /// After an error: begins anew where that may help, else tells all who wait.
     async fn recover(&mut self, error: Error) {
         self.version.clear();
-        self.watchers.retain(|watcher| !watcher.sender.is_closed());
+        self.watchers.retain(|watcher| !watcher.finished());
         let epoch = self.link.epoch();
         if error.is("RequestCanceled") || error.is("InvalidCollectorVersion") {
             return self.again(error, false).await;
@@ -356,16 +335,16 @@ impl Actor {
             return;
         }
         if let Some(object) = missing(&error) {
-            // An awaited object that is gone is that object's affair; a collector that is gone is ours.
+            // An awaited object that is gone is the affair of those who wait for it; all others begin anew.
             let host = self.link.host().to_owned();
-            let mut ours = true;
+            let mut awaited = false;
             for watcher in self.watchers.iter_mut().filter(|watcher| watcher.awaited.object == object) {
                 watcher.fail(gone(&host, &object));
-                ours = false;
+                awaited = true;
             }
             self.watchers.retain(|watcher| !watcher.finished());
-            self.drop_collector(ours).await;
-            if ours {
+            self.drop_collector(self.collector.as_ref() == Some(&object)).await;
+            if !awaited {
                 self.again(error, true).await;
             }
             return;
@@ -433,35 +412,6 @@ impl Actor {
             tracing::debug!(host = self.link.host(), "nobody waits for the monitor's end");
         }
     }
-}
-
-impl Watcher {
-    fn fail(&mut self, error: Error) {
-        if self.sender.send(Err(error)).is_err() {
-            tracing::debug!("nobody waits for {} any more", self.awaited.object);
-        }
-        self.finish();
-    }
-
-    /// Lets go of the sender: the other side sees the end once it has read everything.
-    fn finish(&mut self) {
-        self.sender = mpsc::unbounded_channel().0;
-    }
-
-    fn finished(&self) -> bool {
-        self.sender.is_closed()
-    }
-}
-
-fn gone(host: &str, object: &MoRef) -> Error {
-    let fault = VimFault {
-        name: "ManagedObjectNotFound".to_owned(),
-        message: String::new(),
-        details: Vec::new(),
-        data: Element::new("fault").with(object.element("obj")),
-        cause: None,
-    };
-    Error::Vim { host: host.to_owned(), fault: Box::new(fault) }
 }
 
 /// The object that the host does not know any more.

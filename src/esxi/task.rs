@@ -7,9 +7,9 @@ use crate::xml::Element;
 use super::error::Error;
 use super::fault::VimFault;
 use super::host::{Host, Progress, Step};
-use super::monitor::{Awaited, Snapshot};
 use super::moref::MoRef;
 use super::soap::Call;
+use super::watch::{Awaited, Snapshot};
 
 const PATHS: &[&str] = &["info.state", "info.progress", "info.error", "info.result"];
 
@@ -23,6 +23,7 @@ pub(super) struct Task<'a> {
 impl<'a> Task<'a> {
     /// Makes a call that starts a task. `what` is for progress: `power on`.
     pub(super) async fn start(host: &'a Host, what: impl Into<String>, call: &Call) -> Result<Task<'a>, Error> {
+        host.monitor.prepare();
         let answer = host.link.call(call).await?;
         let moref = answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
             host: host.name().to_owned(),

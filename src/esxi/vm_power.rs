@@ -50,7 +50,7 @@ impl Host {
         progress(Step { what: "shut down the guest", percent: None });
         let call = Call::new(&vm.moref, Method::ShutdownGuest);
         self.link.call(&call).await.map_err(|error| error.doing(format!("shut down the guest of {:?}", vm.name)))?;
-        let off = |state: &super::monitor::Snapshot| {
+        let off = |state: &super::watch::Snapshot| {
             state.get("runtime.powerState").is_some_and(|value| value.text.trim() == "poweredOff")
         };
         self.wait_for(vm, &["runtime.powerState"], timeout, format!("{:?} shutting down", vm.name), off)

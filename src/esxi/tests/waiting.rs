@@ -135,6 +135,20 @@ async fn many_waits_share_one_collector_and_leave_nothing_on_the_host() {
 }
 
 #[tokio::test]
+async fn a_host_that_says_nothing_new_without_end_is_not_asked_without_end() {
+    let fake = FakeHost::scripted(|request, _| {
+        let again = request.method == "WaitForUpdatesEx" && request.call.text_at("version") != Some("");
+        again.then(|| Reply::Answer(String::new()))
+    })
+    .await;
+    fake.world.lock().unwrap().set(&MoRef::new("VirtualMachine", "1"), "name", "<val>a</val>");
+    let host = Host::connect(fake.options(), right()).await.unwrap();
+    let error = host.wait_for_address(&checked(vm("1")), Duration::from_millis(900)).await.unwrap_err();
+    assert_eq!(error.kind(), "esxi.timeout");
+    assert!(fake.count("WaitForUpdatesEx") < 15, "{} requests", fake.count("WaitForUpdatesEx"));
+}
+
+#[tokio::test]
 async fn filters_that_nobody_uses_do_not_pile_up() {
     let fake = FakeHost::start().await;
     let host = Host::connect(fake.options(), right()).await.unwrap();
