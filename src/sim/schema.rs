@@ -8,6 +8,13 @@ use std::sync::OnceLock;
 
 const TABLE: &str = include_str!("vim25.txt");
 
+/// What real clients call beyond the documented API: pyVmomi reads every property with `Fetch`, govc asks for a disk's chain.
+const UNDOCUMENTED: &str = "\
+d VirtualDiskInfo DynamicData unit=VirtualDiskInfoUnit diskType=string parent?=string
+d VirtualDiskInfoUnit DynamicData name=string
+f ManagedObject Fetch anyType prop=string
+f VirtualDiskManager QueryVirtualDiskInfo_Task ManagedObjectReference name=string datacenter?=ManagedObjectReference includeParents=boolean";
+
 /// A version of the API, such as `8.0.3.0`; the missing parts of `6.5` are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Version([u16; 4]);
@@ -152,14 +159,14 @@ pub struct Schema {
 /// The table, read once for the process.
 pub fn schema() -> &'static Schema {
     static SCHEMA: OnceLock<Schema> = OnceLock::new();
-    SCHEMA.get_or_init(|| Schema::read(TABLE))
+    SCHEMA.get_or_init(|| Schema::read(&[TABLE, UNDOCUMENTED]))
 }
 
 impl Schema {
-    fn read(table: &'static str) -> Self {
+    fn read(tables: &[&'static str]) -> Self {
         let mut schema =
             Self { types: HashMap::with_capacity(2048), enums: HashMap::new(), methods: HashMap::with_capacity(512) };
-        for line in table.lines() {
+        for line in tables.iter().flat_map(|table| table.lines()) {
             let mut words = line.split(' ');
             match (words.next(), words.next(), words.next()) {
                 (Some(tag @ ("d" | "m")), Some(name), Some(base)) => {
@@ -180,7 +187,6 @@ impl Schema {
                 _ => {}
             }
         }
-        schema.methods.entry("Fetch").or_default().push(("ManagedObject", Method::fetch()));
         schema
     }
 
@@ -235,14 +241,6 @@ impl Field {
         let many = kind.ends_with("[]");
         let kind = Kind::parse(kind.trim_end_matches("[]"));
         Some(Self { name, kind, many, optional: false, since: Version::parse(since)? })
-    }
-}
-
-impl Method {
-    /// The undocumented accessor that pyVmomi calls for every property that it reads.
-    fn fetch() -> Self {
-        let field = |name, kind| Field { name, kind, many: false, optional: false, since: Version::default() };
-        Self { name: "Fetch", parameters: vec![field("prop", Kind::Text)], result: field("returnval", Kind::Any) }
     }
 }
 

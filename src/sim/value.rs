@@ -211,6 +211,12 @@ impl From<String> for Value {
     }
 }
 
+impl From<Cow<'static, str>> for Value {
+    fn from(value: Cow<'static, str>) -> Self {
+        Self::Text(value)
+    }
+}
+
 impl From<&String> for Value {
     fn from(value: &String) -> Self {
         Self::Text(Cow::Owned(value.clone()))

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::files::check_datacenter;
+use super::files::{check_datacenter, heard};
 use super::path::DatastorePath;
 use super::vmdk::{self, Descriptor};
 use super::{disk_fault, file_fault, locked_by, long, no_space, open};
@@ -10,7 +10,7 @@ use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::esx;
 use crate::sim::fault::VimFault;
 use crate::sim::task;
-use crate::sim::value::Data;
+use crate::sim::value::{Data, Value};
 use crate::sim::world::World;
 
 pub fn call(world: &mut World, call: &Call) -> Answer {
@@ -59,8 +59,18 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
                 })
             })
         }
+        "QueryVirtualDiskInfo_Task" => {
+            let name = name()?;
+            task::change(world, call, &esx::DATACENTER, move |_, world| {
+                let thin = descriptor(world, &name)?.thin;
+                let unit = Data::new("VirtualDiskInfoUnit").with("name", open(world, &name)?.to_string());
+                let kind = if thin { "thin" } else { "preallocated" };
+                let info = Data::new("VirtualDiskInfo").with("unit", unit).with("diskType", kind);
+                Ok(Some(Value::Array("VirtualDiskInfo", vec![info.into()])))
+            })
+        }
         "CopyVirtualDisk_Task" => copy(world, call),
-        "QueryVirtualDiskUuid" => Ok(dashed(&descriptor(world, &name()?)?.uuid).into()),
+        "QueryVirtualDiskUuid" => Ok(descriptor(world, &name()?)?.uuid.into()),
         "SetVirtualDiskUuid" => {
             let digits: String = call.text("uuid")?.chars().filter(char::is_ascii_hexdigit).collect();
             let uuid = Uuid::try_parse(&digits).map_err(|_| VimFault::invalid_argument("uuid", "it is not a UUID"))?;
@@ -83,11 +93,6 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
     }
 }
 
-/// The UUID as `QueryVirtualDiskUuid` answers it: pairs of digits, a dash in the middle.
-fn dashed(uuid: &str) -> String {
-    uuid.to_owned()
-}
-
 fn read(path: &DatastorePath, at: &std::path::Path) -> Result<Descriptor, VimFault> {
     Descriptor::read(at).map_err(|error| disk_fault(path, &error))
 }
@@ -102,7 +107,7 @@ fn on_free(
     world: &World,
     name: &str,
     act: impl FnOnce(&DatastorePath, &std::path::Path) -> Result<(), VimFault>,
-) -> Result<Option<crate::sim::value::Value>, VimFault> {
+) -> Result<Option<Value>, VimFault> {
     let path = open(world, name)?;
     if locked_by(world, &path).is_some() {
         return Err(VimFault::file("FileLocked", path.to_string()));
@@ -151,7 +156,7 @@ fn free_place(world: &World, name: &str) -> Result<(DatastorePath, std::path::Pa
     }
 }
 
-fn create(world: &World, name: &str, spec: &Data) -> Result<Option<crate::sim::value::Value>, VimFault> {
+fn create(world: &World, name: &str, spec: &Data) -> Result<Option<Value>, VimFault> {
     let (thin, adapter) = form(Some(spec))?;
     let kilobytes = spec
         .number("capacityKb")
@@ -167,7 +172,7 @@ fn create(world: &World, name: &str, spec: &Data) -> Result<Option<crate::sim::v
     Ok(Some(path.to_string().into()))
 }
 
-fn extend(world: &mut World, name: &str, capacity: u64) -> Result<Option<crate::sim::value::Value>, VimFault> {
+fn extend(world: &mut World, name: &str, capacity: u64) -> Result<Option<Value>, VimFault> {
     on_free(world, name, |path, at| {
         let old = read(path, at)?;
         if capacity < old.capacity {
@@ -215,14 +220,8 @@ fn copy(world: &mut World, call: &Call) -> Answer {
             }
             (source, at, to, target)
         };
-        let mut heard = -1;
-        let copying = tokio::task::spawn_blocking(move || {
-            vmdk::copy(&source, &target, &adapter, thin, |percent| {
-                let news = percent != heard;
-                heard = percent;
-                !(news && task::progress(&host, &task, percent))
-            })
-        });
+        let copying =
+            tokio::task::spawn_blocking(move || vmdk::copy(&source, &target, &adapter, thin, heard(host, task)));
         match copying.await {
             Ok(Ok(())) => Ok(Some(to.to_string().into())),
             Ok(Err(vmdk::VmdkError::Io(error))) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -2,13 +2,18 @@
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::path::DatastorePath;
-use super::{file_fault, locked_by, no_space, open};
+use super::vmdk::{VmdkError, allocated, copy_file};
+use super::{disk_fault, file_fault, locked_by, no_space, open};
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::esx;
 use crate::sim::fault::VimFault;
+use crate::sim::server::Host;
 use crate::sim::task;
+use crate::sim::value::Ref;
 use crate::sim::world::World;
 
 /// Where a datacenter is named, it must be ours.
@@ -33,15 +38,10 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         "MoveDatastoreFile_Task" => {
             let (from, to) = (call.text("sourceName")?.to_owned(), call.text("destinationName")?.to_owned());
             task::change(world, call, &esx::DATACENTER, move |_, world| {
-                relocate(world, &from, &to, force, true).map(|()| None)
+                relocate(world, &from, &to, force).map(|()| None)
             })
         }
-        "CopyDatastoreFile_Task" => {
-            let (from, to) = (call.text("sourceName")?.to_owned(), call.text("destinationName")?.to_owned());
-            task::change(world, call, &esx::DATACENTER, move |_, world| {
-                relocate(world, &from, &to, force, false).map(|()| None)
-            })
-        }
+        "CopyDatastoreFile_Task" => copy(world, call, force),
         other => Err(VimFault::not_implemented(other)),
     }
 }
@@ -90,36 +90,69 @@ pub fn delete(world: &World, path: &DatastorePath) -> Result<(), VimFault> {
     gone.map_err(|error| file_fault(path, &error))
 }
 
-fn relocate(world: &World, from: &str, to: &str, force: bool, moves: bool) -> Result<(), VimFault> {
-    let (from, to) = (open(world, from)?, open(world, to)?);
-    check_free(world, &from)?;
-    let (source, target) = (world.datastore.resolve(&from)?, world.datastore.resolve(&to)?);
-    let metadata = fs::metadata(&source).map_err(|error| file_fault(&from, &error))?;
-    if to.is_below(&from) {
+/// Where something goes: nothing is there, or it is deleted first, where the client forces that.
+fn target(world: &World, from: &DatastorePath, to: &DatastorePath, force: bool) -> Result<PathBuf, VimFault> {
+    if to.is_below(from) {
         return Err(VimFault::invalid_argument("destinationName", "it is the source, or inside it"));
     }
+    let target = world.datastore.resolve(to)?;
     if target.exists() {
         if !force {
             return Err(VimFault::file("FileAlreadyExists", to.to_string()));
         }
-        delete(world, &to)?;
+        delete(world, to)?;
     }
-    let done = match (moves, metadata.is_dir()) {
-        (true, _) => fs::rename(&source, &target),
-        (false, false) => {
-            if super::vmdk::allocated(&metadata) > world.datastore.space().1 {
-                return Err(no_space(&to));
-            }
-            fs::copy(&source, &target).map(|_| ())
-        }
-        (false, true) => copy_folder(&source, &target, 0),
-    };
-    done.map_err(|error| file_fault(&to, &error))
+    Ok(target)
 }
 
-fn copy_folder(from: &std::path::Path, to: &std::path::Path, depth: usize) -> io::Result<()> {
+fn relocate(world: &World, from: &str, to: &str, force: bool) -> Result<(), VimFault> {
+    let (from, to) = (open(world, from)?, open(world, to)?);
+    check_free(world, &from)?;
+    let source = world.datastore.resolve(&from)?;
+    fs::metadata(&source).map_err(|error| file_fault(&from, &error))?;
+    fs::rename(source, target(world, &from, &to, force)?).map_err(|error| file_fault(&to, &error))
+}
+
+/// Copies in the background: a file may be large.
+fn copy(world: &mut World, call: &Call, force: bool) -> Answer {
+    let (from, to) = (call.text("sourceName")?.to_owned(), call.text("destinationName")?.to_owned());
+    task::work(world, call, &esx::DATACENTER, move |host, task| async move {
+        let (to, source, target) = {
+            let world = host.world();
+            let (from, to) = (open(&world, &from)?, open(&world, &to)?);
+            check_free(&world, &from)?;
+            let source = world.datastore.resolve(&from)?;
+            let metadata = fs::metadata(&source).map_err(|error| file_fault(&from, &error))?;
+            if allocated(&metadata) > world.datastore.space().1 {
+                return Err(no_space(&to));
+            }
+            let target = target(&world, &from, &to, force)?;
+            (to, source, target)
+        };
+        let copying = tokio::task::spawn_blocking(move || match source.is_dir() {
+            true => copy_folder(&source, &target, 0),
+            false => copy_file(&source, &target, heard(host, task)),
+        });
+        match copying.await {
+            Ok(copied) => copied.map(|()| None).map_err(|error| disk_fault(&to, &error)),
+            Err(error) => Err(VimFault::system(error)),
+        }
+    })
+}
+
+/// Tells a task of its progress, and the copying whether to go on. Only news is told: it wakes whoever waits.
+pub fn heard(host: Arc<Host>, task: Ref) -> impl FnMut(i32) -> bool {
+    let mut last = -1;
+    move |percent| {
+        let news = percent != last;
+        last = percent;
+        !(news && task::progress(&host, &task, percent))
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path, depth: usize) -> Result<(), VmdkError> {
     if depth > 32 {
-        return Err(io::Error::other("the folders are nested too deep"));
+        return Err(VmdkError::Io(io::Error::other("the folders are nested too deep")));
     }
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -129,7 +162,7 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path, depth: usize) -> io
         if kind.is_dir() {
             copy_folder(&entry.path(), &target, depth + 1)?;
         } else if kind.is_file() {
-            fs::copy(entry.path(), target)?;
+            copy_file(&entry.path(), &target, |_| true)?;
         }
     }
     Ok(())

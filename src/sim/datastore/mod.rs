@@ -98,12 +98,7 @@ pub fn property(world: &World, object: &Ref, name: &str) -> Option<Value> {
         "summary" => Some(summary(world).into()),
         "info" => Some(info(world).into()),
         "host" => {
-            let mount = Data::new("HostMountInfo")
-                .with("path", world.datastore.url())
-                .with("accessMode", "readWrite")
-                .with("mounted", true)
-                .with("accessible", true);
-            Some(vec![Data::new("DatastoreHostMount").with("key", esx::HOST).with("mountInfo", mount)].into())
+            Some(vec![Data::new("DatastoreHostMount").with("key", esx::HOST).with("mountInfo", mount(world))].into())
         }
         "vm" => Some(world.vms.values().map(Vm::reference).collect::<Vec<_>>().into()),
         "browser" => Some(BROWSER.into()),
@@ -135,10 +130,10 @@ fn summary(world: &World) -> Data {
         .with("maintenanceMode", "normal")
 }
 
-fn info(world: &World) -> Data {
-    let (capacity, free) = world.datastore.space();
+fn volume(world: &World) -> Data {
+    let (capacity, _) = world.datastore.space();
     let extent = Data::new("HostScsiDiskPartition").with("diskName", "mpx.vmhba0:C0:T0:L0").with("partition", 1);
-    let vmfs = Data::new("HostVmfsVolume")
+    Data::new("HostVmfsVolume")
         .with("type", "VMFS")
         .with("name", NAME)
         .with("capacity", long(capacity))
@@ -153,7 +148,25 @@ fn info(world: &World) -> Data {
         .with("extent", vec![extent])
         .with("vmfsUpgradable", false)
         .with("ssd", true)
-        .with("local", true);
+        .with("local", true)
+}
+
+fn mount(world: &World) -> Data {
+    Data::new("HostMountInfo")
+        .with("path", world.datastore.url())
+        .with("accessMode", "readWrite")
+        .with("mounted", true)
+        .with("accessible", true)
+}
+
+/// The file systems of the host, as its storage system lists them.
+pub fn volumes(world: &World) -> Data {
+    let mounted = Data::new("HostFileSystemMountInfo").with("mountInfo", mount(world)).with("volume", volume(world));
+    Data::new("HostFileSystemVolumeInfo").with("volumeTypeList", vec!["VMFS"]).with("mountInfo", vec![mounted])
+}
+
+fn info(world: &World) -> Data {
+    let (_, free) = world.datastore.space();
     Data::new("VmfsDatastoreInfo")
         .with("name", NAME)
         .with("url", world.datastore.url())
@@ -164,7 +177,7 @@ fn info(world: &World) -> Data {
         .with("timestamp", time::OffsetDateTime::now_utc())
         .with("maxPhysicalRDMFileSize", long(vmdk::LARGEST))
         .with("maxVirtualRDMFileSize", long(vmdk::LARGEST))
-        .with("vmfs", vmfs)
+        .with("vmfs", volume(world))
 }
 
 pub fn long(number: u64) -> i64 {

@@ -197,6 +197,17 @@ pub fn copy(
     copied
 }
 
+/// Copies any file, which must not be there yet, with its holes.
+pub fn copy_file(from: &Path, to: &Path, mut progress: impl FnMut(i32) -> bool) -> Result<(), VmdkError> {
+    let length = fs::metadata(from)?.len();
+    OpenOptions::new().write(true).create_new(true).open(to)?.set_len(length)?;
+    let copied = copy_content(from, to, length, &mut progress);
+    if copied.is_err() {
+        fs::remove_file(to)?;
+    }
+    copied
+}
+
 fn copy_content(from: &Path, to: &Path, length: u64, progress: &mut impl FnMut(i32) -> bool) -> Result<(), VmdkError> {
     let mut source = File::open(from)?;
     let mut target = OpenOptions::new().write(true).open(to)?;

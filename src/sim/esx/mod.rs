@@ -211,6 +211,11 @@ pub fn property(world: &World, object: &Ref, property: &str, wanted: Wanted<'_>)
             "capabilities" => Some(filled("HostDatastoreSystemCapabilities").into()),
             _ => None,
         },
+        "HostStorageSystem" => match property {
+            "storageDeviceInfo" => Some(filled("HostStorageDeviceInfo").into()),
+            "fileSystemVolumeInfo" => Some(datastore::volumes(world).into()),
+            _ => None,
+        },
         "EnvironmentBrowser" => (property == "datastoreBrowser").then(|| datastore::BROWSER.into()),
         "LicenseManager" => licence::property(property),
         "OptionManager" => (property == "setting").then(|| host::options(object).into()),

@@ -148,6 +148,7 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         "RegisterVM_Task" | "RegisterChildVM_Task" => create::register(world, call),
         "UnregisterVM" => create::unregister(world, call),
         "ReconfigVM_Task" => reconfig::reconfigure(world, call),
+        "UpgradeVM_Task" => reconfig::upgrade(world, call),
         "Rename_Task" => reconfig::rename(world, call),
         "PowerOnVM_Task" | "PowerOffVM_Task" | "ResetVM_Task" | "SuspendVM_Task" | "ShutdownGuest" | "RebootGuest"
         | "StandbyGuest" | "Destroy_Task" => power::call(world, call),

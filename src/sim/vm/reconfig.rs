@@ -104,6 +104,27 @@ pub fn reconfigure(world: &mut World, call: &Call) -> Answer {
     })
 }
 
+/// `UpgradeVM_Task`: a newer hardware version, for a machine that is off.
+pub fn upgrade(world: &mut World, call: &Call) -> Answer {
+    let object = call.this.clone();
+    world.vm(&object)?;
+    let version = call.args.text("version").filter(|version| !version.is_empty()).unwrap_or("vmx-21").to_owned();
+    task::change(world, call, &object.clone(), move |_, world| {
+        let mut vm = world.vm(&object)?.clone();
+        if !vm.is_off() {
+            return Err(VimFault::invalid_power_state(Some("poweredOff"), vm.power.name()));
+        }
+        if vm.version == version {
+            return Err(VimFault::new("AlreadyUpgraded", "The machine has this hardware version already."));
+        }
+        let spec = Data::new("VirtualMachineConfigSpec").with("version", version);
+        datastore::materialise(world, &vm.folder())?;
+        apply(world, &mut vm, &spec)?;
+        keep(world, vm)?;
+        Ok(None)
+    })
+}
+
 pub fn rename(world: &mut World, call: &Call) -> Answer {
     let object = call.this.clone();
     world.vm(&object)?;
@@ -335,7 +356,8 @@ fn add(
             "{} KB",
             hardware::grouped(u64::try_from(new.number("capacityInKB").unwrap_or_default()).unwrap_or_default())
         ),
-        _ => Vm::network_of(&new).map_or_else(|| usual.to_owned(), str::to_owned),
+        _ if new.get("macAddress").is_some() => Vm::network_of(&new).unwrap_or(usual).to_owned(),
+        _ => usual.to_owned(),
     };
     new.set("deviceInfo", hardware::description(format!("{label} {number}"), summary));
     vm.devices.push(new);

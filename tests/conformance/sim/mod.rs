@@ -1,4 +1,12 @@
 //! The simulator under real clients (govc, pyVmomi), and its semantics over raw SOAP.
 
+mod client;
+mod files;
+mod govc;
+mod hostile;
+mod machines;
+mod properties;
 mod pyvmomi;
+mod sessions;
 mod started;
+mod state;

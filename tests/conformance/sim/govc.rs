@@ -1,0 +1,126 @@
+//! govc as a client of the simulator.
+
+use std::process::Command;
+
+use ceso::sim::{Options, Server};
+
+use super::started::{PASSWORD, USER, options, peer, run, said, start};
+
+struct Govc<'a>(&'a Server);
+
+impl Govc<'_> {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(peer("bin/govc"));
+        let url = format!("https://{USER}:{PASSWORD}@{}", self.0.address());
+        command.args(arguments).env("GOVC_URL", url).env("GOVC_INSECURE", "1").env("GOVC_PERSIST_SESSION", "false");
+        command
+    }
+
+    async fn ok(&self, arguments: &[&str]) -> String {
+        let output = run(self.command(arguments)).await;
+        assert!(output.status.success(), "govc {arguments:?}: {}", said(&output));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    async fn refused(&self, arguments: &[&str]) -> String {
+        let output = run(self.command(arguments)).await;
+        assert!(!output.status.success(), "govc {arguments:?} should be refused: {}", said(&output));
+        said(&output)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_reads_the_inventory() {
+    let server = start(Options { vms: 2, ..options() }).await;
+    let govc = Govc(&server);
+    assert!(govc.ok(&["about"]).await.contains("HostAgent"));
+    assert!(govc.ok(&["ls", "-l"]).await.contains("/ha-datacenter/vm"));
+    let found = govc.ok(&["find", "/", "-type", "m"]).await;
+    assert_eq!(found.lines().count(), 3, "{found}");
+    let info = govc.ok(&["vm.info", "vm-0001"]).await;
+    assert!(info.contains("poweredOn") && info.contains("10.1.0.1"), "{info}");
+    assert!(govc.ok(&["host.info"]).await.contains("16 CPUs"));
+    assert!(govc.ok(&["datastore.info"]).await.contains("datastore1"));
+    assert!(govc.ok(&["device.ls", "-vm", "debian-12"]).await.contains("pvscsi-1000"));
+    assert!(govc.ok(&["license.ls"]).await.contains("eval"));
+    assert!(govc.ok(&["vm.option.info"]).await.contains("debian12_64Guest"));
+    for arguments in [
+        &["host.storage.info"][..],
+        &["host.portgroup.info"],
+        &["pool.info", "*"],
+        &["datacenter.info"],
+        &["tasks"],
+        &["events"],
+        &["session.ls"],
+    ] {
+        govc.ok(arguments).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_makes_changes_powers_and_destroys_machines() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    govc.ok(&[
+        "vm.create",
+        "-m",
+        "512",
+        "-c",
+        "2",
+        "-disk",
+        "1G",
+        "-net",
+        "VM Network",
+        "-g",
+        "debian12_64Guest",
+        "-on=false",
+        "made",
+    ])
+    .await;
+    assert!(govc.refused(&["vm.create", "-on=false", "-force", "made"]).await.contains("already exists"));
+    govc.ok(&["vm.change", "-vm", "made", "-m", "1024", "-e", "guestinfo.a=b", "-annotation", "a note"]).await;
+    let info = govc.ok(&["vm.info", "-e", "made"]).await;
+    assert!(info.contains("1024MB") && info.contains("guestinfo.a"), "{info}");
+    govc.ok(&["vm.power", "-on", "made"]).await;
+    assert!(govc.refused(&["vm.clone", "-vm", "made", "copy"]).await.contains("not supported"));
+    govc.ok(&["vm.power", "-off", "made"]).await;
+    govc.ok(&["vm.disk.create", "-vm", "made", "-name", "made/second", "-size", "1G"]).await;
+    govc.ok(&["vm.network.add", "-vm", "made", "-net", "VM Network", "-net.adapter", "vmxnet3"]).await;
+    govc.ok(&["device.cdrom.add", "-vm", "made"]).await;
+    govc.ok(&["device.remove", "-vm", "made", "ethernet-0"]).await;
+    govc.ok(&["vm.unregister", "made"]).await;
+    govc.ok(&["vm.register", "made/made.vmx"]).await;
+    govc.ok(&["vm.destroy", "made"]).await;
+    assert!(!govc.ok(&["find", "/", "-type", "m"]).await.contains("made"));
+    govc.ok(&["vm.power", "-on", "debian-12"]).await;
+    assert_eq!(govc.ok(&["vm.ip", "debian-12"]).await.trim(), "10.0.1.100");
+    govc.ok(&["vm.power", "-s", "debian-12"]).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_moves_files_and_disks() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (up, down) = (folder.path().join("up"), folder.path().join("down"));
+    std::fs::write(&up, vec![7; 300_000]).expect("a file");
+    govc.ok(&["datastore.mkdir", "files"]).await;
+    govc.ok(&["datastore.upload", up.to_str().expect("text"), "files/up"]).await;
+    assert!(govc.ok(&["datastore.ls", "-l", "files"]).await.contains("up"));
+    govc.ok(&["datastore.download", "files/up", down.to_str().expect("text")]).await;
+    assert_eq!(std::fs::read(&down).expect("it came"), vec![7; 300_000]);
+    govc.ok(&["datastore.cp", "files/up", "files/copy"]).await;
+    govc.ok(&["datastore.mv", "files/copy", "files/moved"]).await;
+    govc.ok(&["datastore.disk.create", "-size", "24M", "files/d.vmdk"]).await;
+    govc.ok(&["datastore.disk.extend", "-size", "48M", "files/d.vmdk"]).await;
+    assert!(govc.ok(&["datastore.disk.info", "files/d.vmdk"]).await.contains("d.vmdk"));
+    govc.ok(&["datastore.ls", "-R"]).await;
+    govc.ok(&["datastore.rm", "files"]).await;
+    assert!(!govc.ok(&["datastore.ls"]).await.contains("files"));
+    server.stop().await;
+}
