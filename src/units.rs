@@ -173,7 +173,7 @@ macro_rules! unit_serde {
 unit_serde!(
     Bytes,
     |bytes| bytes.exact(),
-    |number| (number >= 0.0 && number < 9.0e18 && number.fract() == 0.0).then_some(Bytes(number as u64)),
+    |number| ((0.0..9.0e18).contains(&number) && number.fract() == 0.0).then_some(Bytes(number as u64)),
     "a size such as \"2 GiB\", or a number of bytes",
     json_schema!({ "type": ["string", "number"], "format": "bytes", "description": "a size: \"2 GiB\", or a number of bytes" })
 );

@@ -448,11 +448,11 @@ pub struct ScriptError {
     pub kind: String,
     pub message: String,
     /// What a script gave as hint, for `script.error` with a table; shown as the script's words.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     /// The file and line where it happened.
     pub file: Option<String>,
     pub line: Option<u32>,
-    pub traceback: Option<String>,
+    pub traceback: Option<Box<str>>,
 }
 
 /// Why a frame was not read.

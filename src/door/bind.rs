@@ -3,6 +3,9 @@
 //! A name is literal and selects exactly one object; two of one name are an error that lists the candidates. Before a change the
 //! object's identity is read anew, so that a rename or a recreation after the handle was given out is seen.
 
+// Here names become objects, and here alone.
+#![allow(clippy::disallowed_methods)]
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::object::{Connected, Object, Target, kind};
@@ -297,7 +300,6 @@ pub(super) fn made_key(host: &str, moref: &str) -> String {
 }
 
 /// The one place where an object becomes a checked one.
-#[allow(clippy::disallowed_methods)]
 pub(super) fn vouch<T>(object: T) -> Checked<T> {
     Checked::by_the_door(object)
 }

@@ -65,18 +65,14 @@ pub struct Wanted {
 impl Wanted {
     /// Leaves out what the machine has already.
     pub fn beyond(&self, info: &esxi::VmInfo) -> Self {
-        let mut rest = Self::default();
-        rest.cpus = self.cpus.filter(|cpus| Some(*cpus) != info.row.cpus);
-        rest.memory = self.memory.filter(|memory| Some(*memory) != info.row.memory);
-        rest.notes = self.notes.clone().filter(|notes| *notes != info.row.notes.clone().unwrap_or_default());
         let differs = |key: &String, value: &String| info.extra_config.get(key).map_or("", String::as_str) != value;
-        rest.extra_config = self
-            .extra_config
-            .iter()
-            .filter(|(key, value)| differs(key, value))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        rest
+        let extra_config = self.extra_config.iter().filter(|(key, value)| differs(key, value));
+        Self {
+            cpus: self.cpus.filter(|cpus| Some(*cpus) != info.row.cpus),
+            memory: self.memory.filter(|memory| Some(*memory) != info.row.memory),
+            notes: self.notes.clone().filter(|notes| notes != info.row.notes.as_deref().unwrap_or_default()),
+            extra_config: extra_config.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {

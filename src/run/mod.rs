@@ -189,8 +189,11 @@ pub fn check(source: Source, looks: Looks) -> Result<Option<Declaration>, Ended>
     result
 }
 
+/// A file's name, and what it declares or why that is not known.
+pub type Described = (String, Result<Declaration, Ended>);
+
 /// Reads the declarations of several files in one worker, each in an environment of its own.
-pub fn describe(sources: Vec<Source>, looks: Looks) -> Result<Vec<(String, Result<Declaration, Ended>)>, Ended> {
+pub fn describe(sources: Vec<Source>, looks: Looks) -> Result<Vec<Described>, Ended> {
     let count = sources.len();
     let mut session = look(Purpose::Describe(sources), looks)?;
     let mut described = Vec::with_capacity(count);

@@ -42,9 +42,9 @@ pub enum Said {
 #[derive(Debug)]
 pub enum Ended {
     /// A fault of the parent's: raised to the script and not caught, or a limit, or a worker that died.
-    Fault { fault: Arc<Fault>, script: Option<ScriptError> },
+    Fault { fault: Arc<Fault>, script: Option<Box<ScriptError>> },
     /// The script's own error.
-    Script(ScriptError),
+    Script(Box<ScriptError>),
 }
 
 impl Ended {
@@ -171,8 +171,8 @@ impl Session {
     /// What a script's failure means: the fault that it did not catch, or its own error.
     pub fn ended(&self, error: ScriptError) -> Ended {
         match error.fault.and_then(|number| self.shared.fault(number)) {
-            Some(fault) => Ended::Fault { fault, script: Some(error) },
-            None => Ended::Script(error),
+            Some(fault) => Ended::Fault { fault, script: Some(Box::new(error)) },
+            None => Ended::Script(Box::new(error)),
         }
     }
 

@@ -118,7 +118,14 @@ impl Clock {
         }
         let (file, line, traceback) = stack(state);
         let (kind, message) = self.words(why);
-        let error = ScriptError { kind: kind.to_owned(), message, file, line, traceback, ..ScriptError::default() };
+        let error = ScriptError {
+            kind: kind.to_owned(),
+            message,
+            file,
+            line,
+            traceback: traceback.map(String::into_boxed_str),
+            ..ScriptError::default()
+        };
         self.stopped.replace(Some((why, error)));
         self.raising.set(true);
     }

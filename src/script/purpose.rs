@@ -59,7 +59,7 @@ pub(super) fn describe(vm: &Vm, sources: &[Source], hardened: bool) {
             Loaded::Plain { .. } => Err(ScriptError {
                 kind: "script.error".to_owned(),
                 message: "the file returns no playbook: a table with `run`".to_owned(),
-                hint: Some("return { summary = …, params = …, needs = …, run = function(p) … end }".to_owned()),
+                hint: Some("return { summary = …, params = …, needs = …, run = function(p) … end }".into()),
                 file: Some(source.name.clone()),
                 ..ScriptError::default()
             }),
@@ -133,7 +133,7 @@ fn top_level(vm: &Vm, source: &Source, phase: Phase) -> Result<Loaded, ScriptErr
             kind: "script.error".to_owned(),
             message: "the file called an operation at its top level, which makes it a plain script, and then returned a playbook"
                 .to_owned(),
-            hint: Some("move the call into `run`".to_owned()),
+            hint: Some("move the call into `run`".into()),
             file: Some(source.name.clone()),
             ..ScriptError::default()
         });

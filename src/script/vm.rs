@@ -206,9 +206,9 @@ fn error_of(report: &Table) -> mlua::Result<ScriptError> {
         fault: report.raw_get("number")?,
         kind: text("kind", 100)?.unwrap_or_default(),
         message: text("message", 8192)?.unwrap_or_default(),
-        hint: text("hint", 2048)?,
+        hint: text("hint", 2048)?.map(String::into_boxed_str),
         file: text("file", 512)?,
         line: report.raw_get("line")?,
-        traceback: text("traceback", 8192)?,
+        traceback: text("traceback", 8192)?.map(String::into_boxed_str),
     })
 }

@@ -60,11 +60,11 @@ pub(super) fn message(text: &str) -> String {
 }
 
 pub(super) fn run(text: &str) -> Ran {
-    run_as(|source| Purpose::Run(source), text, Limits::default())
+    run_as(Purpose::Run, text, Limits::default())
 }
 
 pub(super) fn run_within(limits: Limits, text: &str) -> Ran {
-    run_as(|source| Purpose::Run(source), text, limits)
+    run_as(Purpose::Run, text, limits)
 }
 
 pub(super) fn run_as(purpose: impl FnOnce(Source) -> Purpose, text: &str, limits: Limits) -> Ran {
