@@ -45,6 +45,7 @@ pub struct Binder<'a> {
     uses: Mutex<Vec<Use>>,
 }
 
+#[allow(clippy::disallowed_methods, reason = "here names become objects, and are checked")]
 impl<'a> Binder<'a> {
     pub(super) fn new(pass: &'a Pass<'a>, effect: Effect, touches: &'static [Touch]) -> Self {
         Self { pass, effect, touches, uses: Mutex::default() }
