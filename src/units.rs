@@ -115,7 +115,7 @@ fn shorten(text: &str) -> String {
 }
 
 macro_rules! unit_serde {
-    ($type:ident, $text:expr, $number:expr, $expecting:literal, $schema:expr) => {
+    ($type:ident, $text:expr, $number:expr, $expecting:literal, $format:literal) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let text: fn(&$type) -> String = $text;
@@ -159,8 +159,13 @@ macro_rules! unit_serde {
                 stringify!($type).into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                $schema
+            /// What is read may be a number; what is written is text.
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                if generator.contract().is_serialize() {
+                    json_schema!({ "type": "string", "format": $format })
+                } else {
+                    json_schema!({ "type": ["string", "number"], "format": $format })
+                }
             }
 
             fn inline_schema() -> bool {
@@ -175,14 +180,14 @@ unit_serde!(
     |bytes| bytes.exact(),
     |number| ((0.0..9.0e18).contains(&number) && number.fract() == 0.0).then_some(Bytes(number as u64)),
     "a size such as \"2 GiB\", or a number of bytes",
-    json_schema!({ "type": ["string", "number"], "format": "bytes", "description": "a size: \"2 GiB\", or a number of bytes" })
+    "bytes"
 );
 unit_serde!(
     Span,
     ToString::to_string,
     |number| Duration::try_from_secs_f64(number).ok().map(Span),
     "a duration such as \"5 min\", or a number of seconds",
-    json_schema!({ "type": ["string", "number"], "format": "duration", "description": "a time: \"5 min\", or a number of seconds" })
+    "duration"
 );
 
 #[cfg(test)]

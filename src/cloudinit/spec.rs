@@ -14,6 +14,7 @@ use super::forms::{Command, Nics, Strings, Sudo};
 /// made, without `network` the first network card asks for an address by DHCP.
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CloudInit")]
 pub struct Spec {
     /// The machine's name: one label of RFC 1123, so 1 to 63 letters, digits and hyphens, without a domain.
     pub hostname: String,
@@ -43,6 +44,7 @@ pub struct Spec {
 /// One account.
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CloudInitUser")]
 pub struct User {
     /// The account's name: small letters, digits, `_` and `-`, at most 32, beginning with a letter or `_`.
     pub name: String,
@@ -70,6 +72,7 @@ pub struct User {
 /// One file to write.
 #[derive(Clone, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CloudInitFile")]
 pub struct File {
     /// Where, as an absolute path. Folders on the way are made.
     pub path: String,
@@ -91,6 +94,7 @@ pub struct File {
 /// Without `address` the card asks by DHCP (IPv4).
 #[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CloudInitNic")]
 pub struct Nic {
     /// The addresses, each with its prefix length (`"10.0.1.241/24"`, `"2001:db8::5/64"`), or `"dhcp"` or `"dhcp6"`.
     /// One family is either given by hand or asked for by DHCP. Default: `"dhcp"`.

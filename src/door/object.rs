@@ -40,15 +40,20 @@ pub trait Kind: Send + Sync + 'static {
     const NAME: &'static str;
 }
 
+/// What a handle tells beside its `name`: a snapshot of the moment when it was given out.
+pub trait Fields: Serialize + JsonSchema {
+    type Kind: Kind;
+}
+
 /// The kinds of handles that there are.
 pub mod kind {
     use super::Kind;
 
     macro_rules! kinds {
-        ($($(#[$doc:meta])* $type:ident = $name:literal;)*) => {
+        ($($(#[doc = $doc:literal])* $type:ident = $name:literal;)*) => {
             /// Their names with what they are, for the reference.
-            pub const ALL: &[&str] = &[$($name),*];
-            $($(#[$doc])* #[derive(Debug, Clone, Copy)] pub struct $type;
+            pub const ALL: &[(&str, &str)] = &[$(($name, concat!($($doc),*))),*];
+            $($(#[doc = $doc])* #[derive(Debug, Clone, Copy)] pub struct $type;
             impl Kind for $type { const NAME: &'static str = $name; })*
         };
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::bind::{Binder, Use, check_literals, made_key};
 use super::journal::{Journal, Outcome};
-use super::object::{Connected, Given, Kind, Object, Objects};
+use super::object::{Connected, Fields, Given, Object, Objects};
 use super::operation::{Effect, Operation};
 use super::policy::{Policy, Reservation};
 use super::{arguments, modes::Mode, table::Table};
@@ -229,7 +229,7 @@ pub struct Pass<'a> {
 
 impl Pass<'_> {
     /// Gives a handle to an object, with the fields that a script may read.
-    pub fn give<K: Kind>(&self, object: Object, name: &str, fields: &impl Serialize) -> Result<Given<K>, Fault> {
+    pub fn give<F: Fields>(&self, object: Object, name: &str, fields: &F) -> Result<Given<F::Kind>, Fault> {
         let fields = match to_value(self.operation, fields)? {
             Value::Map(fields) => fields,
             _ => Vec::new(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cloudinit;
 use crate::door::Pass;
 use crate::door::bind::Binder;
-use crate::door::object::{Given, Object, kind};
+use crate::door::object::{Fields, Given, Object, kind};
 use crate::door::operation::{Effect, Operation, Place, Touch};
 use crate::error::Fault;
 
@@ -23,7 +23,12 @@ pub struct Build(cloudinit::Spec);
 /// What a document tells: nothing of its content but the host name.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DocumentFields {
+    /// The host name that it gives.
     pub hostname: String,
+}
+
+impl Fields for DocumentFields {
+    type Kind = kind::Document;
 }
 
 impl Operation for Build {

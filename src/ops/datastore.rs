@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost};
-use crate::door::object::{Given, Object, Target, kind};
+use crate::door::object::{Fields, Given, Object, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
 use crate::units::Bytes;
@@ -21,11 +21,18 @@ pub struct List {
 /// What a datastore handle tells.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DatastoreFields {
-    /// `VMFS`, `NFS`, `vsan`, …
+    /// Its file system: `VMFS`, `NFS`, `vsan`, …
     pub r#type: String,
+    /// Its whole size.
     pub capacity: Bytes,
+    /// The space that is left.
     pub free: Bytes,
+    /// Whether the host can reach it.
     pub accessible: bool,
+}
+
+impl Fields for DatastoreFields {
+    type Kind = kind::Datastore;
 }
 
 impl Operation for List {

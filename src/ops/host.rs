@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost};
-use crate::door::object::{Given, Object, Target, kind};
+use crate::door::object::{Fields, Given, Object, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
 use crate::units::{Bytes, Span};
@@ -28,6 +28,10 @@ pub struct HostFields {
     pub simulated: bool,
     /// Product and version, such as `VMware ESXi 8.0.3 build-24022510`.
     pub product: String,
+}
+
+impl Fields for HostFields {
+    type Kind = kind::Host;
 }
 
 impl Operation for Connect {
@@ -71,17 +75,25 @@ pub struct HostFacts {
     pub product: String,
     /// Version, such as `8.0.3`.
     pub version: String,
+    /// The build's number.
     pub build: String,
+    /// Version of the API that it speaks, such as `8.0.3.0`.
     pub api_version: String,
+    /// Who made the machine.
     pub vendor: Option<String>,
+    /// The machine's model.
     pub model: Option<String>,
+    /// The processors' model.
     pub cpu_model: Option<String>,
     /// Physical cores.
     pub cpu_cores: Option<u32>,
+    /// Hardware threads.
     pub cpu_threads: Option<u32>,
     /// Memory of the machine.
     pub memory: Option<Bytes>,
+    /// Time since it booted.
     pub uptime: Option<Span>,
+    /// Whether it is in maintenance mode: no machine can be turned on.
     pub maintenance: bool,
     /// The licence's name, such as `Evaluation Mode`.
     pub licence: Option<String>,

@@ -8,6 +8,7 @@ pub mod datastore;
 pub mod host;
 pub mod network;
 pub mod power;
+pub mod reference;
 pub mod rows;
 pub mod vm;
 pub mod vm_change;
@@ -18,6 +19,7 @@ use futures_util::future::BoxFuture;
 use schemars::{Schema, SchemaGenerator};
 
 use crate::door::Door;
+use crate::door::object::{Fields, Kind};
 use crate::door::operation::{Effect, Operation, Place, Touch};
 use crate::error::Fault;
 use crate::wire::Value;
@@ -84,6 +86,30 @@ impl Declared {
             Place::Method { kind, name } => format!("{kind}:{name}"),
         }
     }
+}
+
+/// A kind of handle as data: its name and the fields that can be read of it, beside `name`.
+pub struct Told {
+    pub kind: &'static str,
+    fields: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Told {
+    const fn of<F: Fields>() -> Self {
+        Self { kind: F::Kind::NAME, fields: |generator| generator.subschema_for::<F>() }
+    }
+}
+
+/// Every kind of handle, in the order of the reference.
+pub fn handles() -> &'static [Told] {
+    const HANDLES: &[Told] = &[
+        Told::of::<host::HostFields>(),
+        Told::of::<rows::VmFields>(),
+        Told::of::<datastore::DatastoreFields>(),
+        Told::of::<network::NetworkFields>(),
+        Told::of::<cloudinit::DocumentFields>(),
+    ];
+    HANDLES
 }
 
 /// Every operation, in the order of the reference.

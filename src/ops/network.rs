@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost};
-use crate::door::object::{Given, Object, Target, kind};
+use crate::door::object::{Fields, Given, Object, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
 
@@ -20,7 +20,12 @@ pub struct List {
 /// What a network handle tells.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct NetworkFields {
+    /// Whether machines can be connected to it.
     pub accessible: bool,
+}
+
+impl Fields for NetworkFields {
+    type Kind = kind::Network;
 }
 
 impl Operation for List {

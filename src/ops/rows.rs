@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::door::Pass;
-use crate::door::object::{Connected, Given, Object, kind};
+use crate::door::object::{Connected, Fields, Given, Object, kind};
 use crate::error::Fault;
 use crate::esxi;
 use crate::esxi::checked::Checked;
@@ -16,13 +16,19 @@ use crate::units::Bytes;
 /// What a machine's handle tells: a snapshot of the moment when it was given out.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct VmFields {
-    /// `on`, `off` or `suspended`.
+    /// Whether it runs.
+    #[schemars(extend("enum" = ["on", "off", "suspended"]))]
     pub power: String,
     /// The guest's address: IPv4 before IPv6, never a link-local one; nil where it reports none.
     pub ip: Option<String>,
     /// Virtual processors.
     pub cpus: Option<u32>,
+    /// Memory.
     pub memory: Option<Bytes>,
+}
+
+impl Fields for VmFields {
+    type Kind = kind::Vm;
 }
 
 /// Gives a handle for a row of a list.
@@ -41,8 +47,10 @@ pub async fn give_vm(pass: &Pass<'_>, host: &Arc<Connected>, vm: &Checked<esxi::
 /// All that is known of a machine.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct VmInfo {
+    /// Its name.
     pub name: String,
-    /// `on`, `off` or `suspended`.
+    /// Whether it runs.
+    #[schemars(extend("enum" = ["on", "off", "suspended"]))]
     pub power: String,
     /// The guest's address, as in its handle.
     pub ip: Option<String>,
@@ -52,21 +60,30 @@ pub struct VmInfo {
     pub hostname: Option<String>,
     /// The state of VMware's tools in the guest.
     pub tools: Option<String>,
+    /// Virtual processors.
     pub cpus: Option<u32>,
+    /// Memory.
     pub memory: Option<Bytes>,
     /// VMware's guest id, such as `debian12_64Guest`.
     pub guest: Option<String>,
-    /// `bios` or `efi`.
+    /// What it boots with.
+    #[schemars(extend("enum" = ["bios", "efi"]))]
     pub firmware: String,
+    /// Whether it boots what is signed, alone.
     pub secure_boot: bool,
     /// Hardware version, such as `vmx-21`.
     pub hardware: Option<String>,
+    /// Its annotation.
     pub notes: Option<String>,
+    /// What tells it apart from every other machine of the host, whatever its name.
     pub instance_uuid: String,
     /// Its configuration file, such as `[datastore1] web-1/web-1.vmx`.
     pub path: String,
+    /// The datastores that its files are on.
     pub datastores: Vec<String>,
+    /// Its disks, in the order of their controllers.
     pub disks: Vec<Disk>,
+    /// Its network cards.
     pub nics: Vec<Nic>,
     /// The names of its snapshots, parents before children.
     pub snapshots: Vec<String>,
@@ -77,31 +94,37 @@ pub struct VmInfo {
 
 /// A disk of a machine.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "VmDisk")]
 pub struct Disk {
-    /// Such as `Hard disk 1`.
+    /// VMware's name for it, such as `Hard disk 1`.
     pub label: String,
+    /// The size that the guest sees.
     pub size: Bytes,
-    /// Nil where the disk does not say: a snapshot's delta.
+    /// Whether it takes up only what was written; nil where the disk does not say: a snapshot's delta.
     pub thin: Option<bool>,
-    /// `pvscsi`, `lsilogic`, `lsilogic-sas`, `buslogic`, `sata`, `nvme`, `ide`.
+    /// What it hangs on: `pvscsi`, `lsilogic`, `lsilogic-sas`, `buslogic`, `sata`, `nvme`, `ide`.
     pub controller: Option<String>,
-    /// The controller's bus and the disk's unit on it.
+    /// The controller's number, from 0.
     pub bus: Option<i32>,
+    /// The disk's number on its controller, from 0.
     pub unit: i32,
-    /// Its descriptor, such as `[datastore1] web-1/web-1.vmdk`.
+    /// Its descriptor file, such as `[datastore1] web-1/web-1.vmdk`.
     pub file: String,
 }
 
 /// A network card of a machine.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "VmNic")]
 pub struct Nic {
-    /// Such as `Network adapter 1`.
+    /// VMware's name for it, such as `Network adapter 1`.
     pub label: String,
-    /// `vmxnet3`, `e1000`, …
+    /// Its model: `vmxnet3`, `e1000`, …
     pub r#type: String,
+    /// Its MAC address.
     pub mac: Option<String>,
     /// The network that it is connected to; nil where that has no name on this host.
     pub network: Option<String>,
+    /// Whether it is plugged in.
     pub connected: bool,
 }
 

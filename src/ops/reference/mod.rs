@@ -1,0 +1,153 @@
+//! The reference: one model of what a script can call, from which the definitions for editors and every page are made.
+//!
+//! It reads the declarations of the operations, the kinds of handles, the capability vocabulary and the modules of the standard
+//! library. It must not hold a fact of its own that a declaration could hold.
+
+pub mod luau;
+pub mod modules;
+pub mod page;
+pub mod shape;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value};
+
+use self::modules::Module;
+use self::shape::{Field, Fields, Shape};
+use super::Declared;
+use crate::door::object::kind;
+
+/// An operation, read from its declaration.
+pub struct Entry {
+    pub declared: &'static Declared,
+    /// The first sentence of its doc comment.
+    pub summary: String,
+    /// The rest of its doc comment.
+    pub details: String,
+    /// The arguments, without the receiver of a method.
+    pub arguments: Vec<Field>,
+    pub result: Shape,
+}
+
+/// A kind of handle.
+pub struct Handle {
+    pub kind: &'static str,
+    pub summary: String,
+    /// What can be read of it, `name` first.
+    pub fields: Vec<Field>,
+}
+
+/// Everything that a script can call or be given.
+pub struct Reference {
+    pub entries: Vec<Entry>,
+    pub handles: Vec<Handle>,
+    /// The named tables that arguments, results and fields are made of.
+    pub tables: BTreeMap<String, Fields>,
+    pub modules: Vec<Module>,
+}
+
+/// The reference of this ceso.
+pub static REFERENCE: LazyLock<Reference> = LazyLock::new(read);
+
+fn read() -> Reference {
+    let mut arguments = SchemaSettings::draft2020_12().for_deserialize().into_generator();
+    let mut results = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let entries: Vec<Entry> = super::all()
+        .iter()
+        .map(|declared| {
+            let schema = (declared.arguments)(&mut arguments).to_value();
+            let fields = Fields::of(declared.name, followed(&schema, &arguments));
+            let result = Shape::of(&(declared.result)(&mut results).to_value());
+            let (summary, details) = split(&fields.doc);
+            let receiver = declared.receiver();
+            let arguments = fields.fields.into_iter().filter(|field| Some(field.name.as_str()) != receiver).collect();
+            Entry { declared, summary, details, arguments, result }
+        })
+        .collect();
+    let handles: Vec<Handle> = super::handles()
+        .iter()
+        .map(|told| {
+            let schema = (told.fields)(&mut results).to_value();
+            let own = Fields::of(told.kind, followed(&schema, &results));
+            let doc = kind::ALL.iter().find(|(name, _)| *name == told.kind).map(|(_, doc)| doc.trim()).unwrap_or_default();
+            let name = Field { name: "name".into(), doc: "Its name.".into(), shape: Shape::Text, optional: false };
+            let fields = std::iter::once(name).chain(own.fields).collect();
+            Handle { kind: told.kind, summary: doc.to_owned(), fields }
+        })
+        .collect();
+    let mut wanted: Vec<String> = entries
+        .iter()
+        .flat_map(|entry| entry.arguments.iter().map(|field| &field.shape).chain([&entry.result]))
+        .chain(handles.iter().flat_map(|handle| &handle.fields).map(|field| &field.shape))
+        .flat_map(Shape::tables)
+        .map(str::to_owned)
+        .collect();
+    let mut tables = BTreeMap::new();
+    while let Some(name) = wanted.pop() {
+        let Some(schema) = arguments.definitions().get(&name).or_else(|| results.definitions().get(&name)) else {
+            continue;
+        };
+        if !tables.contains_key(&name) {
+            let table = Fields::of(&name, schema);
+            wanted.extend(table.tables().map(str::to_owned));
+            tables.insert(name, table);
+        }
+    }
+    Reference { entries, handles, tables, modules: modules::all() }
+}
+
+/// The schema behind a reference to a definition.
+fn followed<'a>(schema: &'a Value, generator: &'a SchemaGenerator) -> &'a Value {
+    let definitions: &Map<String, Value> = generator.definitions();
+    schema
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|reference| definitions.get(reference.strip_prefix("#/$defs/")?))
+        .unwrap_or(schema)
+}
+
+/// The first sentence of a doc comment, and the rest.
+fn split(doc: &str) -> (String, String) {
+    let (first, rest) = doc.split_once("\n\n").unwrap_or((doc, ""));
+    (first.to_owned(), rest.to_owned())
+}
+
+impl Entry {
+    /// The arguments that may be given without a name, in order.
+    pub fn positional(&self) -> impl Iterator<Item = &Field> {
+        self.declared.positional.iter().filter_map(|name| self.arguments.iter().find(|field| field.name == *name))
+    }
+}
+
+impl Reference {
+    /// The methods of a kind of handle.
+    pub fn methods(&self, kind: &str) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.declared.receiver() == Some(kind))
+    }
+
+    /// The names of the bindings, in order.
+    pub fn bindings(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for entry in &self.entries {
+            if let crate::door::operation::Place::Function { binding, .. } = entry.declared.place
+                && !names.contains(&binding)
+            {
+                names.push(binding);
+            }
+        }
+        names
+    }
+
+    /// The functions of a binding.
+    pub fn functions(&self, binding: &str) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| {
+            matches!(entry.declared.place, crate::door::operation::Place::Function { binding: own, .. } if own == binding)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
