@@ -16,6 +16,31 @@ pub struct Fault {
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// The exit codes of a process, and what each says.
+pub const EXIT_CODES: &[(u8, &str)] = &[
+    (0, "done"),
+    (1, "the script failed, or something on this machine did"),
+    (2, "the command, the script's form or the configuration is wrong; nothing was run"),
+    (3, "denied: a capability is missing"),
+    (4, "the host could not be reached, or refused"),
+    (124, "a limit of the run was passed"),
+];
+
+/// The families of kinds: the part of a kind before its first dot, the exit code, and what it is about.
+pub const FAMILIES: &[(&str, u8, &str)] = &[
+    ("usage", 2, "a command, an argument, a parameter or a declaration that is not as it must be"),
+    ("config", 2, "a configuration file or variable"),
+    ("door", 3, "a call that the capability tables do not allow, or a quota that is used up"),
+    ("esxi", 4, "what a host answered, or that it did not; an unknown fault keeps its name on the wire"),
+    ("host", 4, "the way to a host: its password, its certificate, the keyring"),
+    ("limit", 124, "a limit of the run: time, memory, calls, source, output"),
+    ("script", 1, "the script itself: a syntax error, an error that it raised, a module that is missing"),
+    ("cloudinit", 1, "a field of a cloud-init document"),
+    ("jail", 1, "the kernel does not lock the script's process down"),
+    ("output", 1, "a result that could not be written"),
+    ("ceso", 1, "a defect of ceso"),
+];
+
 impl Fault {
     /// Makes a fault of a dotted kind (`esxi.invalid_power_state`). The message says what happened and where.
     pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
@@ -65,13 +90,8 @@ impl Fault {
     ///
     /// 1 the script failed, 2 usage, 3 denied, 4 the host could not be reached or refused, 124 a limit was passed.
     pub fn exit_code(&self) -> u8 {
-        match self.kind.split('.').next().unwrap_or_default() {
-            "usage" | "config" => 2,
-            "door" => 3,
-            "esxi" | "host" => 4,
-            "limit" => 124,
-            _ => 1,
-        }
+        let family = self.kind.split('.').next().unwrap_or_default();
+        FAMILIES.iter().find(|(name, _, _)| *name == family).map_or(1, |(_, code, _)| *code)
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! A command that is not one of ceso's own is a workflow: a script under `lua/workflows` or in the user's folder.
 
+mod completion;
 pub mod config;
 pub mod context;
+mod doc;
 mod doctor;
 mod globals;
 mod grant;
@@ -11,9 +13,11 @@ pub mod host;
 mod hosts;
 pub mod output;
 mod policy;
+mod reference;
 mod report;
 mod run;
 mod sim;
+mod types;
 mod workflow;
 
 use std::ffi::OsString;
@@ -25,6 +29,8 @@ use self::context::Context;
 use self::globals::Globals;
 use crate::config::{Sources, printable};
 use crate::error::{Fault, nearest};
+use crate::run::declaration::Declaration;
+use crate::run::session::Ended;
 
 /// ceso's own commands, without the workflows.
 fn command() -> Command {
@@ -41,6 +47,9 @@ fn command() -> Command {
         .subcommand(policy::command())
         .subcommand(sim::command())
         .subcommand(doctor::command())
+        .subcommand(doc::command())
+        .subcommand(types::command())
+        .subcommand(completion::command())
 }
 
 /// Runs the command of this process's arguments.
@@ -92,6 +101,9 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
         Some(("policy", matches)) => policy::run(matches, &globals, &context),
         Some(("sim", matches)) => sim::run(matches, &context),
         Some(("doctor", matches)) => doctor::run(matches, &context),
+        Some(("doc", matches)) => doc::run(matches, &context),
+        Some(("types", matches)) => types::run(matches, &context),
+        Some(("completion", matches)) => completion::run(matches, command(), &context),
         _ => Err(Fault::new("usage.command", "a command is needed").hint("ceso --help lists them")),
     }
 }
@@ -137,14 +149,22 @@ fn overview(mut own: Command, context: &Context) -> Result<ExitCode, Fault> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line for each workflow. One that cannot be read says so in its line.
-fn listing(workflows: &[workflow::Workflow], context: &Context) -> Result<String, Fault> {
+/// What each workflow declares, or why that cannot be read.
+fn described(
+    workflows: &[workflow::Workflow],
+    context: &Context,
+) -> Result<Vec<(String, Result<Declaration, Ended>)>, Fault> {
     let looks = run::looks(&*context.config()?, None)?;
     let sources = workflows.iter().map(|workflow| workflow.source.clone()).collect();
-    let described = crate::run::describe(sources, looks).map_err(|ended| match ended {
-        crate::run::session::Ended::Fault { fault, .. } => Fault::new(fault.kind().to_owned(), fault.message()),
-        crate::run::session::Ended::Script(error) => Fault::new(error.kind, error.message),
-    })?;
+    crate::run::describe(sources, looks).map_err(|ended| match ended {
+        Ended::Fault { fault, .. } => Fault::new(fault.kind().to_owned(), fault.message()),
+        Ended::Script(error) => Fault::new(error.kind, error.message),
+    })
+}
+
+/// A line for each workflow. One that cannot be read says so in its line.
+fn listing(workflows: &[workflow::Workflow], context: &Context) -> Result<String, Fault> {
+    let described = described(workflows, context)?;
     let width = workflows.iter().map(|workflow| workflow.name().len()).max().unwrap_or(0);
     let lines = workflows.iter().zip(&described).map(|(workflow, (_, outcome))| {
         let summary = match outcome {

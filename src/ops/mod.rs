@@ -95,6 +95,13 @@ pub struct Told {
 }
 
 impl Told {
+    /// The JSON Schema of the fields.
+    pub fn schema(&self) -> Schema {
+        let settings =
+            schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        (self.fields)(&mut settings.for_serialize().into_generator())
+    }
+
     const fn of<F: Fields>() -> Self {
         Self { kind: F::Kind::NAME, fields: |generator| generator.subschema_for::<F>() }
     }

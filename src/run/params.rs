@@ -42,8 +42,32 @@ pub enum Type {
     Choice(Vec<String>),
 }
 
-const FIELDS: &[&str] = &["type", "doc", "default", "optional", "position", "of", "choices"];
-const TYPES: &[&str] = &["string", "number", "bool", "size", "duration", "cidr", "list", "choice"];
+/// What a parameter's declaration may say.
+pub const FIELDS: &[(&str, &str)] = &[
+    ("type", "the type's name; required"),
+    ("doc", "what it is, for `--help`"),
+    ("default", "its value where none is given"),
+    ("optional", "whether it may be left out without a default; then it is nil"),
+    ("position", "its place among the words of a command that are not flags, from 1"),
+    ("of", "the type of a list's items: any but list and choice; string unless given"),
+    ("choices", "the words that a choice allows"),
+];
+
+/// The types of parameters.
+pub const TYPES: &[(&str, &str)] = &[
+    ("string", "text"),
+    ("number", "a number"),
+    ("bool", "true or false; typed as true, false, yes, no, on, off, 1 or 0"),
+    ("size", "a size with a unit, such as \"2 GiB\"; it reaches the script as text"),
+    ("duration", "a length of time with a unit, such as \"5 min\"; it reaches the script as text"),
+    ("cidr", "a network, such as \"10.0.1.0/24\""),
+    ("list", "a list; typed with commas"),
+    ("choice", "one of `choices`"),
+];
+
+fn names(table: &[(&'static str, &'static str)]) -> Vec<&'static str> {
+    table.iter().map(|(name, _)| *name).collect()
+}
 
 impl Param {
     pub fn required(&self) -> bool {
@@ -148,10 +172,11 @@ impl Type {
                 Type::Choice(choices.filter(|choices| !choices.is_empty()).ok_or(wrong)?)
             }
             other => {
-                let near = nearest(other, TYPES.iter().copied());
-                let known = near
-                    .first()
-                    .map_or_else(|| format!("known are {}", TYPES.join(", ")), |near| format!("did you mean {near}?"));
+                let near = nearest(other, names(TYPES));
+                let known = near.first().map_or_else(
+                    || format!("known are {}", names(TYPES).join(", ")),
+                    |near| format!("did you mean {near}?"),
+                );
                 return Err(format!("type: there is no type {other:?}; {known}"));
             }
         })
@@ -191,11 +216,11 @@ fn declare(name: &str, spec: &Value) -> Result<Param, String> {
     let Value::Map(fields) = spec else {
         return Err(format!("expected a table such as {{ type = \"string\" }}, found {}", spec.shape()));
     };
-    if let Some((field, _)) = fields.iter().find(|(field, _)| !FIELDS.contains(&field.as_str())) {
-        let near = nearest(field, FIELDS.iter().copied());
+    if let Some((field, _)) = fields.iter().find(|(field, _)| !names(FIELDS).contains(&field.as_str())) {
+        let near = nearest(field, names(FIELDS));
         let hint = near
             .first()
-            .map_or_else(|| format!("known are {}", FIELDS.join(", ")), |near| format!("did you mean {near}?"));
+            .map_or_else(|| format!("known are {}", names(FIELDS).join(", ")), |near| format!("did you mean {near}?"));
         return Err(format!("there is no field {field:?}; {hint}"));
     }
     let kind = match spec.get("type") {

@@ -123,8 +123,9 @@ pub fn type_of(shape: &Shape) -> String {
         Shape::Table(name) => name.clone(),
         Shape::Handle(kind) => kind.clone(),
         Shape::Either(shapes) => {
-            let known: Vec<String> = shapes.iter().filter(|shape| **shape != Shape::Nothing).map(type_of).collect();
-            match (known.as_slice(), known.len() < shapes.len()) {
+            let known: Vec<String> =
+                flat(shapes).into_iter().filter(|shape| **shape != Shape::Nothing).map(type_of).collect();
+            match (known.as_slice(), known.len() < flat(shapes).len()) {
                 (known, false) => known.join(" | "),
                 ([one], true) if !one.contains(" | ") => format!("{one}?"),
                 (known, true) => format!("({})?", known.join(" | ")),
@@ -133,9 +134,24 @@ pub fn type_of(shape: &Shape) -> String {
     }
 }
 
+/// The members of a union, those of unions within it included.
+fn flat(shapes: &[Shape]) -> Vec<&Shape> {
+    shapes
+        .iter()
+        .flat_map(|shape| match shape {
+            Shape::Either(inner) => flat(inner),
+            other => vec![other],
+        })
+        .collect()
+}
+
 /// A field's type, with `?` where it may be left out.
 pub fn type_of_field(field: &Field) -> String {
-    if field.optional { type_of(&Shape::Either(vec![field.shape.clone(), Shape::Nothing])) } else { type_of(&field.shape) }
+    if field.optional {
+        type_of(&Shape::Either(vec![field.shape.clone(), Shape::Nothing]))
+    } else {
+        type_of(&field.shape)
+    }
 }
 
 /// What a call gives, as the return type of a function.
@@ -183,20 +199,28 @@ fn calls(entry: &Entry, receiver: Option<&str>) -> String {
         return function(Vec::new());
     }
     let optional = if entry.arguments.iter().all(|field| field.optional) { "?" } else { "" };
-    let named = function(vec![format!("arguments: {}{optional}", arguments_name(entry))]);
+    let named = |optional| function(vec![format!("arguments: {}{optional}", arguments_name(entry))]);
     let positional: Vec<&Field> = entry.positional().collect();
     if positional.is_empty() {
-        return named;
+        return named(optional);
     }
     let mut parameters: Vec<String> =
         positional.iter().map(|field| format!("{}: {}", field.name, type_of_field(field))).collect();
     let rest: Vec<&Field> = entry.arguments.iter().filter(|field| !positional.contains(field)).collect();
+    // One that stands alone is a union, which the type checker reads better than an overload: it takes `any`, and says what it wants.
+    if let ([only], []) = (positional.as_slice(), rest.as_slice()) {
+        let either = Shape::Either(vec![only.shape.clone(), Shape::Table(arguments_name(entry))]);
+        let field = Field { shape: either, ..(*only).clone() };
+        return function(vec![format!("{}: {}", field.name, type_of_field(&field))]);
+    }
     if !rest.is_empty() {
-        let fields: Vec<String> = rest.iter().map(|field| format!("{}: {}", field.name, type_of_field(field))).collect();
+        let fields: Vec<String> =
+            rest.iter().map(|field| format!("{}: {}", field.name, type_of_field(field))).collect();
         let optional = if rest.iter().all(|field| field.optional) { "?" } else { "" };
         parameters.push(format!("rest: {{ {} }}{optional}", fields.join(", ")));
     }
-    format!("({}) & ({named})", function(parameters))
+    // A call without any argument must fit one of the overloads alone.
+    format!("({}) & ({})", function(parameters), named(""))
 }
 
 fn extern_type(out: &mut String, handle: &Handle, reference: &Reference) {

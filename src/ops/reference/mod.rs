@@ -11,7 +11,6 @@ pub mod shape;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
@@ -59,8 +58,9 @@ fn read() -> Reference {
         .iter()
         .map(|declared| {
             let schema = (declared.arguments)(&mut arguments).to_value();
-            let fields = Fields::of(declared.name, followed(&schema, &arguments));
-            let result = Shape::of(&(declared.result)(&mut results).to_value());
+            let fields = Fields::of(declared.name, &opened(&schema, arguments.definitions()));
+            let schema = (declared.result)(&mut results).to_value();
+            let result = Shape::of(&named(&schema, results.definitions()));
             let (summary, details) = split(&fields.doc);
             let receiver = declared.receiver();
             let arguments = fields.fields.into_iter().filter(|field| Some(field.name.as_str()) != receiver).collect();
@@ -71,8 +71,9 @@ fn read() -> Reference {
         .iter()
         .map(|told| {
             let schema = (told.fields)(&mut results).to_value();
-            let own = Fields::of(told.kind, followed(&schema, &results));
-            let doc = kind::ALL.iter().find(|(name, _)| *name == told.kind).map(|(_, doc)| doc.trim()).unwrap_or_default();
+            let own = Fields::of(told.kind, &opened(&schema, results.definitions()));
+            let doc =
+                kind::ALL.iter().find(|(name, _)| *name == told.kind).map(|(_, doc)| doc.trim()).unwrap_or_default();
             let name = Field { name: "name".into(), doc: "Its name.".into(), shape: Shape::Text, optional: false };
             let fields = std::iter::once(name).chain(own.fields).collect();
             Handle { kind: told.kind, summary: doc.to_owned(), fields }
@@ -87,11 +88,12 @@ fn read() -> Reference {
         .collect();
     let mut tables = BTreeMap::new();
     while let Some(name) = wanted.pop() {
-        let Some(schema) = arguments.definitions().get(&name).or_else(|| results.definitions().get(&name)) else {
+        let known = [arguments.definitions(), results.definitions()];
+        let Some((schema, definitions)) = known.into_iter().find_map(|all| Some((all.get(&name)?, all))) else {
             continue;
         };
         if !tables.contains_key(&name) {
-            let table = Fields::of(&name, schema);
+            let table = Fields::of(&name, &opened(schema, definitions));
             wanted.extend(table.tables().map(str::to_owned));
             tables.insert(name, table);
         }
@@ -99,14 +101,43 @@ fn read() -> Reference {
     Reference { entries, handles, tables, modules: modules::all() }
 }
 
-/// The schema behind a reference to a definition.
-fn followed<'a>(schema: &'a Value, generator: &'a SchemaGenerator) -> &'a Value {
-    let definitions: &Map<String, Value> = generator.definitions();
+/// The schema of a table, without a reference at its top; a comment of its own stays.
+fn opened(schema: &Value, definitions: &Map<String, Value>) -> Value {
+    let mut schema = schema.clone();
+    while let Some(target) = target(&schema, definitions) {
+        let mut target = target.clone();
+        if let (Some(doc), Value::Object(target)) = (schema.get("description"), &mut target) {
+            target.insert("description".to_owned(), doc.clone());
+        }
+        schema = target;
+    }
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(|property| *property = named(property, definitions));
+    }
     schema
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|reference| definitions.get(reference.strip_prefix("#/$defs/")?))
-        .unwrap_or(schema)
+}
+
+/// A schema in which only tables are left as references: a word or a number needs no name.
+fn named(schema: &Value, definitions: &Map<String, Value>) -> Value {
+    match (target(schema, definitions), schema) {
+        (Some(target), _) if target.get("properties").is_none() => {
+            let mut inner = named(target, definitions);
+            if let (Some(doc), Value::Object(inner)) = (schema.get("description"), &mut inner) {
+                inner.insert("description".to_owned(), doc.clone());
+            }
+            inner
+        }
+        (None, Value::Object(fields)) => {
+            Value::Object(fields.iter().map(|(key, value)| (key.clone(), named(value, definitions))).collect())
+        }
+        (None, Value::Array(items)) => items.iter().map(|item| named(item, definitions)).collect(),
+        _ => schema.clone(),
+    }
+}
+
+/// What a reference refers to.
+fn target<'a>(schema: &Value, definitions: &'a Map<String, Value>) -> Option<&'a Value> {
+    definitions.get(schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/")?)
 }
 
 /// The first sentence of a doc comment, and the rest.

@@ -32,7 +32,8 @@ pub fn markdown(blocks: &[Block]) -> String {
             Rows(header, rows) => {
                 out.push_str(&format!("| {} |\n|{}\n", header.join(" | "), " --- |".repeat(header.len())));
                 for row in rows {
-                    let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+                    let cells: Vec<String> =
+                        row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
                     out.push_str(&format!("| {} |\n", cells.join(" | ")));
                 }
                 out.push('\n');
@@ -51,7 +52,9 @@ pub fn plain(blocks: &[Block], width: usize) -> String {
         match block {
             Heading(1 | 2, text) => out.push_str(&format!("{}\n\n", bare(text).to_uppercase())),
             Heading(_, text) => out.push_str(&format!("{}:\n", bare(text))),
-            Text(text) => text.split("\n\n").for_each(|part| out.push_str(&format!("{}\n", wrap(&bare(part), "", width)))),
+            Text(text) => {
+                text.split("\n\n").for_each(|part| out.push_str(&format!("{}\n", wrap(&bare(part), "", width))))
+            }
             Code(text) => out.push_str(&format!("{}\n", indented(text))),
             Rows(_, rows) => lines_of(&mut out, rows, width),
         }
@@ -118,7 +121,8 @@ fn wrap(text: &str, indent: &str, width: usize) -> String {
 /// An operation's page.
 pub fn operation(reference: &Reference, entry: &Entry, level: usize) -> Vec<Block> {
     let declared = entry.declared;
-    let mut page = vec![Heading(level, format!("`{}`", declared.spelled())), Code(signature(entry)), Text(entry.summary.clone())];
+    let mut page =
+        vec![Heading(level, format!("`{}`", declared.spelled())), Code(signature(entry)), Text(entry.summary.clone())];
     if !entry.details.is_empty() {
         page.push(Text(entry.details.clone()));
     }
@@ -229,7 +233,10 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
         Effect::Destroy => "It removes for good.",
     };
     if declared.touches.is_empty() {
-        return vec![Heading(level, "Capabilities".to_owned()), Text(format!("{effect} It needs no entry, in any mode."))];
+        return vec![
+            Heading(level, "Capabilities".to_owned()),
+            Text(format!("{effect} It needs no entry, in any mode.")),
+        ];
     }
     let mut nouns: Vec<(&str, Vec<String>)> = Vec::new();
     for touch in declared.touches {
@@ -246,8 +253,7 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
             None => nouns.push((touch.noun, vec![rule])),
         }
     }
-    let lines: String =
-        nouns.iter().map(|(noun, rules)| format!("  {noun} = {{ {} }},\n", rules.join(", "))).collect();
+    let lines: String = nouns.iter().map(|(noun, rules)| format!("  {noun} = {{ {} }},\n", rules.join(", "))).collect();
     let modes: Vec<String> = modes::ALL
         .iter()
         .filter_map(|mode| {
@@ -309,7 +315,11 @@ pub fn noun(reference: &Reference, noun: &Noun, level: usize) -> Vec<Block> {
             .filter_map(|mode| {
                 let table = modes::table(*mode);
                 let pattern = table.of(noun.name, verb).next()?.patterns.first()?;
-                Some(if *pattern == Pattern::Made { format!("{} (@made)", mode.name()) } else { mode.name().to_owned() })
+                Some(if *pattern == Pattern::Made {
+                    format!("{} (@made)", mode.name())
+                } else {
+                    mode.name().to_owned()
+                })
             })
             .collect();
         vec![format!("`{}.{verb}`", noun.name), (*doc).to_owned(), modes.join(", "), users.join(", ")]

@@ -175,7 +175,10 @@ impl Fields {
 /// A doc comment as paragraphs: lines within one are joined.
 pub fn description(schema: &Value) -> String {
     let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
-    text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("\n\n")
+    text.split("\n\n")
+        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()
+        .join("\n\n")
 }
 
 fn kinds(schema: &Value) -> Vec<&str> {
@@ -210,7 +213,10 @@ mod tests {
             (json!({ "type": ["string", "null"] }), Shape::Text),
             (json!({ "type": ["integer", "null"], "format": "uint32" }), Shape::Whole),
             (json!({ "type": ["string", "number", "null"], "format": "bytes" }), Shape::Size { number: true }),
-            (json!({ "type": ["string", "null"], "enum": ["a", "b", null] }), Shape::Word(vec!["a".into(), "b".into()])),
+            (
+                json!({ "type": ["string", "null"], "enum": ["a", "b", null] }),
+                Shape::Word(vec!["a".into(), "b".into()]),
+            ),
             (json!({ "anyOf": [{ "$ref": "#/$defs/Nic" }, { "type": "null" }] }), Shape::Table("Nic".into())),
         ] {
             let fields = Fields::of("T", &json!({ "properties": { "x": schema }, "required": ["x"] }));

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use mlua::{Compiler, Lua};
+use mlua::Lua;
+use mlua::chunk::Compiler;
 
 use super::*;
 use crate::door::operation::Selector;
@@ -29,7 +30,8 @@ fn every_argument_and_every_field_has_a_comment_and_a_type() {
         assert!(!table.doc.is_empty(), "{}", table.name);
         table.fields.iter().map(move |field| (table.name.as_str(), field))
     });
-    let handles = REFERENCE.handles.iter().flat_map(|handle| handle.fields.iter().map(move |field| (handle.kind, field)));
+    let handles =
+        REFERENCE.handles.iter().flat_map(|handle| handle.fields.iter().map(move |field| (handle.kind, field)));
     for (owner, field) in arguments.chain(tables).chain(handles) {
         assert!(!field.doc.is_empty(), "{owner}.{} has no comment", field.name);
         assert!(!field.shape.is_vague(), "{owner}.{} has no type", field.name);
@@ -56,7 +58,8 @@ fn every_table_that_is_named_is_declared_and_every_handle_told() {
 fn positional_arguments_and_touches_name_what_is_declared() {
     for entry in &REFERENCE.entries {
         let declared = entry.declared;
-        let known = |name: &str| declared.receiver() == Some(name) || entry.arguments.iter().any(|field| field.name == name);
+        let known =
+            |name: &str| declared.receiver() == Some(name) || entry.arguments.iter().any(|field| field.name == name);
         for name in declared.positional {
             assert!(known(name), "{}: {name}", declared.name);
         }
@@ -71,7 +74,9 @@ fn positional_arguments_and_touches_name_what_is_declared() {
 #[test]
 fn the_vocabulary_is_exactly_what_operations_touch() {
     let touched = |noun: &str, verb: &str| {
-        super::super::all().iter().any(|declared| declared.touches.iter().any(|touch| touch.noun == noun && touch.verb == verb))
+        super::super::all()
+            .iter()
+            .any(|declared| declared.touches.iter().any(|touch| touch.noun == noun && touch.verb == verb))
     };
     for noun in vocabulary::NOUNS {
         for (verb, doc) in noun.verbs {
@@ -95,16 +100,24 @@ fn every_function_of_the_standard_library_has_types_a_text_and_an_example() {
         for function in &module.functions {
             let name = format!("{}.{}", module.name, function.name);
             assert!(!function.doc.is_empty() && !function.usage.is_empty(), "{name}");
-            assert!(function.parameters.is_empty() || function.parameters.contains(':'), "{name}: {}", function.parameters);
+            assert!(
+                function.parameters.is_empty() || function.parameters.contains(':'),
+                "{name}: {}",
+                function.parameters
+            );
         }
     }
 }
 
 #[test]
 fn every_example_is_luau() {
-    let operations = REFERENCE.entries.iter().map(|entry| (entry.declared.name.to_owned(), entry.declared.usage.to_owned()));
+    let operations =
+        REFERENCE.entries.iter().map(|entry| (entry.declared.name.to_owned(), entry.declared.usage.to_owned()));
     let functions = REFERENCE.modules.iter().flat_map(|module| {
-        module.functions.iter().map(move |function| (format!("{}.{}", module.name, function.name), function.usage.clone()))
+        module
+            .functions
+            .iter()
+            .map(move |function| (format!("{}.{}", module.name, function.name), function.usage.clone()))
     });
     for (name, usage) in operations.chain(functions) {
         let compiled = Compiler::new().compile(&usage).map_err(|error| error.to_string());

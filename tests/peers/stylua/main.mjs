@@ -47,7 +47,7 @@ function* files(path) {
   }
   for (const name of readdirSync(path).sort()) {
     const below = join(path, name);
-    if (statSync(below).isDirectory() || /\.luau?$/.test(name)) yield* files(below);
+    if (statSync(below).isDirectory() || /(?<!\.d)\.luau?$/.test(name)) yield* files(below);
   }
 }
 
