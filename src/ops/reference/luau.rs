@@ -123,12 +123,14 @@ pub fn type_of(shape: &Shape) -> String {
         Shape::Table(name) => name.clone(),
         Shape::Handle(kind) => kind.clone(),
         Shape::Either(shapes) => {
-            let known: Vec<String> =
-                flat(shapes).into_iter().filter(|shape| **shape != Shape::Nothing).map(type_of).collect();
-            match (known.as_slice(), known.len() < flat(shapes).len()) {
-                (known, false) => known.join(" | "),
-                ([one], true) if !one.contains(" | ") => format!("{one}?"),
-                (known, true) => format!("({})?", known.join(" | ")),
+            let members = flat(shapes);
+            let known: Vec<&Shape> = members.iter().copied().filter(|shape| **shape != Shape::Nothing).collect();
+            let text = known.iter().map(|shape| type_of(shape)).collect::<Vec<_>>().join(" | ");
+            match (known.as_slice(), known.len() < members.len()) {
+                (_, false) => text,
+                ([Shape::Word(words)], true) if words.len() > 1 => format!("({text})?"),
+                ([_], true) => format!("{text}?"),
+                (_, true) => format!("({text})?"),
             }
         }
     }

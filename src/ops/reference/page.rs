@@ -50,7 +50,8 @@ pub fn plain(blocks: &[Block], width: usize) -> String {
     let mut out = String::new();
     for block in blocks {
         match block {
-            Heading(1 | 2, text) => out.push_str(&format!("{}\n\n", bare(text).to_uppercase())),
+            Heading(1 | 2, text) if !text.contains('`') => out.push_str(&format!("{}\n\n", text.to_uppercase())),
+            Heading(1 | 2, text) => out.push_str(&format!("{}\n\n", bare(text))),
             Heading(_, text) => out.push_str(&format!("{}:\n", bare(text))),
             Text(text) => {
                 text.split("\n\n").for_each(|part| out.push_str(&format!("{}\n", wrap(&bare(part), "", width))))
@@ -79,16 +80,24 @@ fn lines_of(out: &mut String, rows: &[Vec<String>], width: usize) {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| bare(cell).chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns.saturating_sub(1)).map(wide).collect();
+    let lead = widths.iter().map(|width| width + 2).sum::<usize>() + 2;
+    // Where the first columns take too much, what is said of them goes below.
+    let below = lead > width / 2;
+    let indent = " ".repeat(if below { 6 } else { lead });
     for row in rows {
         let Some((last, cells)) = row.split_last() else { continue };
-        let mut line = String::from(" ");
-        for (cell, width) in cells.iter().zip(&widths) {
-            line.push_str(&format!(" {:width$} ", bare(cell)));
-        }
-        line.push(' ');
-        let indent = " ".repeat(line.chars().count().min(width / 2));
+        let cells: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, &width)| format!("{:width$}", bare(cell))).collect();
         let text = wrap(&bare(last), &indent, width);
-        out.push_str(format!("{line}{}", text.trim_start()).trim_end());
+        let glue = if below { "\n".to_owned() + &indent } else { "  ".to_owned() };
+        out.push_str(
+            format!(
+                "  {}{glue}{}",
+                cells.join("  ").trim_end_matches(if below { ' ' } else { '\0' }),
+                text.trim_start()
+            )
+            .trim_end(),
+        );
         out.push('\n');
     }
     out.push('\n');
