@@ -54,6 +54,9 @@ fn detach() {
             libc::prctl(libc::PR_SET_DUMPABLE, 0);
             libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
         }
+        // Rust's handlers, which look for an overflow of the stack, make calls that the jail does not know.
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
         // Without SA_RESTART, so that waiting for the parent is interrupted.
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = clock::on_signal as *const () as usize;

@@ -306,3 +306,16 @@ fn output_calls_and_source_are_limited_by_name() {
     let ran = run_within(limits, "for i = 1, 10 do pcall(esxi.connect) end return 'on'");
     assert_eq!((ran.value(), ran.calls.len()), (&Value::Text("on".into()), 5));
 }
+
+#[test]
+fn bytecode_is_refused_because_only_text_is_taken() {
+    use mlua::chunk::{ChunkMode, Compiler};
+
+    let bytecode = Compiler::new().compile("return 'ran'").unwrap();
+    let lua = mlua::Lua::new();
+    let load = |mode| lua.load(bytecode.clone()).set_mode(mode).eval::<String>();
+    assert_eq!(load(ChunkMode::Binary).unwrap(), "ran");
+    assert!(load(ChunkMode::Text).is_err());
+    let ran = run_as(|source| Purpose::Run(Source { text: bytecode.clone(), ..source }), "", Limits::default());
+    assert_eq!(ran.error().kind, "script.syntax");
+}
