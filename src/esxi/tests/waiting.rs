@@ -181,3 +181,37 @@ async fn an_address_comes_from_the_cards_before_the_single_one() {
     let address = host.wait_for_address(&checked(vm("1")), Duration::from_secs(10)).await.unwrap();
     assert_eq!(address.to_string(), "10.0.0.9");
 }
+
+#[tokio::test]
+async fn a_wait_takes_no_connection_from_the_others() {
+    let fake = FakeHost::scripted(|request, _| {
+        let again = request.method == "WaitForUpdatesEx" && request.call.text_at("version") != Some("");
+        again.then_some(Reply::Silence)
+    })
+    .await;
+    fake.world.lock().unwrap().set(&MoRef::new("VirtualMachine", "1"), "name", "<val>a</val>");
+    let mut options = fake.options();
+    options.max_connections = 1;
+    let host = Host::connect(options, right()).await.unwrap();
+    let (waited, ()) =
+        tokio::join!(async { host.wait_for_address(&checked(vm("1")), Duration::from_secs(1)).await }, async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            host.vm_info(&checked(vm("1"))).await.unwrap();
+        });
+    assert_eq!(waited.unwrap_err().kind(), "esxi.timeout");
+}
+
+#[tokio::test]
+async fn connections_are_opened_ahead_where_that_is_asked_for() {
+    let fake = FakeHost::start().await;
+    let mut options = fake.options();
+    options.min_connections = 3;
+    let host = Host::connect(options, right()).await.unwrap();
+    let opened = async {
+        while fake.count("GET") < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), opened).await.unwrap();
+    host.close().await.unwrap();
+}
