@@ -139,15 +139,13 @@ impl<'a> Binder<'a> {
             [] => Ok(Err(all)),
             [one] => self.bound_vm(host.host.clone(), (*one).clone(), verb).map(Ok),
             many => {
-                let candidates: Vec<String> = many.iter().map(|vm| format!("{} at {}", vm.moref.id, vm.path)).collect();
+                // Where each lies is told to those who may read them.
+                let readable = many.iter().filter(|vm| self.pass.may_read("vm", &vm.name));
+                let candidates: Vec<String> = readable.map(|vm| format!("{} at {}", vm.moref.id, vm.path)).collect();
+                let listed = if candidates.is_empty() { String::new() } else { format!(": {}", candidates.join("; ")) };
                 Err(Fault::new(
                     "esxi.ambiguous",
-                    format!(
-                        "{} machines on {} are named {name:?}: {}",
-                        many.len(),
-                        host.host.name,
-                        candidates.join("; ")
-                    ),
+                    format!("{} machines on {} are named {name:?}{listed}", many.len(), host.host.name),
                 )
                 .hint("rename all but one: ceso takes a name only where it selects exactly one machine"))
             }
@@ -230,7 +228,9 @@ impl<'a> Binder<'a> {
     /// Checks a filtered list's verb: any entry at all will do, and the rows are filtered.
     pub fn filtered(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
         self.declared(noun, verb)?;
-        self.pass.door.policy.check_filtered(noun, verb)
+        self.pass.door.policy.check_filtered(noun, verb)?;
+        self.pass.door.policy.note_use(noun, verb, "*");
+        Ok(())
     }
 
     fn bound_host(&self, host: Arc<Connected>) -> BoundHost {
@@ -280,7 +280,16 @@ pub(super) fn check_literals(
             Selector::Found => policy.check_filtered(touch.noun, touch.verb)?,
             Selector::Argument(argument) => match arguments.get(argument) {
                 Some(Value::Text(name)) => policy.check_literal(touch.noun, touch.verb, name)?,
-                Some(Value::Handle(handle)) => policy.check_literal(touch.noun, touch.verb, &handle.name)?,
+                Some(Value::Handle(handle)) => {
+                    // A handle tells whether the run made its object, so `@made` is decided before anything is sent.
+                    let made = match pass.door.objects.get(handle.id) {
+                        Some(Object::Vm(host, vm)) => {
+                            pass.door.journal.has_made(&made_key(&host.name, &vm.moref.to_string()))
+                        }
+                        _ => false,
+                    };
+                    policy.check_now(touch.noun, touch.verb, &handle.name, made)?;
+                }
                 Some(Value::Map(entries)) => {
                     for (_, value) in entries {
                         if let Value::Text(name) = value {

@@ -242,11 +242,6 @@ impl Pass<'_> {
         self.door.policy.allows(noun, "read", name, false)
     }
 
-    /// Whether a list shows the object of that name; what it shows counts as used.
-    pub fn shows(&self, noun: &'static str, name: &str) -> bool {
-        self.door.policy.check(noun, "read", name, false).is_ok()
-    }
-
     /// Notes a machine as made by this run, which may then destroy it. It was made under a name that was checked, so it is checked too.
     pub fn made(&self, host: &Connected, vm: esxi::Vm) -> Checked<esxi::Vm> {
         self.door.journal.made(made_key(&host.name, &vm.moref.to_string()));

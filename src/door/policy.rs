@@ -76,15 +76,19 @@ impl Policy {
         Err(denial(layer, noun, verb, None))
     }
 
-    /// Checks one object by name, and remembers the entry as used when it is allowed.
-    pub fn check(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> Result<(), Fault> {
+    /// Checks one object by name, without remembering it: the same object is checked again when it is bound.
+    pub fn check_now(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> Result<(), Fault> {
         match self.refusing(noun, verb, name, made) {
             Some(layer) => Err(denial(layer, noun, verb, Some(name))),
-            None => {
-                self.note_use(noun, verb, name);
-                Ok(())
-            }
+            None => Ok(()),
         }
+    }
+
+    /// Checks one object by name, and remembers the entry as used when it is allowed.
+    pub fn check(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> Result<(), Fault> {
+        self.check_now(noun, verb, name, made)?;
+        self.note_use(noun, verb, name);
+        Ok(())
     }
 
     /// Checks a name before anything is sent, when it is not yet known whether the run made the object: `@made` may still match.
@@ -98,7 +102,7 @@ impl Policy {
     }
 
     /// Remembers that the run used this entry for this name.
-    fn note_use(&self, noun: &'static str, verb: &'static str, name: &str) {
+    pub fn note_use(&self, noun: &'static str, verb: &'static str, name: &str) {
         let mut used = lock(&self.used);
         let names = used.entry((noun, verb)).or_default();
         if !names.iter().any(|known| known == name) {
@@ -152,10 +156,11 @@ impl Policy {
             .map(|((noun, verb), names)| Entry {
                 noun: (*noun).to_owned(),
                 verb: (*verb).to_owned(),
-                patterns: names
-                    .iter()
-                    .map(|name| if name == "*" { Pattern::Any } else { Pattern::Exact(name.clone()) })
-                    .collect(),
+                patterns: if names.iter().any(|name| name == "*") {
+                    vec![Pattern::Any]
+                } else {
+                    names.iter().map(|name| Pattern::Exact(name.clone())).collect()
+                },
                 max: None,
             })
             .collect();

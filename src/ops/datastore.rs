@@ -54,7 +54,7 @@ impl Operation for List {
     async fn act(self, bound: BoundHost, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
         let rows = bound.host.client.list_datastores(&bound.system).await?;
         rows.into_iter()
-            .filter(|row| pass.shows("datastore", &row.datastore.name))
+            .filter(|row| pass.may_read("datastore", &row.datastore.name))
             .map(|row| {
                 let name = row.datastore.name.clone();
                 let fields = DatastoreFields {

@@ -46,7 +46,7 @@ impl Operation for List {
     async fn act(self, bound: BoundHost, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
         let rows = bound.host.client.list_networks(&bound.system).await?;
         rows.into_iter()
-            .filter(|row| pass.shows("network", &row.network.name))
+            .filter(|row| pass.may_read("network", &row.network.name))
             .map(|row| {
                 let name = row.network.name.clone();
                 let fields = NetworkFields { accessible: row.accessible };

@@ -84,7 +84,7 @@ impl Operation for Find {
 
 async fn list(bound: &BoundHost, pass: &Pass<'_>, pattern: &Pattern) -> Result<Vec<Given<kind::Vm>>, Fault> {
     let mut rows = bound.host.client.list_vms(&bound.system, Detail::Lean).await?;
-    rows.retain(|row| pattern.matches(&row.vm.name, false) && pass.shows("vm", &row.vm.name));
+    rows.retain(|row| pattern.matches(&row.vm.name, false) && pass.may_read("vm", &row.vm.name));
     rows.sort_by(|a, b| a.vm.name.cmp(&b.vm.name));
     rows.into_iter().map(|row| give_row(pass, &bound.host, row)).collect()
 }

@@ -175,6 +175,30 @@ fn every_operation_is_denied_when_it_should_be_and_the_host_sees_nothing() {
 }
 
 #[test]
+fn in_mode_standard_a_machine_that_the_run_did_not_make_is_not_destroyed_and_the_host_is_not_even_asked() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let hosts = Simulated::start().await;
+        let door = Door::new(Grant { mode: Mode::Standard, table: None }, hosts.clone(), Arc::new(|_| {}));
+        let call = |name: &str, entries: Vec<(&str, Value)>| {
+            let entries = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            ops::find(name).unwrap().call(&door, 1, Value::Map(entries))
+        };
+        let text = |text: &str| Value::Text(text.to_owned());
+        let host = call("host.connect", vec![]).await.unwrap();
+        let found = call("vm.get", vec![("host", host.clone()), ("name", text("debian-12"))]).await.unwrap();
+        let before = hosts.server.requests();
+        let fault = call("vm.destroy", vec![("vm", found)]).await.unwrap_err();
+        assert_eq!(fault.kind(), "door.denied");
+        assert!(fault.hint_text().unwrap().contains("--mode unrestricted"), "{fault:?}");
+        assert_eq!(hosts.server.requests(), before);
+        let made = vec![("host", host), ("name", text("mine")), ("datastore", text("datastore1"))];
+        let made = call("vm.create", made).await.unwrap();
+        call("vm.destroy", vec![("vm", made)]).await.unwrap();
+    });
+}
+
+#[test]
 fn the_same_calls_pass_when_they_are_granted() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
