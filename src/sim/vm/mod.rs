@@ -5,10 +5,12 @@
 //! hardware  devices and their defaults         layout     its files, as properties
 //! create    CreateVM_Task, RegisterVM_Task     reconfig   ReconfigVM_Task, Rename_Task
 //! power     power, shutdown, Destroy_Task      vmx        the configuration file
+//! devices   devices added, edited, removed
 //! template  debian-12                          filler     vm-0001 …
 //! ```
 
 mod create;
+mod devices;
 pub mod filler;
 mod hardware;
 mod layout;

@@ -132,6 +132,7 @@ async fn a_task_under_way_holds_its_machine() {
     let task = client.text("PowerOnVM_Task", TEMPLATE, "").await;
     let busy = client.call("PowerOffVM_Task", TEMPLATE, "").await.unwrap_err();
     assert_eq!((busy.kind.as_str(), busy.detail.text_at("task")), ("TaskInProgress", Some(task.as_str())));
+    assert!(busy.message.contains("another task"), "{}", busy.message);
     assert_eq!(client.value(("Task", &task), "info.state").await, "running");
     client.finished(&task).await.unwrap();
     assert_eq!(client.value(("Task", &task), "info.entityName").await, "debian-12");
