@@ -21,7 +21,7 @@ const fn method(name: &'static str) -> Place {
 
 /// Turns a machine on.
 ///
-/// Errors: `esxi.invalid_power_state` where it is on already; [`vm.ensure_power`] takes that as done.
+/// Errors: `esxi.invalid_power_state` where it is on already; `vm:ensure_power` takes that as done.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PowerOn {

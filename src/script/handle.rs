@@ -36,14 +36,20 @@ impl UserData for HandleId {
 /// A handle for a script: equal to every other of the same number, its fields as they came with it.
 pub(super) fn to_lua(lua: &Lua, handle: Handle) -> mlua::Result<Value> {
     let fields = lua.create_table_with_capacity(0, handle.fields.len() + 1)?;
+    // A field without a value is nil to a script, which is not the same as a field that is not there.
+    let empty = lua.create_table()?;
     for (key, item) in handle.fields {
-        fields.raw_set(key, value::to_lua(lua, item)?)?;
+        match value::to_lua(lua, item)? {
+            Value::Nil => empty.raw_set(key, true)?,
+            value => fields.raw_set(key, value)?,
+        }
     }
     fields.raw_set("name", handle.name)?;
-    let about = lua.create_table_with_capacity(0, 3)?;
+    let about = lua.create_table_with_capacity(0, 4)?;
     about.raw_set("id", handle.id)?;
     about.raw_set("kind", handle.kind.as_str())?;
     about.raw_set("fields", fields)?;
+    about.raw_set("empty", empty)?;
     let data = lua.create_userdata(HandleId { id: handle.id, kind: handle.kind })?;
     let keep = {
         let behaviour = lua

@@ -1,0 +1,53 @@
+//! Every operation's example does what it says: it runs on the simulator, through the real command, worker and door.
+
+use std::fmt::Write as _;
+
+use ceso::ops;
+
+use crate::support::Machine;
+
+/// The example, with `host` and `vm` at hand: a machine of its own, cloned from the simulator's template.
+fn wrapped(name: &str, usage: &str) -> String {
+    let machine = name.replace(['.', '_', '@', '/'], "-");
+    format!(
+        "local host = esxi.connect()\n\
+         local vm = host:ensure_clone({{ template = \"debian-12\", name = \"usage-{machine}\" }})\n\
+         do\n{usage}\nend\n"
+    )
+}
+
+/// Runs each example with a home of its own, and tells of all that failed.
+fn run(examples: impl Iterator<Item = (String, String)>) {
+    let mut failed = String::new();
+    let mut count = 0;
+    for (name, text) in examples {
+        let machine = Machine::new();
+        let file = machine.project().join("usage.luau");
+        std::fs::write(&file, &text).unwrap();
+        let done = machine.run(&["run", "--host", "sim", "--mode", "unrestricted", "usage.luau"]);
+        count += 1;
+        if done.code != 0 {
+            writeln!(failed, "{name}: exit code {}\n{text}\n{}{}", done.code, done.out, done.err).unwrap();
+        }
+    }
+    assert!(failed.is_empty(), "{failed}");
+    assert!(count > 0);
+}
+
+#[test]
+fn every_operation_s_example_runs_on_the_simulator() {
+    run(ops::all().iter().map(|declared| (declared.name.to_owned(), wrapped(declared.name, declared.usage))));
+}
+
+#[test]
+fn every_example_of_the_standard_library_runs_on_the_simulator() {
+    run(ops::reference::REFERENCE.modules.iter().flat_map(|module| {
+        module.functions.iter().map(|function| {
+            let name = format!("{}.{}", module.name, function.name);
+            let needed = "host:ensure_clone({ template = \"debian-12\", name = \"web-1\" })\n\
+                          host:ensure_clone({ template = \"debian-12\", name = \"web-2\" })";
+            let text = format!("local {} = require(\"{}\")\n{needed}\n{}", module.short(), module.name, function.usage);
+            (name.clone(), wrapped(&name, &text))
+        })
+    }));
+}
