@@ -11,18 +11,24 @@ use crate::config::{Config, SIMULATOR, Target};
 use crate::door::Hosts;
 use crate::door::object::Connected;
 use crate::error::Fault;
-use crate::run::connect;
+use crate::run::{RunId, connect};
 use crate::{esxi, sim};
 
 /// Hosts by name, as the configuration and `--host` describe them.
 pub struct Configured {
     config: Arc<Config>,
+    run: RunId,
     simulator: OnceCell<sim::Server>,
 }
 
 impl Configured {
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config, simulator: OnceCell::new() }
+        Self { config, run: RunId::new(), simulator: OnceCell::new() }
+    }
+
+    /// The run that the connections are for: the hosts' own logs carry its name as `operationID`.
+    pub fn run(&self) -> &RunId {
+        &self.run
     }
 
     /// The simulator in this process: its state is kept in the user's data folder, so that one command sees what another made.
@@ -34,7 +40,8 @@ impl Configured {
             |error: String| Fault::new("sim.address", format!("the simulator's address cannot be used: {error}"));
         let url = server.url().parse().map_err(|error: url::ParseError| broken(error.to_string()))?;
         let fingerprint = server.fingerprint().parse().map_err(|_| broken("its fingerprint is none".to_owned()))?;
-        let options = esxi::HostOptions::new(SIMULATOR, url, esxi::Trust::Fingerprint(fingerprint));
+        let mut options = esxi::HostOptions::new(SIMULATOR, url, esxi::Trust::Fingerprint(fingerprint));
+        options.operation_id = Some(self.run.to_string());
         let client = esxi::Host::connect(options, Arc::new(esxi::Login { username, password })).await?;
         Ok(Connected { name: SIMULATOR.to_owned(), simulated: true, client })
     }
@@ -55,7 +62,7 @@ impl Hosts for Configured {
             match self.config.target(name)? {
                 Target::Simulator => self.simulator().await,
                 Target::Host(host) => {
-                    let client = connect::open(&self.config, &host).await?;
+                    let client = connect::open(&self.config, &host, Some(self.run.as_str())).await?;
                     for notice in client.take_notices() {
                         say(&format!("warning: {notice}"))?;
                     }

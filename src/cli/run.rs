@@ -21,7 +21,7 @@ use crate::run::output::Output;
 use crate::run::params::{self, Given};
 use crate::run::progress::Lines;
 use crate::run::session::Ended;
-use crate::run::{self, Decision, Looks, Report, Request, RunId};
+use crate::run::{self, Decision, Looks, Report, Request};
 use crate::wire::{Jail, Source};
 
 /// `ceso run`.
@@ -155,14 +155,14 @@ pub fn request(
 ) -> Result<Request, Fault> {
     let grant = grant::read(config, globals)?;
     Ok(Request {
-        id: RunId::new(),
+        id: hosts.run().clone(),
         source,
         folder,
         jail: jail(grant.mode, globals),
         grant,
         limits: config.limits().clone(),
+        output: open_output(config)?.for_run(hosts.run().as_str()),
         hosts,
-        output: open_output(config)?,
         lines: Lines::new(),
     })
 }

@@ -278,7 +278,7 @@ fn subjects(uses: &[Use]) -> Vec<String> {
 
 /// Whether a fault says that nobody knows what the host did.
 fn leaves_unknown(fault: &Fault) -> bool {
-    fault.is("esxi.unknown_outcome") || fault.is("esxi.timeout") || fault.is("esxi.unreachable")
+    fault.is("esxi.connection_lost") || fault.is("esxi.timeout") || fault.is("esxi.unreachable")
 }
 
 fn out_of_time(operation: &str) -> Fault {

@@ -57,10 +57,12 @@ async fn check_network(config: &Arc<Config>, name: &str, url: &HostUrl) -> Resul
 /// Connects to a host; a person is asked for the password where none is stored and there is a terminal.
 ///
 /// Faults: `door.network`, `host.no_password`, `esxi.…` as of [`esxi::Host::connect`].
-pub async fn open(config: &Arc<Config>, host: &HostConfig) -> Result<esxi::Host, Fault> {
+pub async fn open(config: &Arc<Config>, host: &HostConfig, operation_id: Option<&str>) -> Result<esxi::Host, Fault> {
     check_network(config, &host.name, &host.url).await?;
     let asker = Asker { config: config.clone(), host: host.clone(), prompt: Terminal };
-    esxi::Host::connect(options(config, host), Arc::new(asker)).await.map_err(|error| advise(error.into(), host))
+    let mut options = options(config, host);
+    options.operation_id = operation_id.map(str::to_owned);
+    esxi::Host::connect(options, Arc::new(asker)).await.map_err(|error| advise(error.into(), host))
 }
 
 /// The client's hint names `ceso host trust`, which does not change a host that is described elsewhere.

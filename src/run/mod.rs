@@ -107,6 +107,8 @@ pub fn run(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decisio
             sources.push(source);
             let simulated = door.simulated();
             let afterwards = session.finish();
+            // What the script printed comes before what is said of it.
+            request.output.finish(None);
             return Report {
                 id,
                 result,

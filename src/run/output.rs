@@ -22,6 +22,8 @@ pub struct Output {
     lines: mpsc::Sender<Line>,
     shared: Arc<Shared>,
     limit: Bytes,
+    /// The run that the lines of the log are of.
+    run: Arc<str>,
 }
 
 struct Shared {
@@ -55,7 +57,13 @@ impl Output {
         });
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("output".to_owned()).spawn(move || write_all(&queue, out, err, &theirs))?;
-        Ok(Self { lines, shared, limit })
+        Ok(Self { lines, shared, limit, run: Arc::from("") })
+    }
+
+    /// The same output, with the run's name in every line of the log.
+    pub fn for_run(mut self, run: &str) -> Self {
+        self.run = Arc::from(format!(" {run}"));
+        self
     }
 
     /// Writes a line of a script's `print`, with terminal sequences made visible. Fails with `limit.output` past the limit.
@@ -68,7 +76,7 @@ impl Output {
     /// Writes one line of a script's `log`, newlines made visible as well, so that it cannot pass for two.
     pub fn log(&self, level: Level, text: &str) -> Result<(), Fault> {
         self.count(text)?;
-        self.put(Line::Err(format!("{}: {}\n", name(level), one_line(text))));
+        self.put(Line::Err(format!("{}{}: {}\n", name(level), self.run, one_line(text))));
         Ok(())
     }
 
