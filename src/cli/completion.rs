@@ -41,7 +41,7 @@ pub fn run(matches: &ArgMatches, own: Command, context: &Context) -> Result<Exit
     let workflows = workflow::all(&context.sources().home.workflows())?;
     let described = super::described(&workflows, context)?;
     let mut readable = Vec::new();
-    for (workflow, (_, outcome)) in workflows.iter().zip(described) {
+    for (workflow, outcome) in workflows.iter().zip(described) {
         match outcome {
             Ok(declaration) => readable.push((workflow, declaration)),
             Err(_) => context.say(&format!("left out: {} (ceso check {})", workflow.name(), workflow.source.name))?,

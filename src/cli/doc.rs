@@ -195,8 +195,7 @@ fn contents() -> Vec<Block> {
         Block::Heading(3, "Topics".to_owned()),
         list(topics),
         Block::Text(
-            "ceso doc NAME shows one of them; ceso doc --output json gives all operations with their schemas' names."
-                .to_owned(),
+            "ceso doc NAME shows one of them; with --output json it gives the schemas of an operation.".to_owned(),
         ),
     ]
 }

@@ -150,23 +150,21 @@ fn overview(mut own: Command, context: &Context) -> Result<ExitCode, Fault> {
 }
 
 /// What each workflow declares, or why that cannot be read.
-fn described(
-    workflows: &[workflow::Workflow],
-    context: &Context,
-) -> Result<Vec<(String, Result<Declaration, Ended>)>, Fault> {
+fn described(workflows: &[workflow::Workflow], context: &Context) -> Result<Vec<Result<Declaration, Ended>>, Fault> {
     let looks = run::looks(&*context.config()?, None)?;
     let sources = workflows.iter().map(|workflow| workflow.source.clone()).collect();
-    crate::run::describe(sources, looks).map_err(|ended| match ended {
+    let described = crate::run::describe(sources, looks).map_err(|ended| match ended {
         Ended::Fault { fault, .. } => Fault::new(fault.kind().to_owned(), fault.message()),
         Ended::Script(error) => Fault::new(error.kind, error.message),
-    })
+    })?;
+    Ok(described.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 /// A line for each workflow. One that cannot be read says so in its line.
 fn listing(workflows: &[workflow::Workflow], context: &Context) -> Result<String, Fault> {
     let described = described(workflows, context)?;
     let width = workflows.iter().map(|workflow| workflow.name().len()).max().unwrap_or(0);
-    let lines = workflows.iter().zip(&described).map(|(workflow, (_, outcome))| {
+    let lines = workflows.iter().zip(&described).map(|(workflow, outcome)| {
         let summary = match outcome {
             Ok(declaration) => declaration.summary.clone(),
             Err(_) => format!("(cannot be read: ceso check {})", workflow.source.name),

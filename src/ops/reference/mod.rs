@@ -92,11 +92,11 @@ fn read() -> Reference {
         let Some((schema, definitions)) = known.into_iter().find_map(|all| Some((all.get(&name)?, all))) else {
             continue;
         };
-        if !tables.contains_key(&name) {
-            let table = Fields::of(&name, &opened(schema, definitions));
+        tables.entry(name).or_insert_with_key(|name| {
+            let table = Fields::of(name, &opened(schema, definitions));
             wanted.extend(table.tables().map(str::to_owned));
-            tables.insert(name, table);
-        }
+            table
+        });
     }
     Reference { entries, handles, tables, modules: modules::all() }
 }
