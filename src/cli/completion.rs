@@ -8,8 +8,8 @@ use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 
 use super::context::Context;
-use super::output;
 use super::workflow::{self, Workflow};
+use super::{output, run as running};
 use crate::error::Fault;
 use crate::run::declaration::Declaration;
 
@@ -38,13 +38,18 @@ pub fn run(matches: &ArgMatches, own: Command, context: &Context) -> Result<Exit
         .get_one::<Shell>("SHELL")
         .copied()
         .ok_or_else(|| Fault::new("usage.shell", "a shell is needed").hint("ceso completion --help names them"))?;
-    let workflows = workflow::all(&context.sources().home.workflows())?;
-    let described = super::described(&workflows, context)?;
+    let workflow::Found { workflows, problems } = super::workflows(&own, context);
+    for problem in &problems {
+        context.say(&format!("left out: {problem}"))?;
+    }
+    let described = workflow::declarations(&workflows, &running::looks_for_help(context)?);
     let mut readable = Vec::new();
     for (workflow, outcome) in workflows.iter().zip(described) {
         match outcome {
-            Ok(declaration) => readable.push((workflow, declaration)),
-            Err(_) => context.say(&format!("left out: {} (ceso check {})", workflow.name(), workflow.source.name))?,
+            Ok(declaration) if workflow::command(&workflow.name(), &declaration).is_ok() => {
+                readable.push((workflow, declaration))
+            }
+            _ => context.say(&format!("left out: {} (ceso check {})", workflow.name(), workflow.source.name))?,
         }
     }
     let mut whole = tree(own, &readable)?;

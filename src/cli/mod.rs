@@ -29,8 +29,6 @@ use self::context::Context;
 use self::globals::Globals;
 use crate::config::{Sources, printable};
 use crate::error::{Fault, nearest};
-use crate::run::declaration::Declaration;
-use crate::run::session::Ended;
 
 /// ceso's own commands, without the workflows.
 fn command() -> Command {
@@ -108,10 +106,14 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
     }
 }
 
+fn workflows(own: &Command, context: &Context) -> workflow::Found {
+    let own: Vec<&str> = own.get_subcommands().map(Command::get_name).collect();
+    workflow::all(&context.sources().home.workflows(), &own)
+}
+
 /// Runs the workflow that the words name, or lists those that begin so.
 fn workflow(own: Command, words: &[String], globals: &Globals, context: &Context) -> Result<ExitCode, Fault> {
-    let folder = context.sources().home.workflows();
-    let workflows = workflow::all(&folder)?;
+    let workflow::Found { workflows, problems } = workflows(&own, context);
     if let Some((workflow, rest)) = workflow::find(&workflows, words) {
         return run::run_workflow(workflow, rest, globals, context);
     }
@@ -131,6 +133,9 @@ fn workflow(own: Command, words: &[String], globals: &Globals, context: &Context
     let names: Vec<String> = workflows.iter().map(workflow::Workflow::name).collect();
     let known = own.get_subcommands().map(Command::get_name).chain(names.iter().map(String::as_str));
     let fault = Fault::new("usage.command", format!("there is no command {:?}", printable(&wanted)));
+    for problem in &problems {
+        context.say(&format!("warning: {problem}"))?;
+    }
     let near: Vec<String> = nearest(&wanted, known).iter().map(|name| format!("ceso {name}")).collect();
     Err(if near.is_empty() {
         fault.hint("ceso --help lists the commands")
@@ -141,28 +146,21 @@ fn workflow(own: Command, words: &[String], globals: &Globals, context: &Context
 
 /// `ceso --help`: the own commands, and each workflow with its summary.
 fn overview(mut own: Command, context: &Context) -> Result<ExitCode, Fault> {
-    let workflows = workflow::all(&context.sources().home.workflows())?;
-    let listing = listing(&workflows, context)?;
+    let workflow::Found { workflows, problems } = workflows(&own, context);
+    let mut listing = listing(&workflows, context)?;
+    if !problems.is_empty() {
+        listing.push_str("\nNot taken as commands:\n");
+        listing.extend(problems.iter().map(|problem| format!("  {}\n", printable(problem))));
+    }
     own = own
         .after_help(format!("Workflows (each is a script; `ceso WORKFLOW --help` shows its parameters):\n{listing}"));
     output::write(&own.render_help().to_string(), &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What each workflow declares, or why that cannot be read.
-fn described(workflows: &[workflow::Workflow], context: &Context) -> Result<Vec<Result<Declaration, Ended>>, Fault> {
-    let looks = run::looks(&*context.config()?, None)?;
-    let sources = workflows.iter().map(|workflow| workflow.source.clone()).collect();
-    let described = crate::run::describe(sources, looks).map_err(|ended| match ended {
-        Ended::Fault { fault, .. } => Fault::new(fault.kind().to_owned(), fault.message()),
-        Ended::Script(error) => Fault::new(error.kind, error.message),
-    })?;
-    Ok(described.into_iter().map(|(_, outcome)| outcome).collect())
-}
-
 /// A line for each workflow. One that cannot be read says so in its line.
 fn listing(workflows: &[workflow::Workflow], context: &Context) -> Result<String, Fault> {
-    let described = described(workflows, context)?;
+    let described = workflow::declarations(workflows, &run::looks_for_help(context)?);
     let width = workflows.iter().map(|workflow| workflow.name().len()).max().unwrap_or(0);
     let lines = workflows.iter().zip(&described).map(|(workflow, outcome)| {
         let summary = match outcome {

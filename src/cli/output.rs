@@ -104,8 +104,9 @@ impl Style {
     }
 }
 
-/// Prints a result. A list of maps is a table with a column for each key, in the order in which keys appear; a map is a table of
-/// two columns; a list is a line for each item; nothing prints nothing in a table or CSV, and `null` in JSON.
+/// Prints a result. A list of maps is a table with a column for each key, `name` first, the others in the order in which they
+/// appear; a map is a table of two columns; a list is a line for each item; nothing prints nothing in a table or CSV, and `null` in
+/// JSON. JSON keeps the order of the fields as it is.
 ///
 /// Faults: `output.failed` where the stream cannot be written to; a closed pipe is none.
 pub fn print(value: &Value, style: &Style, out: &mut dyn Write) -> Result<(), Fault> {
@@ -167,8 +168,17 @@ fn rows(items: &[Value]) -> Rows<'_> {
             columns.push(key);
         }
     }
+    name_first(&mut columns);
     let rows = items.iter().map(|item| columns.iter().map(|column| item.get(*column)).collect()).collect();
     Rows { columns: columns.into_iter().map(Cow::Borrowed).collect(), rows }
+}
+
+/// A script's tables have no order, so their fields come by alphabet; a person looks for the name first.
+fn name_first(columns: &mut Vec<&str>) {
+    if let Some(at) = columns.iter().position(|column| *column == "name") {
+        let name = columns.remove(at);
+        columns.insert(0, name);
+    }
 }
 
 fn csv(value: &Value, terminal: bool) -> Result<String, Fault> {
@@ -206,27 +216,28 @@ fn table(value: &Value, style: &Style) -> String {
         Value::Array(items) if items.iter().any(Value::is_object) => {
             let rows = rows(items);
             let header = rows.columns.iter().map(|column| column.to_uppercase().replace('_', " ")).collect();
-            text.push_str(&grid(Some(header), &rows.rows, style));
+            let cells = |row: &Vec<Option<&Value>>| row.iter().map(|value| shown(*value)).collect();
+            text.push_str(&grid(Some(header), rows.rows.iter().map(cells).collect(), style));
         }
         Value::Array(items) => items.iter().for_each(|item| text.push_str(&format!("{}\n", shown(Some(item))))),
         Value::Object(map) => {
-            let keys: Vec<Value> = map.keys().map(|key| Value::String(key.clone())).collect();
-            let rows: Vec<Vec<Option<&Value>>> =
-                keys.iter().zip(map.values()).map(|(key, value)| vec![Some(key), Some(value)]).collect();
-            text.push_str(&grid(None, &rows, style));
+            let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
+            name_first(&mut keys);
+            let rows = keys.iter().map(|key| vec![printable_cell(key), paragraph(map.get(*key))]).collect();
+            text.push_str(&grid(None, rows, style));
         }
-        other => text.push_str(&format!("{}\n", printable_cell(&plain(other)))),
+        other => text.push_str(&format!("{}\n", shown(Some(other)))),
     }
     text
 }
 
-fn grid(header: Option<Vec<String>>, rows: &[Vec<Option<&Value>>], style: &Style) -> String {
+fn grid(header: Option<Vec<String>>, rows: Vec<Vec<String>>, style: &Style) -> String {
     let mut table = Table::new();
     let has_header = header.is_some();
     if let Some(header) = header {
         table.set_header(header.iter().map(|name| printable_cell(name)).collect::<Vec<_>>());
     }
-    table.add_rows(rows.iter().map(|row| row.iter().map(|value| shown(*value)).collect::<Vec<_>>()));
+    table.add_rows(rows);
     if !style.terminal {
         table.load_style(presets::NOTHING);
         table.column_iter_mut().for_each(|column| {
@@ -253,12 +264,44 @@ fn grid(header: Option<Vec<String>>, rows: &[Vec<Option<&Value>>], style: &Style
 
 /// A cell for a person: "-" where there is nothing.
 fn shown(value: Option<&Value>) -> String {
+    match printable_cell(&value.map(told).unwrap_or_default()) {
+        text if text.is_empty() => "-".to_owned(),
+        text => text,
+    }
+}
+
+/// A cell that may have several lines: one for each line of a text, and one for each item of a list of structures.
+fn paragraph(value: Option<&Value>) -> String {
+    let lines: Vec<String> = match value {
+        Some(Value::Array(items)) if items.iter().any(|item| item.is_array() || item.is_object()) => {
+            items.iter().map(|item| shown(Some(item))).collect()
+        }
+        Some(Value::String(text)) if text.trim_end().contains('\n') => text.trim_end().lines().map(printable).collect(),
+        other => vec![shown(other)],
+    };
+    lines.join("\n")
+}
+
+/// A value in words for a person: yes and no; a structure by its name or label, and its other fields in brackets.
+fn told(value: &Value) -> String {
     match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(value) => match printable_cell(&plain(value)) {
-            text if text.is_empty() => "-".to_owned(),
-            text => text,
-        },
+        Value::Bool(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+        Value::Array(items) => {
+            let separator = if items.iter().any(Value::is_object) { "; " } else { ", " };
+            items.iter().map(told).collect::<Vec<_>>().join(separator)
+        }
+        Value::Object(fields) => {
+            let title = ["name", "label"].into_iter().find(|key| fields.get(*key).is_some_and(Value::is_string));
+            let rest = fields.iter().filter(|(key, _)| Some(key.as_str()) != title);
+            let rest = rest.map(|(key, value)| (key, told(value))).filter(|(_, value)| !value.is_empty());
+            let rest: Vec<String> = rest.map(|(key, value)| format!("{key} {value}")).collect();
+            match (title.and_then(|title| fields.get(title)).and_then(Value::as_str), rest.is_empty()) {
+                (Some(name), true) => name.to_owned(),
+                (Some(name), false) => format!("{name} ({})", rest.join(", ")),
+                (None, _) => rest.join(", "),
+            }
+        }
+        other => plain(other),
     }
 }
 
@@ -367,6 +410,36 @@ mod tests {
         let fault =
             print(&machines(), &plain_style(Format::Json), &mut Broken(io::ErrorKind::StorageFull)).unwrap_err();
         assert_eq!(fault.kind(), "output.failed");
+    }
+
+    #[test]
+    fn the_name_comes_first_in_what_people_read_and_in_csv() {
+        let rows = json!([{ "ip": "10.0.0.1", "name": "a" }, { "alias": "b", "name": "c" }]);
+        assert_eq!(
+            show(&rows, &plain_style(Format::Table)),
+            "NAME  IP        ALIAS\na     10.0.0.1  -\nc     -         b\n"
+        );
+        assert!(show(&rows, &plain_style(Format::Csv)).starts_with("name,ip,alias\na,10.0.0.1,\n"));
+        assert!(show(&rows[0], &plain_style(Format::Table)).starts_with("name  a\n"));
+        assert!(show(&rows[0], &plain_style(Format::Json)).contains("\"ip\": \"10.0.0.1\",\n  \"name\""));
+    }
+
+    #[test]
+    fn structures_are_told_in_words() {
+        let value = json!({
+            "disks": [{ "label": "disk 1", "size": "2 GiB", "thin": true }, { "label": "disk 2", "size": "1 GiB", "thin": false }],
+            "flags": [true, false], "none": {}, "text": "a\nb\x1b[2J\n", "map": { "a": null, "b": { "c": 1 } },
+        });
+        assert_eq!(
+            show(&value, &plain_style(Format::Table)),
+            "disks  disk 1 (size 2 GiB, thin yes)\n       disk 2 (size 1 GiB, thin no)\n\
+             flags  yes, no\nnone   -\ntext   a\n       b\\u{1b}[2J\nmap    b c 1\n"
+        );
+        assert_eq!(
+            show(&json!([value]), &plain_style(Format::Table)).lines().count(),
+            2,
+            "a row of a table stays one line"
+        );
     }
 
     #[test]

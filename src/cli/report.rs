@@ -72,8 +72,19 @@ fn snippet(kind: &str, message: &str, source: &Source, line: usize, color: bool)
 fn caret(line: &str, message: &str) -> std::ops::Range<usize> {
     let indent = line.len() - line.trim_start().len();
     let quoted = message.split(['\'', '"', '`']).skip(1).step_by(2).filter(|word| !word.is_empty());
-    let found = quoted.filter_map(|word| line.rfind(word).map(|at| at..at + word.len())).last();
+    let found = quoted.filter_map(|word| whole(line, word)).last();
     found.unwrap_or(indent..line.trim_end().len().max(indent))
+}
+
+/// Where a word stands in a line by itself, and not as a part of another.
+fn whole(line: &str, word: &str) -> Option<std::ops::Range<usize>> {
+    let inner = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let bounds = |at: usize| {
+        let before = line.get(..at).and_then(|text| text.chars().next_back());
+        let after = line.get(at + word.len()..).and_then(|text| text.chars().next());
+        !(inner(word.chars().next()) && inner(before)) && !(inner(word.chars().next_back()) && inner(after))
+    };
+    line.rmatch_indices(word).map(|(at, _)| at).find(|at| bounds(*at)).map(|at| at..at + word.len())
 }
 
 fn headline(kind: &str, message: &str, color: bool) -> String {

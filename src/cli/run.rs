@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -22,7 +23,7 @@ use crate::run::params::{self, Given};
 use crate::run::progress::Lines;
 use crate::run::session::Ended;
 use crate::run::{self, Decision, Looks, Report, Request};
-use crate::wire::{Jail, Source};
+use crate::wire::{Jail, Limits, Source};
 
 /// `ceso run`.
 pub fn command() -> Command {
@@ -51,12 +52,14 @@ pub fn check_command() -> Command {
 /// Runs a file.
 pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result<ExitCode, Fault> {
     let config = context.config()?;
+    context.style(matches)?;
     let (source, folder) = load(file_of(matches), &config)?;
     let words = matches.get_many::<String>("param").unwrap_or_default().map(String::as_str);
     let given = Given::from_words(words)?;
     let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())))?;
+    let output = request.output.clone();
     let report = run::run(request, |declaration| params::resolve(&declaration.params, &given).map(Decision::Go));
-    finish(report, matches, globals, context)
+    finish(report, &output, matches, globals, context)
 }
 
 /// Runs a workflow with the words behind its name.
@@ -66,9 +69,16 @@ pub fn run_workflow(
     globals: &Globals,
     context: &Context,
 ) -> Result<ExitCode, Fault> {
+    if words.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h") {
+        return help(workflow, words, context);
+    }
     let config = context.config()?;
     let (source, folder) = (workflow.source.clone(), workflow.folder.clone());
+    if folder.is_some() && matches!(run::check(source.clone(), looks(&config, folder.clone())?), Ok(None)) {
+        return Err(no_playbook(workflow));
+    }
     let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())))?;
+    let output = request.output.clone();
     let mut parsed = None;
     let mut stopped = None;
     let report = run::run(request, |declaration| {
@@ -76,9 +86,11 @@ pub fn run_workflow(
         let argv = std::iter::once(workflow.name()).chain(words.iter().cloned());
         match command.args(super::globals::arguments()).try_get_matches_from(argv) {
             Ok(matches) => {
+                context.style(&matches)?;
                 let given = workflow::given(declaration, &matches);
                 parsed = Some(matches);
-                params::resolve(&declaration.params, &given).map(Decision::Go)
+                let hint = format!("ceso {} --help lists the parameters", workflow.name());
+                params::resolve(&declaration.params, &given).map(Decision::Go).map_err(|fault| fault.hint(hint))
             }
             Err(error) => {
                 stopped = Some(error);
@@ -87,16 +99,47 @@ pub fn run_workflow(
         }
     });
     if let Some(error) = stopped {
-        // Nobody is left to tell where the stream is closed.
-        drop(error.print());
-        return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
+        return Ok(misused(&error));
     }
-    finish(report, &parsed.unwrap_or_default(), globals, context)
+    finish(report, &output, &parsed.unwrap_or_default(), globals, context)
+}
+
+/// Prints the help of a workflow, for which nothing is run, and no configuration needs to be right.
+fn help(workflow: &workflow::Workflow, words: &[String], context: &Context) -> Result<ExitCode, Fault> {
+    let described = workflow::declarations(std::slice::from_ref(workflow), &looks_for_help(context)?);
+    let declaration = match described.into_iter().next() {
+        Some(Ok(declaration)) => declaration,
+        Some(Err(ended)) => {
+            tell(&ended, std::slice::from_ref(&workflow.source), false);
+            return Ok(ExitCode::from(2));
+        }
+        None => return Err(no_playbook(workflow)),
+    };
+    let command = workflow::command(&workflow.name(), &declaration)?.arg(Format::argument());
+    let argv = std::iter::once(workflow.name()).chain(words.iter().cloned());
+    match command.args(super::globals::arguments()).try_get_matches_from(argv) {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(error) => Ok(misused(&error)),
+    }
+}
+
+/// What the parser of arguments has to say: help, or what is wrong.
+fn misused(error: &clap::Error) -> ExitCode {
+    // Nobody is left to tell where the stream is closed.
+    drop(error.print());
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn no_playbook(workflow: &workflow::Workflow) -> Fault {
+    let name = &workflow.source.name;
+    Fault::new("config.workflow", format!("{name}: a command's file returns a playbook, and this is a plain script"))
+        .hint(format!("ceso run {name} runs it; return {{ summary = …, params = …, run = function(p) … end }} to make it a command"))
 }
 
 /// Checks a file.
 pub fn check(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     let config = context.config()?;
+    context.style(matches)?;
     let (source, folder) = load(file_of(matches), &config)?;
     let shown = source.clone();
     match run::check(source, looks(&config, folder)?) {
@@ -112,14 +155,30 @@ pub fn check(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault>
     }
 }
 
-/// What a script is looked at with, from the configuration.
+/// What a script is looked at with, from the configuration. What it prints meanwhile is nobody's result and goes nowhere.
 pub fn looks(config: &Config, folder: Option<PathBuf>) -> Result<Looks, Fault> {
-    Ok(Looks { folder, limits: config.limits().clone(), output: open_output(config)? })
+    looks_within(config.limits().clone(), folder)
 }
 
-fn open_output(config: &Config) -> Result<Output, Fault> {
-    Output::standard(config.limits().output)
-        .map_err(|error| Fault::new("output.thread", format!("no thread for the output: {error}")).cause(error))
+/// What help is made with: help is there also where the configuration is broken, and says so.
+pub fn looks_for_help(context: &Context) -> Result<Looks, Fault> {
+    let limits = match context.config() {
+        Ok(config) => config.limits().clone(),
+        Err(fault) => {
+            context.say(&format!("warning: {} (help goes on without it)", fault.message()))?;
+            Limits::default()
+        }
+    };
+    looks_within(limits, None)
+}
+
+fn looks_within(limits: Limits, folder: Option<PathBuf>) -> Result<Looks, Fault> {
+    let output = Output::new(std::io::sink(), std::io::sink(), limits.output).map_err(no_thread)?;
+    Ok(Looks { folder, limits, output })
+}
+
+fn no_thread(error: std::io::Error) -> Fault {
+    Fault::new("output.thread", format!("no thread for the output: {error}")).cause(error)
 }
 
 fn described(name: &str, declaration: Option<&Declaration>) -> serde_json::Value {
@@ -161,7 +220,7 @@ pub fn request(
         jail: jail(grant.mode, globals),
         grant,
         limits: config.limits().clone(),
-        output: open_output(config)?.for_run(hosts.run().as_str()),
+        output: Output::standard(config.limits().output).map_err(no_thread)?.for_run(hosts.run().as_str()),
         hosts,
         lines: Lines::new(),
     })
@@ -176,8 +235,21 @@ fn jail(mode: crate::config::Mode, globals: &Globals) -> Jail {
     }
 }
 
+/// How long a failed run waits for a reader of its output that has stopped reading, before it says what failed.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Prints what came of a run; the result on standard output, everything else on standard error.
-pub fn finish(report: Report, matches: &ArgMatches, globals: &Globals, context: &Context) -> Result<ExitCode, Fault> {
+///
+/// What the script printed stands before all of it.
+pub fn finish(
+    report: Report,
+    output: &Output,
+    matches: &ArgMatches,
+    globals: &Globals,
+    context: &Context,
+) -> Result<ExitCode, Fault> {
+    output.finish(report.result.is_err().then_some(PATIENCE));
+    let mut printed = Ok(());
     let mut notes = Vec::new();
     if report.simulated {
         notes.push("SIMULATOR: nothing of this happened on a real host".to_owned());
@@ -189,9 +261,7 @@ pub fn finish(report: Report, matches: &ArgMatches, globals: &Globals, context: 
     }
     let code = match &report.result {
         Ok(value) => {
-            if !value.is_nil() {
-                context.print(matches, &value.to_json())?;
-            }
+            printed = context.print(matches, &value.to_json());
             ExitCode::SUCCESS
         }
         Err(ended) => {
@@ -206,19 +276,24 @@ pub fn finish(report: Report, matches: &ArgMatches, globals: &Globals, context: 
         context.say("the entries that the run used:")?;
         context.say(&grammar::write(&report.used))?;
     }
+    printed.and(output.lost())?;
     Ok(code)
 }
 
 /// What was changed, and above all what is left of a run that failed.
 fn summary(changes: &[Change], failed: bool) -> Vec<String> {
     let count = |outcome| changes.iter().filter(|change| change.outcome == outcome).count();
-    let (done, same) = (count(Outcome::Done), count(Outcome::Unchanged));
     let mut lines = Vec::new();
     if !changes.is_empty() {
-        lines.push(match done {
-            0 => format!("nothing changed ({same} checked)"),
-            _ => format!("{done} changed, {same} unchanged"),
-        });
+        let mut parts = vec![match count(Outcome::Done) {
+            0 => "nothing changed".to_owned(),
+            done => format!("{done} changed"),
+        }];
+        let unknown = count(Outcome::Unknown) + count(Outcome::Begun);
+        let others =
+            [(count(Outcome::Unchanged), "unchanged"), (count(Outcome::Failed), "failed"), (unknown, "unknown")];
+        parts.extend(others.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+        lines.push(parts.join(", "));
     }
     for change in changes {
         let what = format!("{} {}", change.operation, change.objects.join(", "));
@@ -264,15 +339,16 @@ pub fn load(file: &str, config: &Config) -> Result<(Source, Option<PathBuf>), Fa
         None
     } else {
         let path = Path::new(file);
+        // A pipe that nobody writes to must not be opened: that waits for ever.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(Fault::new("usage.file", format!("{file}: is not a file")).hint("give a .luau or .lua file"));
+        }
         let script = path.extension().is_some_and(|extension| extension == "luau" || extension == "lua");
         if !script {
             return Err(Fault::new("usage.file", format!("{file}: is neither a .luau nor a .lua file"))
                 .hint("name the file .luau, or give it on standard input as -"));
         }
         let open = std::fs::File::open(path).map_err(failed)?;
-        if !open.metadata().map_err(failed)?.is_file() {
-            return Err(Fault::new("usage.file", format!("{file}: is not a file")));
-        }
         open.take(limit + 1).read_to_end(&mut text).map_err(failed)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         Some(parent.unwrap_or(Path::new(".")).to_owned())
@@ -280,6 +356,10 @@ pub fn load(file: &str, config: &Config) -> Result<(Source, Option<PathBuf>), Fa
     if text.len() as u64 > limit {
         return Err(Fault::new("limit.source", format!("{file}: is larger than {}", config.limits().source))
             .hint("split it with require, or raise sandbox.source"));
+    }
+    // Some editors begin a file with a mark that says that it is UTF-8.
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
     }
     let name = if file == "-" { "stdin".to_owned() } else { file.to_owned() };
     Ok((Source { name, text }, folder))

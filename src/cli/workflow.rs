@@ -3,7 +3,9 @@
 //! The embedded ones come first; a user's folder (`~/.ceso/workflows`) adds commands in the same way and cannot replace one. A
 //! workflow's flags, `--help` and completion come from its declaration, which its worker reads; nothing is run for that.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use include_dir::{Dir, include_dir};
@@ -11,6 +13,8 @@ use include_dir::{Dir, include_dir};
 use crate::error::Fault;
 use crate::run::declaration::Declaration;
 use crate::run::params::{Given, Param, Type};
+use crate::run::session::Ended;
+use crate::run::{self, Looks};
 use crate::wire::{Source, Value};
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/lua/workflows");
@@ -18,6 +22,7 @@ static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/lua/workflows");
 /// How deep a user's folder is searched, and how many files are taken: a folder that was named by mistake must not hang a command.
 const MAX_DEPTH: usize = 4;
 const MAX_FILES: usize = 500;
+const LARGEST: u64 = 4 << 20;
 
 /// One workflow: the words that call it, and its script.
 #[derive(Debug, Clone)]
@@ -35,26 +40,56 @@ impl Workflow {
     }
 }
 
-/// All workflows, embedded and the user's, in order of their words.
-pub fn all(user_folder: &Path) -> Result<Vec<Workflow>, Fault> {
-    let mut found = Vec::new();
-    embedded(&EMBEDDED, &mut found);
-    let own = found.len();
-    users(user_folder, user_folder, 0, &mut found)?;
-    let (embedded, users) = found.split_at(own);
-    if let Some(twice) = users.iter().find(|user| embedded.iter().any(|own| own.words == user.words)) {
-        return Err(Fault::new(
-            "config.workflow",
-            format!(
-                "{}: the command {:?} is built in, and a user's workflow cannot replace it",
-                twice.source.name,
-                twice.name()
-            ),
-        )
-        .hint("rename the file"));
+/// The workflows, and what in the user's folder could not be taken as one, and why.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub workflows: Vec<Workflow>,
+    pub problems: Vec<String>,
+}
+
+/// All workflows, embedded and the user's, in order of their words. What is wrong with a user's file costs that command alone.
+///
+/// `own` are the names of ceso's own commands, which no workflow can replace either.
+pub fn all(user_folder: &Path, own: &[&str]) -> Found {
+    let mut found = Found::default();
+    embedded(&EMBEDDED, &mut found.workflows);
+    let mut users = Found::default();
+    search(user_folder, user_folder, 0, &mut users);
+    found.problems = users.problems;
+    users.workflows.sort_by(|a, b| (&a.words, &a.source.name).cmp(&(&b.words, &b.source.name)));
+    for user in users.workflows {
+        let is_own = user.words.first().is_some_and(|word| own.contains(&word.as_str()) || word == "help");
+        if is_own || found.workflows.iter().any(|known| known.folder.is_none() && known.words == user.words) {
+            found.problems.push(format!("{}: the command \"{}\" is built in", user.source.name, user.name()));
+        } else if let Some(known) = found.workflows.iter().find(|known| known.words == user.words) {
+            let (name, known) = (user.source.name, known.source.name.clone());
+            found.problems.push(format!("{name}: {known} is the same command"));
+        } else {
+            found.workflows.push(user);
+        }
     }
-    found.sort_by(|a, b| a.words.cmp(&b.words));
-    Ok(found)
+    found.workflows.sort_by(|a, b| a.words.cmp(&b.words));
+    found
+}
+
+/// How long all the files together, and then each by itself, may take to say what they are.
+const TIME: Duration = Duration::from_secs(2);
+
+/// What each workflow declares, in their order; a file that does not end is found out, and costs the others nothing but time.
+pub fn declarations(workflows: &[Workflow], looks: &Looks) -> Vec<Result<Declaration, Ended>> {
+    let describe = |workflows: &[Workflow]| {
+        let mut limits = looks.limits.clone();
+        limits.run_time.0 = limits.run_time.0.min(TIME);
+        let looks = Looks { folder: None, limits, output: looks.output.clone() };
+        run::describe(workflows.iter().map(|workflow| workflow.source.clone()).collect(), looks)
+    };
+    match describe(workflows) {
+        Ok(described) => described.into_iter().map(|(_, outcome)| outcome).collect(),
+        Err(_) if workflows.len() > 1 => {
+            workflows.iter().flat_map(|workflow| declarations(std::slice::from_ref(workflow), looks)).collect()
+        }
+        Err(ended) => vec![Err(ended)],
+    }
 }
 
 /// The workflow that the words begin with, and the words behind it.
@@ -76,37 +111,50 @@ fn embedded(folder: &Dir<'_>, found: &mut Vec<Workflow>) {
     folder.dirs().for_each(|inner| embedded(inner, found));
 }
 
-fn users(root: &Path, folder: &Path, depth: usize, found: &mut Vec<Workflow>) -> Result<(), Fault> {
-    let unreadable = |path: &Path, error: std::io::Error| {
-        Fault::new("config.workflow", format!("{}: cannot be read: {error}", path.display())).cause(error)
-    };
+fn search(root: &Path, folder: &Path, depth: usize, found: &mut Found) {
+    let unreadable = |path: &Path, error: std::io::Error| format!("{}: cannot be read: {error}", path.display());
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if depth == 0 && error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(unreadable(folder, error)),
+        Err(error) if depth == 0 && error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => return found.problems.push(unreadable(folder, error)),
     };
     for entry in entries {
-        let entry = entry.map_err(|error| unreadable(folder, error))?;
-        let path = entry.path();
+        let (path, kind) = match entry.and_then(|entry| entry.file_type().map(|kind| (entry.path(), kind))) {
+            Ok(entry) => entry,
+            Err(error) => {
+                found.problems.push(unreadable(folder, error));
+                continue;
+            }
+        };
         // A link's own type is neither: what a link points to is not taken.
-        let kind = entry.file_type().map_err(|error| unreadable(&path, error))?;
         if kind.is_dir() && depth < MAX_DEPTH {
-            users(root, &path, depth + 1, found)?;
+            search(root, &path, depth + 1, found);
         } else if kind.is_file()
             && let Some(words) = path.strip_prefix(root).ok().and_then(words_of)
         {
-            if found.len() >= MAX_FILES {
-                return Err(Fault::new(
-                    "config.workflow",
-                    format!("{}: more than {MAX_FILES} workflows", root.display()),
-                ));
+            if found.workflows.len() + found.problems.len() >= MAX_FILES {
+                found.problems.push(format!("{}: more than {MAX_FILES} workflows", root.display()));
+                return;
             }
-            let text = std::fs::read(&path).map_err(|error| unreadable(&path, error))?;
-            let source = Source { name: path.display().to_string(), text };
-            found.push(Workflow { words, source, folder: path.parent().map(Path::to_owned) });
+            match read(&path) {
+                Ok(text) => {
+                    let source = Source { name: path.display().to_string(), text };
+                    found.workflows.push(Workflow { words, source, folder: path.parent().map(Path::to_owned) });
+                }
+                Err(error) => found.problems.push(unreadable(&path, error)),
+            }
         }
     }
-    Ok(())
+}
+
+/// Reads a file, but no more of it than what the worker then refuses as too large.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST).read_to_end(&mut text)?;
+    if text.len() as u64 == LARGEST {
+        return Err(std::io::Error::other("it is too large for a script"));
+    }
+    Ok(text)
 }
 
 /// `vm/create.luau` → `vm create`. Files whose names are no plain words are not commands.

@@ -327,8 +327,10 @@ fn not_found(noun: &str, what: &str, name: &str, host: &str, visible: &[&str]) -
     }
     match noun {
         "vm" => fault.hint("ceso vm list shows the machines"),
-        _ => fault
-            .hint(format!("there are: {}", if visible.is_empty() { "none".to_owned() } else { visible.join(", ") })),
+        _ if visible.is_empty() => {
+            fault.hint(format!("there is none that the run may read: {noun}.read is not granted"))
+        }
+        _ => fault.hint(format!("there are: {}", visible.join(", "))),
     }
 }
 

@@ -20,7 +20,10 @@ pub const VERSION: i64 = 1;
 ///
 /// `parameter` gives a parameter's text for `"{name}"`; where it returns `None`, braces stay as they are (`ceso check`).
 pub fn read(whose: &str, value: &Value, parameter: &dyn Fn(&str) -> Option<String>) -> Result<Table, Fault> {
-    let wrong = |message: String| Fault::new("usage.capability_table", format!("{whose}: {message}"));
+    let wrong = |message: String| {
+        Fault::new("usage.capability_table", format!("{whose}: {message}"))
+            .hint("an entry is noun = { verb = selector }, such as vm = { read = \"*\", create = { name = \"web-*\", max = 3 } }")
+    };
     let nouns = match value {
         Value::Map(nouns) => nouns,
         Value::Nil => return Ok(Table::default()),

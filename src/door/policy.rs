@@ -71,6 +71,7 @@ impl Policy {
         } else if self.grant.as_ref().is_some_and(|table| !table.mentions(noun, verb)) {
             Layer::Grant
         } else {
+            lock(&self.used).entry((noun, verb)).or_default();
             return Ok(());
         };
         Err(denial(layer, noun, verb, None))
@@ -92,12 +93,18 @@ impl Policy {
     }
 
     /// Checks a name before anything is sent, when it is not yet known whether the run made the object: `@made` may still match.
+    ///
+    /// It counts as used also where all held already and nothing had to be done: without the entry the call would be refused.
     pub fn check_literal(&self, noun: &'static str, verb: &'static str, name: &str) -> Result<(), Fault> {
         match self.refusing(noun, verb, name, false) {
             Some(layer) if self.refusing(noun, verb, name, true).is_some() => {
                 Err(denial(layer, noun, verb, Some(name)))
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => {
+                self.note_use(noun, verb, name);
+                Ok(())
+            }
         }
     }
 
@@ -149,19 +156,22 @@ impl Policy {
         }
     }
 
-    /// The entries that the run used, with exact names.
+    /// The entries that the run used, with exact names; a list that showed nothing has no names and stands as "*".
     pub fn used(&self) -> Table {
         let entries = lock(&self.used)
             .iter()
-            .map(|((noun, verb), names)| Entry {
-                noun: (*noun).to_owned(),
-                verb: (*verb).to_owned(),
-                patterns: if names.iter().any(|name| name == "*") {
-                    vec![Pattern::Any]
-                } else {
-                    names.iter().map(|name| Pattern::Exact(name.clone())).collect()
-                },
-                max: None,
+            .map(|((noun, verb), names)| {
+                let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+                names.sort_unstable();
+                Entry {
+                    noun: (*noun).to_owned(),
+                    verb: (*verb).to_owned(),
+                    patterns: match names.as_slice() {
+                        names if names.is_empty() || names.contains(&"*") => vec![Pattern::Any],
+                        names => names.iter().map(|name| Pattern::Exact((*name).to_owned())).collect(),
+                    },
+                    max: None,
+                }
             })
             .collect();
         Table { entries }

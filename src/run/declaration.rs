@@ -20,7 +20,9 @@ const FIELDS: &[&str] = &["summary", "doc", "params", "needs", "run"];
 impl Declaration {
     /// Reads the table that a playbook returned, without its `run`.
     pub fn read(table: &Value) -> Result<Self, Fault> {
-        let wrong = |what: String| Fault::new("usage.declaration", what);
+        let wrong = |what: String| {
+            Fault::new("usage.declaration", what).hint(format!("a playbook has the fields {}", FIELDS.join(", ")))
+        };
         let Value::Map(fields) = table else {
             return Err(wrong(format!("a playbook returns a table, not {}", table.shape())));
         };

@@ -100,43 +100,53 @@ pub fn run(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decisio
     let id = request.id.clone();
     let source = request.source.clone();
     let door = Arc::new(open_door(&request));
-    let (result, sources, afterwards) = match open(&request, door.clone()) {
+    match open(&request, door.clone()) {
         Ok(mut session) => {
-            let result = drive(&mut session, &request, &door, decide);
+            let interrupts = match Interrupts::listen(session.killer(), true) {
+                Ok(interrupts) => interrupts,
+                Err(error) => {
+                    let fault = Fault::new("ceso.signals", format!("signals cannot be awaited: {error}")).cause(error);
+                    return nothing(id, fault.into(), source);
+                }
+            };
+            let result = drive(&mut session, &request, &door, &interrupts, decide);
             let mut sources = std::mem::take(&mut session.sources);
             sources.push(source);
             let simulated = door.simulated();
-            let afterwards = session.finish();
-            // What the script printed comes before what is said of it.
-            request.output.finish(None);
-            return Report {
-                id,
-                result,
-                changes: door.journal().changes(),
-                used: door.policy().used(),
-                simulated,
-                sources,
-                afterwards,
-            };
+            interrupts.turn_to(None);
+            let afterwards = session.finish_unless(interrupts.hurry());
+            let (changes, used) = (door.journal().changes(), door.policy().used());
+            Report { id, result, changes, used, simulated, sources, afterwards }
         }
-        Err(ended) => (Err(ended), vec![source], Vec::new()),
-    };
-    Report { id, result, changes: Vec::new(), used: Table::default(), simulated: false, sources, afterwards }
+        Err(ended) => nothing(id, ended, source),
+    }
+}
+
+/// What came of a run that did not begin.
+fn nothing(id: RunId, ended: Ended, source: Source) -> Report {
+    Report {
+        id,
+        result: Err(ended),
+        changes: Vec::new(),
+        used: Table::default(),
+        simulated: false,
+        sources: vec![source],
+        afterwards: Vec::new(),
+    }
 }
 
 fn drive(
     session: &mut Session,
     request: &Request,
     door: &Door,
+    interrupts: &Interrupts,
     decide: impl FnOnce(&Declaration) -> Result<Decision, Fault>,
 ) -> Result<Value, Ended> {
-    let interrupts = Interrupts::listen(session.killer(), true)
-        .map_err(|error| Fault::new("ceso.signals", format!("signals cannot be awaited: {error}")).cause(error))?;
     let result = drive_on(session, request, door, decide);
     // A script that was asked to stop and did has not failed by itself.
     match result {
         Err(Ended::Script(error)) if interrupts.take() && error.kind == "script.cancelled" => {
-            Err(Fault::new("script.cancelled", "the run was stopped by Ctrl-C").into())
+            Err(interrupts.fault().into())
         }
         result => result,
     }

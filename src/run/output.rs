@@ -31,6 +31,8 @@ struct Shared {
     written: AtomicU64,
     /// The other side of standard output is gone.
     closed: AtomicBool,
+    /// Why a line could not be written, where nobody left on purpose.
+    lost: Mutex<Option<io::Error>>,
     waiting: Mutex<usize>,
     drained: Condvar,
 }
@@ -52,6 +54,7 @@ impl Output {
         let shared = Arc::new(Shared {
             written: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            lost: Mutex::new(None),
             waiting: Mutex::new(0),
             drained: Condvar::new(),
         });
@@ -93,6 +96,19 @@ impl Output {
     /// Whether nobody reads standard output any more.
     pub fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Relaxed)
+    }
+
+    /// Why something that the script printed could not be written, such as a full disk. A closed pipe is no reason.
+    pub fn lost(&self) -> Result<(), Fault> {
+        match lock(&self.shared.lost).take() {
+            None => Ok(()),
+            Some(error) => Err(Fault::new(
+                "output.failed",
+                format!("what the script printed could not be written: {error}"),
+            )
+            .hint("the run itself went on to its end; mind the space and the permissions of what its output goes to")
+            .cause(error)),
+        }
     }
 
     /// Waits until everything is written, or for `patience` without an end; says whether everything was.
@@ -156,8 +172,12 @@ fn write_all(queue: &mpsc::Receiver<Line>, mut out: impl Write, mut err: impl Wr
             }
             Line::Err(text) => err.write_all(text.as_bytes()).and_then(|()| err.flush()),
         };
-        // There is nowhere to tell of it: the reader left on purpose (`| head`) or the disk behind it is full.
-        drop(written);
+        // A reader that left on purpose (`| head`) is no failure; a full disk is.
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            lock(&shared.lost).get_or_insert(error);
+        }
         let mut waiting = lock(&shared.waiting);
         *waiting = waiting.saturating_sub(1);
         if *waiting == 0 {

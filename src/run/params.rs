@@ -185,7 +185,10 @@ impl Type {
 
 /// Reads the `params` of a declaration, in order of position, then name.
 pub fn declared(params: &Value) -> Result<Vec<Param>, Fault> {
-    let wrong = |at: String, what: String| Fault::new("usage.declaration", format!("params{at}: {what}"));
+    let wrong = |at: String, what: String| {
+        Fault::new("usage.declaration", format!("params{at}: {what}"))
+            .hint("a parameter is written as  name = { type = \"string\", doc = \"…\", default = \"…\" }")
+    };
     let entries = match params {
         Value::Nil => return Ok(Vec::new()),
         Value::Map(entries) => entries,
@@ -265,10 +268,12 @@ impl Given {
         let mut given = Self::default();
         for word in words {
             let Some((name, value)) = word.split_once('=') else {
-                return Err(Fault::new("usage.param", format!("--param {word}: expected NAME=VALUE")));
+                return Err(Fault::new("usage.param", format!("--param {word}: expected NAME=VALUE"))
+                    .hint("such as --param name=web-1"));
             };
             if given.typed.insert(name.to_owned(), value.to_owned()).is_some() {
-                return Err(Fault::new("usage.param", format!("--param {name} is given twice")));
+                return Err(Fault::new("usage.param", format!("--param {name} is given twice"))
+                    .hint("a list is one parameter with commas: --param names=a,b"));
             }
         }
         Ok(given)

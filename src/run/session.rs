@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::modules::Modules;
@@ -177,7 +178,13 @@ impl Session {
     }
 
     /// Ends the run: no call begins any more, reads are dropped, changes that are under way may end within their grace.
-    pub fn finish(mut self) -> Vec<Fault> {
+    pub fn finish(self) -> Vec<Fault> {
+        let (_patient, hurry) = watch::channel(false);
+        self.finish_unless(hurry)
+    }
+
+    /// Like [`Session::finish`], but waits no longer when `hurry` becomes true: what is under way then has an unknown outcome.
+    pub fn finish_unless(mut self, mut hurry: watch::Receiver<bool>) -> Vec<Fault> {
         drop(self.worker.take());
         self.lines.clear();
         self.shared.door.cancel(true);
@@ -189,8 +196,17 @@ impl Session {
             self.output.note("ceso: waiting for changes that are under way on the host to end\n");
         }
         let faults = runtime.block_on(async {
-            let drained = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
-            if drained.is_err() {
+            let drained = async { while tasks.join_next().await.is_some() {} };
+            let hurried = async {
+                if hurry.wait_for(|hurry| *hurry).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let ended = tokio::select! {
+                ended = tokio::time::timeout(GRACE, drained) => ended.is_ok(),
+                () = hurried => false,
+            };
+            if !ended {
                 tasks.abort_all();
                 while tasks.join_next().await.is_some() {}
             }
