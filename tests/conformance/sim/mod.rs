@@ -7,6 +7,7 @@ mod hostile;
 mod machines;
 mod properties;
 mod pyvmomi;
+mod qemu;
 mod sessions;
 mod started;
 mod state;
