@@ -34,9 +34,8 @@ impl DatastorePath {
     /// Reads the part of a path behind the datastore's name; `None` where it leads out or cannot be a file's name.
     pub fn inside(text: &str) -> Option<Self> {
         let mut parts = Vec::new();
-        for part in text.split('/').filter(|part| !part.is_empty()) {
-            let bad =
-                part == "." || part == ".." || part.len() > 255 || part.chars().any(|c| c.is_control() || c == '\\');
+        for part in text.split('/').filter(|part| !matches!(*part, "" | ".")) {
+            let bad = part == ".." || part.len() > 255 || part.chars().any(|c| c.is_control() || c == '\\');
             if bad || parts.len() >= 32 {
                 return None;
             }
@@ -92,6 +91,7 @@ mod tests {
         assert_eq!(DatastorePath::parse("[datastore1] a/b.vmdk").unwrap().to_string(), "[datastore1] a/b.vmdk");
         assert_eq!(DatastorePath::parse("[datastore1]a//b").unwrap().to_string(), "[datastore1] a/b");
         assert!(DatastorePath::parse("[datastore1]").unwrap().is_root());
+        assert!(DatastorePath::parse("[datastore1] .").unwrap().is_root(), "govc names the root so");
         for wrong in [
             "",
             "a/b",

@@ -306,7 +306,8 @@ fn disk(
         None => {
             let path = datastore::open(world, &given)?;
             let at = world.datastore.resolve(&path)?;
-            if datastore::locked_by(world, &path).is_some() {
+            let shared = backing.text("sharing") == Some("sharingMultiWriter");
+            if datastore::locked_by(world, &path).is_some_and(|other| !(shared && other.shares(&path.to_string()))) {
                 return Err(VimFault::file("FileLocked", path.to_string()));
             }
             (path.clone(), vmdk::Descriptor::read(&at).map_err(|error| datastore::disk_fault(&path, &error))?)

@@ -131,6 +131,14 @@ impl Vm {
         self.disks().filter_map(|disk| disk.at("backing.fileName").and_then(Value::as_text))
     }
 
+    /// Whether it has a disk of that path that several running machines may write.
+    pub fn shares(&self, file: &str) -> bool {
+        let backing = self.disks().filter_map(|disk| disk.data("backing"));
+        backing
+            .filter(|backing| backing.text("fileName") == Some(file))
+            .any(|backing| backing.text("sharing") == Some("sharingMultiWriter"))
+    }
+
     /// The paths of the files that a running machine holds: its configuration and its disks, with their content.
     pub fn files(&self) -> impl Iterator<Item = String> {
         let content = |file: &str| file.strip_suffix(".vmdk").map(|stem| format!("{stem}-flat.vmdk"));

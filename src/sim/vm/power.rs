@@ -1,5 +1,6 @@
 //! Power: on, off, reset, suspend, what the guest does when it is asked, and the end of a machine.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +80,8 @@ fn starts(world: &World, vm: &Vm) -> Result<bool, VimFault> {
         let path = datastore::open(world, file)?;
         let at = world.datastore.resolve(&path)?;
         vmdk::Descriptor::read(&at).map_err(|error| datastore::disk_fault(&path, &error))?;
-        if datastore::locked_by(world, &path).is_some_and(|other| other.id != vm.id) {
+        let shared = |other: &Vm| vm.shares(file) && other.shares(file);
+        if datastore::locked_by(world, &path).is_some_and(|other| other.id != vm.id && !shared(other)) {
             return Err(VimFault::file("FileLocked", path.to_string()));
         }
         boots |= vmdk::boots(&at);
@@ -100,16 +102,37 @@ fn boot(host: &Arc<Host>, world: &mut World, mut vm: Vm) -> Result<(), VimFault>
         guest::boot(world, &mut vm);
         world.keep_host()?;
     }
+    log(world, &vm, "PowerOn")?;
     let object = vm.reference();
     world.put(vm)?;
     guest::watch(host, object);
     Ok(())
 }
 
+/// Adds a line to the machine's `vmware.log`, as a host writes one for each run.
+fn log(world: &World, vm: &Vm, what: &str) -> Result<(), VimFault> {
+    datastore::materialise(world, &vm.folder())?;
+    let path = vm.folder().join("vmware.log");
+    let file = world.datastore.resolve(&path)?;
+    let now = crate::sim::encode::timestamp(OffsetDateTime::now_utc());
+    let begun = match file.exists() {
+        true => String::new(),
+        false => format!(
+            "{now} In(05) vmx - Log for VMware ESX (ceso SIMULATOR) version={}\n",
+            crate::sim::service::PRODUCT.0
+        ),
+    };
+    let text = format!("{begun}{now} In(05) vmx - {what} {}, {} CPUs, {} MB\n", vm.vmx, vm.cpus, vm.memory_mb);
+    let mut options = std::fs::OpenOptions::new();
+    let written = options.append(true).create(true).open(file).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| datastore::file_fault(&path, &error))
+}
+
 fn off(world: &mut World, mut vm: Vm) -> Result<(), VimFault> {
     vm.power = Power::Off;
     vm.powered_on = None;
     vm.suspended = None;
+    log(world, &vm, "PowerOff")?;
     world.put(vm)
 }
 
