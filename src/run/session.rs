@@ -218,10 +218,8 @@ impl Session {
     }
 
     fn call(&mut self, call: u64, operation: &str, arguments: Value) -> Result<(), Ended> {
-        self.calls += 1;
-        let refused = if self.calls > self.limits.calls {
-            Some(limit("calls", self.limits.calls, "calls of operations"))
-        } else if self.shared.under_way.load(std::sync::atomic::Ordering::Relaxed) >= self.limits.calls_at_once {
+        self.count()?;
+        let refused = if self.shared.under_way.load(std::sync::atomic::Ordering::Relaxed) >= self.limits.calls_at_once {
             Some(limit("calls_at_once", u64::from(self.limits.calls_at_once), "calls at once"))
         } else {
             None
@@ -257,7 +255,17 @@ impl Session {
         Ok(())
     }
 
+    /// Counts what the worker asks. It keeps to the limit itself; one that does not is broken, and would fill our memory.
+    fn count(&mut self) -> Result<(), Ended> {
+        self.calls += 1;
+        if self.calls > self.limits.calls {
+            return self.stop(limit("calls", self.limits.calls, "calls of operations"));
+        }
+        Ok(())
+    }
+
     fn module(&mut self, call: u64, name: &str, from: &str) -> Result<(), Ended> {
+        self.count()?;
         let result = self.modules.find(name, from).map(|module| {
             self.sources.push(Source { name: module.name.clone(), text: module.text.clone() });
             module.into_value()

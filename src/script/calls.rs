@@ -56,11 +56,14 @@ pub(super) struct Calls {
     arrived: RefCell<VecDeque<u64>>,
     /// Frames for the main loop that came in the middle of a script.
     others: RefCell<VecDeque<ToWorker>>,
-    progress: RefCell<Option<(String, Instant)>>,
+    progress: RefCell<HashMap<String, Instant>>,
 }
 
 /// `task.progress` in a tight loop is thinned out to one in so long for the same label.
 const PROGRESS: Duration = Duration::from_millis(50);
+
+/// How many labels of progress a script may have on the screen.
+const LABELS: usize = 64;
 
 impl Calls {
     pub(super) fn new(pipe: Pipe, limits: Limits, operations: &'static [Declared]) -> Self {
@@ -156,6 +159,8 @@ impl Calls {
     /// Asks for a module and waits for it.
     pub(super) fn module(&self, lua: &Lua, name: String, from: String) -> Result<Value, Refusal> {
         clock(|clock| clock.check(lua)).map_err(|()| Refusal::Stopped)?;
+        // The parent keeps what it answers, so what is asked is counted.
+        self.count()?;
         let call = self.send(|call| FromWorker::Module { call, name, from })?;
         self.wait(lua, call)
     }
@@ -175,16 +180,21 @@ impl Calls {
             Phase::Top if !pure => self.called.set(true),
             _ => {}
         }
+        self.count()?;
+        if self.under_way.borrow().len() >= self.limits.calls_at_once as usize {
+            let message = clock::passed("calls at once", self.limits.calls_at_once, "calls_at_once");
+            return Err(Refusal::Limit { kind: "limit.calls_at_once", message });
+        }
+        Ok(())
+    }
+
+    fn count(&self) -> Result<(), Refusal> {
         let count = self.count.get() + 1;
         if count > self.limits.calls {
             let message = clock::passed("calls", self.limits.calls, "calls");
             return Err(Refusal::Limit { kind: "limit.calls", message });
         }
         self.count.set(count);
-        if self.under_way.borrow().len() >= self.limits.calls_at_once as usize {
-            let message = clock::passed("calls at once", self.limits.calls_at_once, "calls_at_once");
-            return Err(Refusal::Limit { kind: "limit.calls_at_once", message });
-        }
         Ok(())
     }
 
@@ -274,19 +284,19 @@ impl Calls {
         Ok(())
     }
 
-    /// Whether a line of progress is worth sending: the same label is thinned out.
+    /// Whether a line of progress is worth sending: the same label is thinned out, and there are only so many at once.
     pub(super) fn worth_showing(&self, label: &str, fraction: Option<f64>) -> bool {
         let mut shown = self.progress.borrow_mut();
-        let now = Instant::now();
-        if let Some((last, at)) = shown.as_ref()
-            && last == label
-            && now.duration_since(*at) < PROGRESS
-            && fraction.is_none_or(|fraction| fraction < 1.0)
-        {
-            return false;
+        let ended = fraction.is_some_and(|fraction| fraction >= 1.0);
+        match shown.get(label) {
+            Some(_) if ended => shown.remove(label).is_some(),
+            Some(at) if at.elapsed() < PROGRESS => false,
+            None if ended || shown.len() >= LABELS => false,
+            _ => {
+                shown.insert(label.to_owned(), Instant::now());
+                true
+            }
         }
-        *shown = Some((label.to_owned(), now));
-        true
     }
 }
 
@@ -294,7 +304,7 @@ impl Calls {
 impl Calls {
     /// Bytes that are no frame of ours, for [`super::breach`].
     pub(super) fn raw(&self, bytes: &[u8]) {
-        if self.pipe.borrow_mut().send_raw(bytes).is_err() {
+        if self.pipe.borrow_mut().send_bytes(bytes).is_err() {
             super::lost();
         }
     }

@@ -38,7 +38,10 @@ pub fn main() -> ! {
     detach();
     // SAFETY: descriptor 0 is the socket that the parent gave this process; nothing else has taken it.
     let pipe = unsafe { OwnedFd::from_raw_fd(0) };
-    serve(Pipe::new(pipe))
+    match Pipe::new(pipe) {
+        Ok(pipe) => serve(pipe),
+        Err(_) => lost(),
+    }
 }
 
 /// Leaves the parent's session, ends when the parent's spawning thread does, and holds no descriptor but the first three.

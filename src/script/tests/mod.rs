@@ -72,7 +72,7 @@ pub(super) fn run_as(purpose: impl FnOnce(Source) -> Purpose, text: &str, limits
     let purpose = purpose(Source { name: "test.luau".into(), text: text.into() });
     // Debug builds of the VM need more stack than a test's thread has by default.
     let worker = std::thread::Builder::new().stack_size(8 << 20).spawn(move || {
-        let calls = Rc::new(Calls::new(Pipe::new(theirs.into()), limits, ops::all()));
+        let calls = Rc::new(Calls::new(Pipe::new(theirs.into()).unwrap(), limits, ops::all()));
         let vm = Vm::new(calls, true).unwrap();
         match purpose {
             Purpose::Run(source) => purpose::run(&vm, &source, true),
