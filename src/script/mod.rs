@@ -21,6 +21,8 @@ mod vm;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 
+use rustix::fs::FileType;
+
 use crate::ops;
 use crate::wire::{FromWorker, Jail, Limits, Purpose, ScriptError, Start, ToWorker};
 use calls::Calls;
@@ -35,6 +37,13 @@ pub const EXIT_LOST: i32 = 70;
 
 /// Runs this process as a worker: takes one `Start` from descriptor 0, serves it, and ends. Called before anything else is set up.
 pub fn main() -> ! {
+    // Someone who types the argument by hand has a terminal there, which must stay as it is.
+    let stdin = std::io::stdin();
+    let socket =
+        rustix::fs::fstat(&stdin).is_ok_and(|about| FileType::from_raw_mode(about.st_mode) == FileType::Socket);
+    if !socket {
+        exit(EXIT_LOST);
+    }
     detach();
     // SAFETY: descriptor 0 is the socket that the parent gave this process; nothing else has taken it.
     let pipe = unsafe { OwnedFd::from_raw_fd(0) };

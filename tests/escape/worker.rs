@@ -287,3 +287,12 @@ fn a_binary_that_is_no_worker_is_an_error() {
     let fault = Worker::spawn_from("/nonexistent/ceso".as_ref(), start).map(|_| ()).unwrap_err();
     assert_eq!(fault.kind(), "script.not_started");
 }
+
+#[test]
+fn nobody_becomes_a_worker_by_hand() {
+    let typed = |input: std::process::Stdio| {
+        std::process::Command::new(binary()).arg(ceso::script::ARGUMENT).stdin(input).status().unwrap().code()
+    };
+    assert_eq!(typed(std::process::Stdio::null()), Some(ceso::script::EXIT_LOST));
+    assert_eq!(typed(std::process::Stdio::piped()), Some(ceso::script::EXIT_LOST));
+}
