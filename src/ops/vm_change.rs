@@ -37,21 +37,11 @@ pub struct Configure {
 }
 
 /// Makes sure that a machine has these processors, memory, notes and extra configuration; where it has, nothing is done.
+///
+/// An empty value in `extra_config` means that the key must not be there, empty notes that there are none.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EnsureConfig {
-    /// The machine.
-    pub vm: Target<kind::Vm>,
-    /// Virtual processors, from 1.
-    pub cpus: Option<u32>,
-    /// Memory, a multiple of 4 MiB.
-    pub memory: Option<Bytes>,
-    /// Annotation; empty means none.
-    pub notes: Option<String>,
-    /// Keys and values; an empty value means that the key must not be there.
-    #[serde(default)]
-    pub extra_config: BTreeMap<String, String>,
-}
+#[serde(transparent)]
+pub struct EnsureConfig(Configure);
 
 /// The part of a machine's configuration that is asked for.
 #[derive(Debug, Default, PartialEq)]
@@ -106,16 +96,9 @@ impl Wanted {
 }
 
 impl Configure {
-    fn wanted(&self) -> Result<Wanted, Fault> {
+    fn wanted(&self, operation: &str) -> Result<Wanted, Fault> {
         let (cpus, memory, notes) = (self.cpus, self.memory, self.notes.clone());
-        Wanted { cpus, memory, notes, extra_config: self.extra_config.clone() }.checked(Self::NAME)
-    }
-}
-
-impl EnsureConfig {
-    fn wanted(&self) -> Result<Wanted, Fault> {
-        let (cpus, memory, notes) = (self.cpus, self.memory, self.notes.clone());
-        Wanted { cpus, memory, notes, extra_config: self.extra_config.clone() }.checked(Self::NAME)
+        Wanted { cpus, memory, notes, extra_config: self.extra_config.clone() }.checked(operation)
     }
 }
 
@@ -130,12 +113,12 @@ impl Operation for Configure {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundVm, Fault> {
-        self.wanted()?;
+        self.wanted(Self::NAME)?;
         binder.vm(&self.vm, "configure").await
     }
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
-        let change = self.wanted()?.reconfigure();
+        let change = self.wanted(Self::NAME)?.reconfigure();
         Ok(bound.host.client.reconfigure(&bound.vm, &change, &|step| pass.step(step)).await?)
     }
 }
@@ -151,18 +134,18 @@ impl Operation for EnsureConfig {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundVm, Fault> {
-        self.wanted()?;
-        binder.vm(&self.vm, "configure").await
+        self.0.wanted(Self::NAME)?;
+        binder.vm(&self.0.vm, "configure").await
     }
 
     async fn settled(&self, bound: &BoundVm, _: &Pass<'_>) -> Result<Option<()>, Fault> {
         let info = bound.host.client.vm_info(&bound.vm).await?;
-        Ok(self.wanted()?.beyond(&info).is_empty().then_some(()))
+        Ok(self.0.wanted(Self::NAME)?.beyond(&info).is_empty().then_some(()))
     }
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
         let info = bound.host.client.vm_info(&bound.vm).await?;
-        let change = self.wanted()?.beyond(&info).reconfigure();
+        let change = self.0.wanted(Self::NAME)?.beyond(&info).reconfigure();
         Ok(bound.host.client.reconfigure(&bound.vm, &change, &|step| pass.step(step)).await?)
     }
 }
@@ -181,13 +164,8 @@ pub struct SetGuestinfo {
 
 /// Makes sure that a machine has this cloud-init data; where it has, nothing is done.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EnsureGuestinfo {
-    /// The machine.
-    pub vm: Target<kind::Vm>,
-    /// What `cloudinit.build` made.
-    pub document: Target<kind::Document>,
-}
+#[serde(transparent)]
+pub struct EnsureGuestinfo(SetGuestinfo);
 
 /// A machine and the document for it.
 pub struct BoundGuestinfo {
@@ -196,13 +174,9 @@ pub struct BoundGuestinfo {
 }
 
 impl BoundGuestinfo {
-    async fn bind(
-        binder: &Binder<'_>,
-        vm: &Target<kind::Vm>,
-        document: &Target<kind::Document>,
-    ) -> Result<Self, Fault> {
-        let document = binder.document(document)?;
-        Ok(Self { bound: binder.vm(vm, "configure").await?, document })
+    async fn bind(binder: &Binder<'_>, asked: &SetGuestinfo) -> Result<Self, Fault> {
+        let document = binder.document(&asked.document)?;
+        Ok(Self { bound: binder.vm(&asked.vm, "configure").await?, document })
     }
 
     /// What the machine's `guestinfo.*` keys must be, and what they are.
@@ -241,7 +215,7 @@ impl Operation for SetGuestinfo {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundGuestinfo, Fault> {
-        BoundGuestinfo::bind(binder, &self.vm, &self.document).await
+        BoundGuestinfo::bind(binder, self).await
     }
 
     async fn act(self, bound: BoundGuestinfo, pass: &Pass<'_>) -> Result<(), Fault> {
@@ -261,7 +235,7 @@ impl Operation for EnsureGuestinfo {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundGuestinfo, Fault> {
-        BoundGuestinfo::bind(binder, &self.vm, &self.document).await
+        BoundGuestinfo::bind(binder, &self.0).await
     }
 
     async fn settled(&self, bound: &BoundGuestinfo, _: &Pass<'_>) -> Result<Option<()>, Fault> {
