@@ -341,8 +341,9 @@ pub enum ToWorker {
     Go {
         params: Value,
     },
-    /// Evaluate one chunk of the REPL, within this time.
+    /// Evaluate one chunk of the REPL, within this time; errors show it under this name.
     Chunk {
+        name: String,
         source: String,
         time: Span,
     },
@@ -433,10 +434,37 @@ pub enum FromWorker {
         label: String,
         fraction: Option<f64>,
     },
+    /// What the chunks so far left behind (only for the REPL), ahead of each `Done` or `Failed`.
+    Names {
+        globals: Vec<Known>,
+    },
     Done {
         value: Value,
     },
     Failed(ScriptError),
+}
+
+/// A name that a chunk of the REPL left behind, for completion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    pub name: String,
+    pub what: What,
+}
+
+/// What kind of thing a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    Handle {
+        id: u32,
+        kind: String,
+    },
+    Function,
+    Table {
+        fields: Vec<Known>,
+        /// The first item, where it is a list.
+        item: Option<Box<What>>,
+    },
+    Other,
 }
 
 /// How a script failed.

@@ -315,9 +315,9 @@ impl Home {
         self.0.join("workflows")
     }
 
-    /// `history`: what was typed into the REPL.
+    /// `repl_history`: what was typed into the REPL.
     pub fn history(&self) -> PathBuf {
-        self.0.join("history")
+        self.0.join("repl_history")
     }
 
     /// `audit.jsonl`: the record of operations where the settings name no other file.

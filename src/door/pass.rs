@@ -41,6 +41,20 @@ pub struct Progress {
     pub percent: Option<u8>,
 }
 
+/// What was stopped: everything, or what had begun before a moment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stopped {
+    all: bool,
+    /// How often reads were dropped; a call remembers the count at its beginning.
+    drops: u64,
+}
+
+impl Stopped {
+    fn stops(self, began: u64) -> bool {
+        self.all || self.drops != began
+    }
+}
+
 type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// The door of one run: its tables, its objects, its account of changes.
@@ -51,7 +65,7 @@ pub struct Door {
     hosts: Arc<dyn Hosts>,
     connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<Connected>>>,
     deadline: Mutex<Option<Instant>>,
-    cancelled: tokio::sync::watch::Sender<bool>,
+    stopped: tokio::sync::watch::Sender<Stopped>,
     watcher: Watcher,
     passed: AtomicU64,
     simulated: AtomicBool,
@@ -66,7 +80,7 @@ impl Door {
             hosts,
             connected: tokio::sync::Mutex::default(),
             deadline: Mutex::new(None),
-            cancelled: tokio::sync::watch::Sender::new(false),
+            stopped: tokio::sync::watch::Sender::new(Stopped::default()),
             watcher,
             passed: AtomicU64::new(0),
             simulated: AtomicBool::new(false),
@@ -88,7 +102,17 @@ impl Door {
 
     /// Ends reads and waits that are under way; changes go on to their end.
     pub fn cancel(&self, cancelled: bool) {
-        self.cancelled.send_replace(cancelled);
+        self.stopped.send_modify(|stopped| stopped.all = cancelled);
+    }
+
+    /// Ends the calls that have begun and are no change yet; those that begin later pass.
+    pub fn drop_reads(&self) {
+        self.stopped.send_modify(|stopped| stopped.drops += 1);
+    }
+
+    /// Has the next call without a host's name ask [`Hosts`] anew: another host was chosen. Must be called outside of the runtime.
+    pub fn choose_again(&self) {
+        self.connected.blocking_lock().remove(&None);
     }
 
     /// Fills in what the handles of a run's result tell.
@@ -123,29 +147,30 @@ impl Door {
 
     /// Lets one call of an operation through: checks, binds, records, acts.
     pub async fn pass<O: Operation>(&self, call: u64, mut given: Value) -> Result<Value, Fault> {
+        let began = self.stopped.borrow().drops;
         let pass = Pass { door: self, call, operation: O::NAME, subject: Mutex::default() };
         self.objects.vouch(&mut given)?;
         let operation: O = arguments::read(O::NAME, &given)?;
         check_literals(&pass, O::TOUCHES, &given)?;
-        self.check_time(O::NAME)?;
+        self.check_time(O::NAME, began)?;
 
         let binder = Binder::new(&pass, O::EFFECT, O::TOUCHES);
-        let bound = self.until_cancelled(operation.bind(&binder)).await?;
+        let bound = self.until_stopped(began, operation.bind(&binder)).await?;
         let uses = binder.uses();
         self.passed.fetch_add(1, Ordering::Relaxed);
         if O::EFFECT < Effect::Change {
-            let output = self.until_cancelled(operation.act(bound, &pass)).await?;
+            let output = self.until_stopped(began, operation.act(bound, &pass)).await?;
             return to_value(O::NAME, &output);
         }
 
         let subjects = subjects(&uses);
         pass.set_subject(subjects.join(", "));
-        if let Some(output) = self.until_cancelled(operation.settled(&bound, &pass)).await? {
+        if let Some(output) = self.until_stopped(began, operation.settled(&bound, &pass)).await? {
             self.journal.unchanged(O::NAME, O::EFFECT, subjects);
             return to_value(O::NAME, &output);
         }
         let reservation = self.reserve(&uses)?;
-        self.check_time(O::NAME)?;
+        self.check_time(O::NAME, began)?;
         let ticket = self.journal.intent(O::NAME, O::EFFECT, subjects);
         let result = operation.act(bound, &pass).await;
         (self.watcher)(pass.progress_event(None));
@@ -194,8 +219,8 @@ impl Door {
         Ok(reservation)
     }
 
-    fn check_time(&self, operation: &str) -> Result<(), Fault> {
-        if *self.cancelled.borrow() {
+    fn check_time(&self, operation: &str, began: u64) -> Result<(), Fault> {
+        if self.stopped.borrow().stops(began) {
             return Err(Fault::new("script.cancelled", format!("{operation}: the run was stopped")));
         }
         match self.time_left() {
@@ -210,12 +235,12 @@ impl Door {
     }
 
     /// Runs what may be dropped at any point: reads, waits, lookups.
-    async fn until_cancelled<T>(&self, future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let mut cancelled = self.cancelled.subscribe();
+    async fn until_stopped<T>(&self, began: u64, future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let mut stopped = self.stopped.subscribe();
         tokio::select! {
             biased;
             result = future => result,
-            _ = cancelled.wait_for(|cancelled| *cancelled) => {
+            _ = stopped.wait_for(|stopped| stopped.stops(began)) => {
                 Err(Fault::new("script.cancelled", "the run was stopped while it waited"))
             }
         }

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -13,6 +14,9 @@ use tokio::sync::watch;
 use super::process::Killer;
 use crate::error::Fault;
 
+/// How long a script of the REPL that was asked to stop may take before another Ctrl-C ends its process: longer than what it deferred.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Listens for signals until it is dropped.
 pub struct Interrupts {
     handle: Handle,
@@ -20,6 +24,7 @@ pub struct Interrupts {
     asked: Arc<AtomicBool>,
     last: Arc<AtomicI32>,
     hurry: watch::Sender<bool>,
+    terminated: Arc<AtomicBool>,
 }
 
 /// Whether nobody listens: then signals do what they do to any process. A handler that was once installed cannot be taken out
@@ -38,8 +43,8 @@ fn idle() -> std::io::Result<&'static Arc<AtomicBool>> {
 }
 
 impl Interrupts {
-    /// Listens on behalf of a worker. `twice` says whether a second signal ends the process (a run), or not (the REPL), where
-    /// SIGTERM ends it at once.
+    /// Listens on behalf of a worker. `twice` says whether a second signal ends the process at once (a run), or only where the script
+    /// does not stop by itself (the REPL), where SIGTERM ends it at once, and ceso too while it waits for a person.
     pub fn listen(killer: Option<Killer>, twice: bool) -> std::io::Result<Self> {
         let idle = idle()?;
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -49,8 +54,11 @@ impl Interrupts {
         let asked = Arc::new(AtomicBool::new(false));
         let last = Arc::new(AtomicI32::new(0));
         let hurry = watch::Sender::new(false);
+        let terminated = Arc::new(AtomicBool::new(false));
         let (seen, known, named, hurried) = (asked.clone(), target.clone(), last.clone(), hurry.clone());
+        let ended = terminated.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut first = Instant::now();
             for signal in signals.forever() {
                 named.store(signal, Ordering::Relaxed);
                 let again = seen.swap(true, Ordering::Relaxed);
@@ -58,19 +66,33 @@ impl Interrupts {
                 if killer.is_none() || (again && twice) {
                     hurried.send_replace(true);
                 }
+                ended.fetch_or(signal == SIGTERM, Ordering::Relaxed);
+                let insists = again && (twice || first.elapsed() >= PATIENCE);
                 match killer {
+                    // Nothing runs in the REPL: the process ends as if nobody had listened.
+                    None if signal == SIGTERM && !twice => drop(signal_hook::low_level::emulate_default_handler(signal)),
                     None => {}
-                    Some(killer) if (again && twice) || (signal == SIGTERM && !twice) => killer.kill(stopped(signal)),
-                    Some(killer) => killer.interrupt(),
+                    Some(killer) if insists || (signal == SIGTERM && !twice) => killer.kill(stopped(signal)),
+                    Some(killer) => {
+                        if !again {
+                            first = Instant::now();
+                        }
+                        killer.interrupt();
+                    }
                 }
             }
         })?;
-        Ok(Self { handle, target, asked, last, hurry })
+        Ok(Self { handle, target, asked, last, hurry, terminated })
     }
 
     /// Turns to another worker.
     pub fn turn_to(&self, killer: Option<Killer>) {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = killer;
+    }
+
+    /// Whether the process was asked to end.
+    pub fn terminated(&self) -> bool {
+        self.terminated.load(Ordering::Relaxed)
     }
 
     /// Whether there was a signal since this was last asked.

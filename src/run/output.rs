@@ -93,6 +93,11 @@ impl Output {
         self.put(Line::Err(text.into()));
     }
 
+    /// Counts what the script writes from zero: each chunk of the REPL has the limit of a run.
+    pub fn begin_anew(&self) {
+        self.shared.written.store(0, Ordering::Relaxed);
+    }
+
     /// Whether nobody reads standard output any more.
     pub fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Relaxed)

@@ -19,7 +19,8 @@ use crate::door::Door;
 use crate::door::operation::Effect;
 use crate::error::Fault;
 use crate::ops;
-use crate::wire::{FrameError, FromWorker, Limits, Outcome, Raised, ScriptError, Source, ToWorker, Value};
+use crate::units::Span;
+use crate::wire::{FrameError, FromWorker, Known, Limits, Outcome, Raised, ScriptError, Source, ToWorker, Value};
 
 /// How long changes that are under way may take to end once the run is over.
 const GRACE: Duration = Duration::from_secs(30);
@@ -58,6 +59,22 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// The end as one fault, for where there is no script to point into.
+    pub fn into_fault(self) -> Fault {
+        match self {
+            Ended::Fault { fault, .. } => Arc::try_unwrap(fault).unwrap_or_else(|fault| {
+                let copy = Fault::new(fault.kind().to_owned(), fault.message());
+                match fault.hint_text() {
+                    Some(hint) => copy.hint(hint),
+                    None => copy,
+                }
+            }),
+            Ended::Script(error) => super::process::fault_of(&error),
+        }
+    }
+}
+
 impl From<Fault> for Ended {
     fn from(fault: Fault) -> Self {
         Ended::Fault { fault: Arc::new(fault), script: None }
@@ -77,6 +94,7 @@ pub struct Session {
     lines: Lines,
     limits: Limits,
     calls: u64,
+    names: Vec<Known>,
     /// Files that were read for the script, for errors that point into them.
     pub sources: Vec<Source>,
 }
@@ -124,6 +142,7 @@ impl Session {
             lines: means.lines,
             limits: means.limits,
             calls: 0,
+            names: Vec::new(),
             sources: Vec::new(),
         }
     }
@@ -160,6 +179,7 @@ impl Session {
                 FromWorker::Loaded { declaration } => return Ok(Said::Loaded(declaration)),
                 FromWorker::Plain => return Ok(Said::Plain),
                 FromWorker::Described { name, outcome } => return Ok(Said::Described { name, outcome }),
+                FromWorker::Names { globals } => self.names = globals,
                 FromWorker::Done { mut value } => {
                     self.shared.door.tell(&mut value)?;
                     return Ok(Said::Done(value));
@@ -307,9 +327,11 @@ impl Session {
         self.shared.door.set_deadline(Instant::now().checked_add(time));
     }
 
-    /// Gives one expression of the REPL its time.
-    pub fn arm(&self, time: Duration) {
+    /// Gives one expression of the REPL its time, and the limits of a run.
+    pub fn arm(&mut self, time: Duration) {
         self.begin(time);
+        self.calls = 0;
+        self.output.begin_anew();
         if let Some(worker) = &self.worker {
             worker.arm(time);
         }
@@ -321,6 +343,30 @@ impl Session {
         if let Some(worker) = &self.worker {
             worker.disarm();
         }
+    }
+
+    /// Ends the reads and waits that an expression left behind; changes go on to their end.
+    pub fn drop_reads(&self) {
+        self.shared.door.drop_reads();
+    }
+
+    /// What the expressions of the REPL left behind, as the worker tells it.
+    pub fn names(&self) -> &[Known] {
+        &self.names
+    }
+
+    /// Has the door let one call of the person's own through, such as a list of names to complete, while no expression runs.
+    pub fn ask(&mut self, operation: &str, arguments: Value, time: Duration) -> Result<Value, Fault> {
+        let declared = ops::find(operation)
+            .ok_or_else(|| Fault::new("usage.operation", format!("there is no operation {operation:?}")))?;
+        let door = self.shared.door.clone();
+        let runtime = self.runtime().map_err(Ended::into_fault)?;
+        door.set_deadline(Instant::now().checked_add(time));
+        let answer = runtime.block_on(tokio::time::timeout(time, declared.call(&door, 0, arguments)));
+        door.set_deadline(None);
+        answer.unwrap_or_else(|late| {
+            Err(Fault::new("limit.run_time", format!("{operation}: no answer within {}", Span(time))).cause(late))
+        })
     }
 
     /// Whether the worker still lives.

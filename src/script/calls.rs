@@ -265,6 +265,12 @@ impl Calls {
         }
     }
 
+    /// Counts calls and output from zero: each chunk of the REPL has the limits of a run.
+    pub(super) fn begin_anew(&self) {
+        self.count.set(0);
+        self.written.set(0);
+    }
+
     /// Gives up on what is under way: a chunk of the REPL was stopped.
     pub(super) fn forget(&self) {
         self.under_way.borrow_mut().clear();

@@ -3,31 +3,19 @@
 //! Rewrites those declarations into assignments to the REPL's globals, token by token, without moving a line. What it does not
 //! understand it leaves as it is: then Luau says what is wrong. Grammar: the Luau reference, "Syntax".
 
+use super::lexer::{Kind, Nesting, Token, words};
+
 /// The chunk with its top-level `local x = 1` as `x = 1`, `local x` as `x = nil`, `local function f` as `function f`.
 pub(super) fn kept(source: &str) -> String {
-    let tokens = tokens(source);
+    let tokens = words(source);
     let mut out = String::with_capacity(source.len());
     let mut copied = 0;
-    let mut depth = 0usize;
-    // Whether the innermost `if` is an expression, which has no `end`.
-    let mut if_expression = false;
+    let mut nesting = Nesting::default();
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         let before = at.checked_sub(1).and_then(|before| tokens.get(before)).map_or("", |before| before.text);
         match token.text {
-            "function" | "do" | "repeat" => depth += 1,
-            "if" => {
-                if_expression = match before {
-                    "then" | "else" => if_expression,
-                    _ => is_operator(before),
-                };
-                if !if_expression {
-                    depth += 1;
-                }
-            }
-            "(" | "{" | "[" => depth += 1,
-            "end" | "until" | ")" | "}" | "]" => depth = depth.saturating_sub(1),
-            "local" if depth == 0 => {
+            "local" if nesting.depth == 0 => {
                 if let Some((text, next)) = declaration(&tokens, at) {
                     out.push_str(source.get(copied..token.start).unwrap_or_default());
                     out.push_str(&text);
@@ -36,51 +24,12 @@ pub(super) fn kept(source: &str) -> String {
                     continue;
                 }
             }
-            _ => {}
+            text => nesting.see(before, text),
         }
         at += 1;
     }
     out.push_str(source.get(copied..).unwrap_or_default());
     out
-}
-
-/// After these a value follows, so an `if` there is an expression.
-fn is_operator(text: &str) -> bool {
-    matches!(
-        text,
-        "=" | "("
-            | "{"
-            | "["
-            | ","
-            | "and"
-            | "or"
-            | "not"
-            | "return"
-            | "in"
-            | "=="
-            | "~="
-            | "<"
-            | ">"
-            | "<="
-            | ">="
-            | "+"
-            | "-"
-            | "*"
-            | "/"
-            | "//"
-            | "%"
-            | "^"
-            | ".."
-            | "#"
-            | "+="
-            | "-="
-            | "*="
-            | "/="
-            | "//="
-            | "%="
-            | "^="
-            | "..="
-    )
 }
 
 /// The assignment for the declaration at `at`, and the first token that is not part of its left side.
@@ -93,7 +42,7 @@ fn declaration(tokens: &[Token<'_>], at: usize) -> Option<(String, usize)> {
     let mut names = Vec::new();
     let mut next = at + 1;
     loop {
-        let name = tokens.get(next).filter(|token| token.is_name())?;
+        let name = tokens.get(next).filter(|token| token.kind == Kind::Name)?;
         names.push(name.text);
         next += 1;
         if tokens.get(next).is_some_and(|token| token.text == ":") {
@@ -137,94 +86,6 @@ fn after_type(tokens: &[Token<'_>], mut at: usize) -> usize {
         at += 1;
     }
     at
-}
-
-struct Token<'a> {
-    text: &'a str,
-    start: usize,
-}
-
-impl Token<'_> {
-    fn is_name(&self) -> bool {
-        self.text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-    }
-}
-
-/// Names, numbers, strings and symbols; comments and space are left out.
-fn tokens(source: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    let mut start = 0;
-    while let Some(rest) = source.get(start..).filter(|rest| !rest.is_empty()) {
-        let length = length(rest);
-        let text = source.get(start..start + length).unwrap_or(rest);
-        if !text.starts_with(char::is_whitespace) && !text.starts_with("--") {
-            tokens.push(Token { text, start });
-        }
-        start += text.len();
-    }
-    tokens
-}
-
-/// How long the first token of `rest` is; at least one character.
-fn length(rest: &str) -> usize {
-    let first = rest.chars().next().unwrap_or(' ');
-    let run = |wanted: fn(char) -> bool| rest.find(|c| !wanted(c)).unwrap_or(rest.len());
-    if first.is_whitespace() {
-        return run(char::is_whitespace);
-    }
-    if first.is_ascii_alphabetic() || first == '_' {
-        return run(|c| c.is_ascii_alphanumeric() || c == '_');
-    }
-    if first.is_ascii_digit() {
-        return run(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
-    }
-    if let Some(comment) = rest.strip_prefix("--") {
-        return 2 + long_bracket(comment).unwrap_or_else(|| comment.find('\n').unwrap_or(comment.len()));
-    }
-    if let Some(length) = long_bracket(rest) {
-        return length;
-    }
-    if matches!(first, '"' | '\'' | '`') {
-        return quoted(rest, first);
-    }
-    let symbols =
-        ["...", "..=", "//=", "..", "//", "==", "~=", "<=", ">=", "->", "::", "+=", "-=", "*=", "/=", "%=", "^="];
-    symbols.iter().find(|symbol| rest.starts_with(**symbol)).map_or(first.len_utf8(), |symbol| symbol.len())
-}
-
-/// The length of `[[…]]` or `[=[…]=]` at the start of `rest`.
-fn long_bracket(rest: &str) -> Option<usize> {
-    let inner = rest.strip_prefix('[')?;
-    let level = inner.find(|c| c != '=')?;
-    if !inner.get(level..)?.starts_with('[') {
-        return None;
-    }
-    let close = format!("]{}]", "=".repeat(level));
-    Some(rest.find(&close).map_or(rest.len(), |at| at + close.len()))
-}
-
-/// The length of a quoted string; expressions inside backticks may hold strings of their own.
-fn quoted(rest: &str, quote: char) -> usize {
-    let mut braces = 0usize;
-    let mut at = 1;
-    while let Some(c) = rest.get(at..).and_then(|rest| rest.chars().next()) {
-        match c {
-            '\\' => at += 1 + rest.get(at + 1..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8),
-            '{' if quote == '`' => {
-                braces += 1;
-                at += 1;
-            }
-            '}' if braces > 0 => {
-                braces -= 1;
-                at += 1;
-            }
-            '"' | '\'' | '`' if braces > 0 => at += quoted(rest.get(at..).unwrap_or_default(), c),
-            '\n' if quote != '`' => return at,
-            c if c == quote && braces == 0 => return at + 1,
-            c => at += c.len_utf8(),
-        }
-    }
-    rest.len()
 }
 
 #[cfg(test)]

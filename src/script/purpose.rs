@@ -10,6 +10,7 @@ use mlua::{Function, MultiValue, Value as Lv};
 use super::calls::Phase;
 use super::clock::{self, GRACE, Stop, clock};
 use super::locals;
+use super::names;
 use super::value::{self, Unfit, ValueError};
 use super::vm::Vm;
 use crate::wire::{FromWorker, ScriptError, Source, ToWorker, Value};
@@ -75,17 +76,19 @@ pub(super) fn repl(vm: &Vm, hardened: bool) {
         Err(error) => return end(vm, Err(vm.broken(&error))),
     };
     loop {
-        let ToWorker::Chunk { source, time } = vm.calls.next_frame() else { super::lost() };
+        let ToWorker::Chunk { name, source, time } = vm.calls.next_frame() else { super::lost() };
         begin(vm, hardened, time.0);
-        let outcome = chunk(vm, &source, &environment);
+        vm.calls.begin_anew();
+        let outcome = chunk(vm, &name, &source, &environment);
         let outcome = finish(vm, outcome);
         let stopped = clock(clock::Clock::stopped);
         let failed = outcome.is_err();
-        end(vm, outcome);
         if matches!(stopped, Some(Stop::Memory | Stop::CpuTime)) {
             // What is left in the VM cannot be trusted to work.
-            return;
+            return end(vm, outcome);
         }
+        vm.calls.tell(&FromWorker::Names { globals: vm.relaxed(|| names::of(&environment)) });
+        end(vm, outcome);
         if failed {
             begin(vm, hardened, Duration::MAX);
             if vm.forget().is_err() {
@@ -96,12 +99,14 @@ pub(super) fn repl(vm: &Vm, hardened: bool) {
 }
 
 /// One chunk: an expression whose value is shown, or else statements. What is `local` at its top stays for the next one.
-fn chunk(vm: &Vm, text: &str, environment: &mlua::Table) -> Result<Value, ScriptError> {
-    let named = |text: String| Source { name: "repl".to_owned(), text: text.into_bytes() };
+fn chunk(vm: &Vm, name: &str, text: &str, environment: &mlua::Table) -> Result<Value, ScriptError> {
+    let named = |text: String| Source { name: name.to_owned(), text: text.into_bytes() };
+    let goes_on = |error: &ScriptError| error.kind == "script.syntax" && error.message.ends_with("<eof>");
     let function = match vm.load(&named(format!("return {text}\n")), environment) {
         Ok(function) => function,
-        Err(_) => vm.load(&named(locals::kept(text)), environment).map_err(|mut error| {
-            if error.kind == "script.syntax" && error.message.ends_with("<eof>") {
+        Err(first) => vm.load(&named(locals::kept(text)), environment).map_err(|mut error| {
+            // `1 +` is no statement, but the beginning of an expression.
+            if goes_on(&error) || goes_on(&first) && error.kind == "script.syntax" {
                 // The parent asks for another line.
                 "script.incomplete".clone_into(&mut error.kind);
             }
