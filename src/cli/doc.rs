@@ -63,6 +63,11 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What `ceso doc NAME` prints, for the REPL's `:help`.
+pub fn text(name: &str, style: &output::Style) -> Result<String, Fault> {
+    find(name).map(|found| page::plain(&pages(&found), width(style)))
+}
+
 fn width(style: &output::Style) -> usize {
     style.width.map_or(WIDTH, usize::from).clamp(40, 120)
 }
@@ -145,7 +150,7 @@ fn unknown(wanted: &str) -> Fault {
 }
 
 /// Every name that [`find`] knows, but for methods' names alone.
-fn names() -> Vec<String> {
+pub fn names() -> Vec<String> {
     let mut names = Vec::new();
     for entry in &REFERENCE.entries {
         names.extend([entry.declared.name.to_owned(), entry.declared.spelled(), luau::method(entry).to_owned()]);

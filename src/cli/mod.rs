@@ -14,6 +14,7 @@ mod hosts;
 pub mod output;
 mod policy;
 mod reference;
+mod repl;
 mod report;
 mod run;
 mod sim;
@@ -40,6 +41,7 @@ fn command() -> Command {
         .args(globals::arguments())
         .subcommand(run::command())
         .subcommand(run::check_command())
+        .subcommand(repl::command())
         .subcommand(host::command())
         .subcommand(config::command())
         .subcommand(policy::command())
@@ -93,6 +95,7 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
     };
     match matches.subcommand() {
         Some(("run", matches)) => run::run(matches, &globals, &context),
+        Some(("repl", _)) => repl::run(&globals, &context),
         Some(("check", matches)) => run::check(matches, &context),
         Some(("host", matches)) => host::run(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("config", matches)) => config::run(matches, &context).map(|()| ExitCode::SUCCESS),

@@ -281,7 +281,7 @@ pub fn finish(
 }
 
 /// What was changed, and above all what is left of a run that failed.
-fn summary(changes: &[Change], failed: bool) -> Vec<String> {
+pub fn summary(changes: &[Change], failed: bool) -> Vec<String> {
     let count = |outcome| changes.iter().filter(|change| change.outcome == outcome).count();
     let mut lines = Vec::new();
     if !changes.is_empty() {

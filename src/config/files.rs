@@ -116,6 +116,16 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Takes a file away from everybody but this user.
+pub fn make_private(path: &Path) -> Result<(), Fault> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|error| unwritable(path, error))?;
+    }
+    Ok(())
+}
+
 /// Makes a folder that only this user can enter, and those above it.
 pub fn make_private_folder(folder: &Path) -> Result<(), Fault> {
     let mut builder = fs::DirBuilder::new();

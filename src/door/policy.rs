@@ -51,6 +51,11 @@ impl Policy {
         self.mode
     }
 
+    /// What the principal was granted, where that is less than what the mode allows.
+    pub fn granted(&self) -> Option<&Table> {
+        self.grant.as_ref()
+    }
+
     /// Sets what the playbook asks for. A plain script has no such table and is held by its mode and grant alone.
     pub fn set_needs(&self, needs: Table) {
         *lock(&self.needs) = Some(needs);

@@ -70,7 +70,9 @@ impl Interrupts {
                 let insists = again && (twice || first.elapsed() >= PATIENCE);
                 match killer {
                     // Nothing runs in the REPL: the process ends as if nobody had listened.
-                    None if signal == SIGTERM && !twice => drop(signal_hook::low_level::emulate_default_handler(signal)),
+                    None if signal == SIGTERM && !twice => {
+                        drop(signal_hook::low_level::emulate_default_handler(signal))
+                    }
                     None => {}
                     Some(killer) if insists || (signal == SIGTERM && !twice) => killer.kill(stopped(signal)),
                     Some(killer) => {
@@ -103,6 +105,12 @@ impl Interrupts {
     /// Becomes true when somebody does not want to wait for what is under way: at a second signal, and at the first one after
     /// the worker has ended.
     pub fn hurry(&self) -> watch::Receiver<bool> {
+        self.hurry.subscribe()
+    }
+
+    /// Like [`Interrupts::hurry`], of signals from now on: what came before was for something else.
+    pub fn hurry_from_now(&self) -> watch::Receiver<bool> {
+        self.hurry.send_replace(false);
         self.hurry.subscribe()
     }
 

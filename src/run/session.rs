@@ -204,7 +204,12 @@ impl Session {
     }
 
     /// Like [`Session::finish`], but waits no longer when `hurry` becomes true: what is under way then has an unknown outcome.
-    pub fn finish_unless(mut self, mut hurry: watch::Receiver<bool>) -> Vec<Fault> {
+    pub fn finish_unless(mut self, hurry: watch::Receiver<bool>) -> Vec<Fault> {
+        self.end(hurry)
+    }
+
+    /// Like [`Session::finish_unless`], for who still holds the session; it answers nothing any more.
+    pub fn end(&mut self, mut hurry: watch::Receiver<bool>) -> Vec<Fault> {
         drop(self.worker.take());
         self.lines.clear();
         self.shared.door.cancel(true);

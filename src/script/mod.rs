@@ -31,6 +31,8 @@ use calls::Calls;
 use pipe::{Arrival, Pipe};
 use vm::Vm;
 
+pub use native::modules as standard_modules;
+
 /// The first argument of a process that is a worker.
 pub const ARGUMENT: &str = "__worker";
 

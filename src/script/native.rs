@@ -21,6 +21,12 @@ use crate::wire::{FromWorker, Level, Value};
 /// The modules of the standard library.
 static STANDARD: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/lua/std");
 
+/// The names of the modules that come with ceso, as `require` takes them.
+pub fn modules() -> Vec<String> {
+    let files = STANDARD.files().filter_map(|file| file.path().file_stem()?.to_str());
+    files.map(|name| format!("@ceso/{name}")).chain(["@ceso/task".to_owned()]).collect()
+}
+
 /// The table that the prelude is given.
 pub(super) fn table(lua: &Lua, calls: &Rc<Calls>, hardened: bool) -> mlua::Result<Table> {
     let native = lua.create_table()?;
@@ -210,10 +216,7 @@ fn module_functions(lua: &Lua, calls: &Rc<Calls>, native: &Table) -> mlua::Resul
         None => Ok(None),
     };
     native.raw_set("embedded", lua.create_function(embedded)?)?;
-    let names = |lua: &Lua, ()| {
-        let files = STANDARD.files().filter_map(|file| file.path().file_stem()?.to_str());
-        lua.create_sequence_from(files.map(|name| format!("@ceso/{name}")).chain(["@ceso/task".to_owned()]))
-    };
+    let names = |lua: &Lua, ()| lua.create_sequence_from(modules());
     native.raw_set("embedded_names", lua.create_function(names)?)?;
     let limits = calls.limits.clone();
     let load = move |lua: &Lua, (text, name, environment): (LuaString, String, Table)| {

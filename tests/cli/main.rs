@@ -4,7 +4,11 @@ mod config_command;
 mod config_hostile;
 mod host_command;
 mod host_vcsim;
+mod repl_pipe;
+mod repl_terminal;
 mod support;
+#[path = "../support/terminal.rs"]
+mod terminal;
 #[path = "../support/vcsim.rs"]
 #[allow(dead_code, reason = "shared with other test binaries")]
 mod vcsim;

@@ -147,7 +147,10 @@ impl Run {
                         },
                     );
                 }
-                FromWorker::Plain | FromWorker::Described { .. } | FromWorker::Progress { .. } => {}
+                FromWorker::Plain
+                | FromWorker::Described { .. }
+                | FromWorker::Progress { .. }
+                | FromWorker::Names { .. } => {}
             }
         }
         if ran.end.is_some() {

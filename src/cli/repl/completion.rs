@@ -16,8 +16,29 @@ const LONGEST: usize = 64 << 10;
 
 /// Globals of Luau that a script has.
 const LUAU: [&str; 24] = [
-    "assert", "bit32", "buffer", "coroutine", "error", "getmetatable", "ipairs", "log", "math", "next", "os", "pairs",
-    "pcall", "print", "require", "select", "setmetatable", "string", "table", "tonumber", "tostring", "type", "typeof",
+    "assert",
+    "bit32",
+    "buffer",
+    "coroutine",
+    "error",
+    "getmetatable",
+    "ipairs",
+    "log",
+    "math",
+    "next",
+    "os",
+    "pairs",
+    "pcall",
+    "print",
+    "require",
+    "select",
+    "setmetatable",
+    "string",
+    "table",
+    "tonumber",
+    "tostring",
+    "type",
+    "typeof",
     "utf8",
 ];
 
@@ -143,7 +164,7 @@ fn members(shape: &Shape<'_>, methods: bool, around: &dyn Surroundings) -> Vec<S
         Shape::Binding(owner) if !methods => ops::all()
             .iter()
             .filter_map(|declared| match declared.place {
-                At::Function { binding, name } if binding == owner => Some(name.to_owned()),
+                At::Function { binding, name } if binding == *owner => Some(name.to_owned()),
                 _ => None,
             })
             .collect(),
@@ -185,7 +206,11 @@ fn quoted(before: &[Token<'_>], around: &mut dyn Surroundings) -> Vec<String> {
     let Some(place) = syntax::place(before, around.globals()) else { return Vec::new() };
     let Some(argument) = place.argument(before) else { return Vec::new() };
     if place.path.is_empty() {
-        let about = place.operation.touches.iter().find(|touch| touch.selector == Selector::Argument(argument));
+        let about = place
+            .operation
+            .touches
+            .iter()
+            .find(|touch| matches!(touch.selector, Selector::Argument(name) if name == argument));
         match about.map(|touch| (touch.noun, touch.verb)) {
             Some(("host", _)) => return around.hosts(),
             // A new name is nobody's yet.
@@ -322,8 +347,30 @@ mod tests {
     #[test]
     fn any_text_is_taken() {
         for text in [
-            "", ":", "::", ".", "a.", ":help ", "{", "({[", "\"", "'\\", "`{", "f(\"", "--", "-- a", "[[", "12", "é.", "日本",
-            "\u{0}", ")):", "x:y(\"", "esxi.connect(esxi.connect(", "host:clone({{{{", "host:clone{=,",
+            "",
+            ":",
+            "::",
+            ".",
+            "a.",
+            ":help ",
+            "{",
+            "({[",
+            "\"",
+            "'\\",
+            "`{",
+            "f(\"",
+            "--",
+            "-- a",
+            "[[",
+            "12",
+            "é.",
+            "日本",
+            "\u{0}",
+            ")):",
+            "x:y(\"",
+            "esxi.connect(esxi.connect(",
+            "host:clone({{{{",
+            "host:clone{=,",
         ] {
             offered(text);
             for cursor in 0..text.len() + 3 {

@@ -141,7 +141,9 @@ fn scalar(value: &Value) -> String {
         Value::Nil => "nil".to_owned(),
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
-        Value::Float(number) if number.abs() >= 1e16 || (*number != 0.0 && number.abs() < 1e-5) => format!("{number:e}"),
+        Value::Float(number) if number.abs() >= 1e16 || (*number != 0.0 && number.abs() < 1e-5) => {
+            format!("{number:e}")
+        }
         Value::Float(number) => number.to_string(),
         // What has no place on the wire comes as its type's name.
         Value::Text(text) if text.starts_with('<') && is_type(text) => text.clone(),

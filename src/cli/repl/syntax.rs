@@ -16,7 +16,10 @@ const STEPS: u8 = 16;
 #[derive(Debug, Clone)]
 pub enum Shape<'a> {
     Binding(&'static str),
-    Handle { kind: String, id: Option<u32> },
+    Handle {
+        kind: String,
+        id: Option<u32>,
+    },
     /// A list of handles of that kind.
     Handles(String),
     Known(&'a What),
@@ -55,9 +58,7 @@ fn shape_within<'a>(tokens: &[Token<'_>], globals: &'a [Known], steps: u8) -> Sh
             None => Shape::Unknown,
         },
         (Kind::Name, name) => match before.split_last() {
-            Some((separator, owner)) if separator.text == "." => {
-                field(shape_within(owner, globals, steps), name)
-            }
+            Some((separator, owner)) if separator.text == "." => field(shape_within(owner, globals, steps), name),
             Some((separator, _)) if separator.text == ":" => Shape::Unknown,
             _ => global(name, globals),
         },
@@ -124,18 +125,18 @@ fn call(callee: &[Token<'_>], globals: &[Known], steps: u8) -> Option<(&'static 
     let (separator, owner) = before.split_last()?;
     match (separator.text, shape_within(owner, globals, steps)) {
         (".", Shape::Binding(owner)) => {
-            let place = At::Function { binding: owner, name: "" };
-            find(name.text, |at| matches!((at, place), (At::Function { binding, .. }, At::Function { binding: b, .. }) if binding == b))
+            find(name.text, |at| matches!(at, At::Function { binding, .. } if binding == owner))
                 .map(|operation| (operation, None))
         }
         (":", Shape::Handle { kind, id }) => {
-            find(name.text, |at| matches!(at, At::Method { kind: owner, .. } if owner == kind)).map(|operation| (operation, id))
+            find(name.text, |at| matches!(at, At::Method { kind: owner, .. } if owner == kind))
+                .map(|operation| (operation, id))
         }
         // The receiver is not known: a method that only one kind has is that kind's.
         (":", Shape::Unknown) => {
-            let mut all = ops::all().iter().filter(|declared| {
-                matches!(declared.place, At::Method { name: method, .. } if method == name.text)
-            });
+            let mut all = ops::all()
+                .iter()
+                .filter(|declared| matches!(declared.place, At::Method { name: method, .. } if method == name.text));
             all.next().filter(|_| all.next().is_none()).map(|operation| (operation, None))
         }
         _ => None,
