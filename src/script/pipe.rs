@@ -143,14 +143,18 @@ mod tests {
         let expected = text.clone();
         let parent = std::thread::spawn(move || {
             // Writes everything before it reads anything, as a parent may that answers on its reading thread.
-            let frame = ToWorker::Chunk { source: expected.clone(), time: Span(Duration::ZERO) };
+            let frame =
+                ToWorker::Chunk { name: "chunk".to_owned(), source: expected.clone(), time: Span(Duration::ZERO) };
             write_frame(&mut ours, &frame).unwrap();
             assert_eq!(read_frame::<FromWorker>(&mut ours, MAX_FRAME).unwrap(), FromWorker::Print { text: expected });
         });
         let mut pipe = Pipe::new(theirs.into()).unwrap();
         pipe.send(&FromWorker::Print { text: text.clone() }).unwrap();
         match pipe.receive(None).unwrap() {
-            Arrival::Frame(frame) => assert_eq!(*frame, ToWorker::Chunk { source: text, time: Span(Duration::ZERO) }),
+            Arrival::Frame(frame) => assert_eq!(
+                *frame,
+                ToWorker::Chunk { name: "chunk".to_owned(), source: text, time: Span(Duration::ZERO) }
+            ),
             _ => panic!("no frame"),
         }
         parent.join().unwrap();
