@@ -83,7 +83,7 @@ fn without_hardening_a_script_hangs_until_it_is_killed_and_without_the_killer_fo
     let start = Start { purpose: Purpose::Repl, hardened: false, ..Run::new("").within(time).start };
     let (worker, _reader, writer) = Worker::spawn_from(binary(), start).unwrap();
     let pid = worker.pid();
-    writer.send(&ToWorker::Chunk { source: attack.into(), time: Span(time) }).unwrap();
+    writer.send(&ToWorker::Chunk { name: "chunk".into(), source: attack.into(), time: Span(time) }).unwrap();
     std::thread::sleep(Duration::from_millis(900));
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "something else ended it");
     worker.arm(Duration::ZERO);

@@ -23,7 +23,7 @@ impl Repl {
 
     fn send(&self, source: &str, time: Duration) {
         self.worker.arm(time);
-        self.writer.send(&ToWorker::Chunk { source: source.into(), time: Span(time) }).unwrap();
+        self.writer.send(&ToWorker::Chunk { name: "chunk".into(), source: source.into(), time: Span(time) }).unwrap();
     }
 
     fn outcome(&mut self) -> Result<Value, ScriptError> {
