@@ -82,7 +82,8 @@ fn whole(line: &str, word: &str) -> Option<std::ops::Range<usize>> {
     let bounds = |at: usize| {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
         let after = line.get(at + word.len()..).and_then(|text| text.chars().next());
-        !(inner(word.chars().next()) && inner(before)) && !(inner(word.chars().next_back()) && inner(after))
+        let cut = |inside: Option<char>, beside: Option<char>| inner(inside) && inner(beside);
+        !cut(word.chars().next(), before) && !cut(word.chars().next_back(), after)
     };
     line.rmatch_indices(word).map(|(at, _)| at).find(|at| bounds(*at)).map(|at| at..at + word.len())
 }
