@@ -37,9 +37,17 @@ pub fn script(error: &ScriptError, fault: Option<&Fault>, sources: &[Source], co
     }
     match fault {
         Some(fault) => finish(&mut text, fault.hint_text(), fault.may_retry(), color),
-        None => finish(&mut text, error.hint.as_deref(), false, color),
+        None => finish(&mut text, error.hint.as_deref().or(advice(kind).as_deref()), false, color),
     }
     text
+}
+
+/// What to do about a limit that the worker held and said no more of.
+fn advice(kind: &str) -> Option<String> {
+    match kind.strip_prefix("limit.")? {
+        "run_time" => Some("raise it with --timeout, or sandbox.run_time in the configuration".to_owned()),
+        limit => Some(format!("raise sandbox.{limit} in the configuration, or split the work")),
+    }
 }
 
 fn place<'a>(error: &ScriptError, sources: &'a [Source]) -> Option<(&'a Source, usize)> {

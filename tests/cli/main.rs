@@ -1,14 +1,24 @@
 //! The command line, run as a process: exit codes, streams, files. Each test has a folder of its own and a clean environment.
 
+mod bad_input_hosts;
+mod check_files;
 mod config_command;
 mod config_hostile;
 mod host_command;
 mod host_vcsim;
+mod policy_commands;
 mod repl_pipe;
 mod repl_terminal;
+mod run_files;
+mod run_limits;
+mod run_playbooks;
+mod run_signals;
+mod run_vcsim;
 mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;
 #[path = "../support/vcsim.rs"]
 #[allow(dead_code, reason = "shared with other test binaries")]
 mod vcsim;
+mod workflow_commands;
+mod workflow_users;
