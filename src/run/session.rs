@@ -367,7 +367,7 @@ impl Session {
         let door = self.shared.door.clone();
         let runtime = self.runtime().map_err(Ended::into_fault)?;
         door.set_deadline(Instant::now().checked_add(time));
-        let answer = runtime.block_on(tokio::time::timeout(time, declared.call(&door, 0, arguments)));
+        let answer = runtime.block_on(async { tokio::time::timeout(time, declared.call(&door, 0, arguments)).await });
         door.set_deadline(None);
         answer.unwrap_or_else(|late| {
             Err(Fault::new("limit.run_time", format!("{operation}: no answer within {}", Span(time))).cause(late))

@@ -58,21 +58,51 @@ pub fn words(source: &str) -> Vec<Token<'_>> {
 
 /// Whether a chunk plainly goes on behind its last character: in a block, a bracket, a long string or a long comment.
 pub fn is_open(source: &str) -> bool {
-    let mut nesting = Nesting::default();
-    let mut before = "";
-    for token in tokens(source) {
-        match token.kind {
-            Kind::Space => {}
-            Kind::Comment if !token.whole => return true,
-            Kind::Comment => {}
-            Kind::Text if !token.whole => return token.text.starts_with(['`', '[']),
-            _ => {
-                nesting.see(before, token.text);
-                before = token.text;
+    Growing::default().is_open(source)
+}
+
+/// A chunk that comes line by line: what was looked at once is not looked at again.
+#[derive(Debug, Default)]
+pub struct Growing {
+    nesting: Nesting,
+    before: String,
+    /// Up to where all tokens are whole.
+    read: usize,
+    /// Up to where the text was looked at, and the end that the token at `read` waits for.
+    seen: usize,
+    awaited: Option<char>,
+}
+
+impl Growing {
+    /// Like [`is_open`], for the text of the last time with whole lines added to it.
+    pub fn is_open(&mut self, source: &str) -> bool {
+        let new = source.get(self.seen..).unwrap_or_default();
+        self.seen = source.len();
+        if self.awaited.is_some_and(|end| !new.contains(end)) {
+            return true;
+        }
+        let from = self.read;
+        for token in tokens(source.get(from..).unwrap_or_default()) {
+            let goes_on = token.kind == Kind::Comment || token.text.starts_with(['`', '[']);
+            match token.kind {
+                Kind::Space => {}
+                Kind::Comment | Kind::Text if !token.whole => {
+                    // What is left of a quoted string is for Luau to complain of.
+                    self.read = if goes_on { from + token.start } else { source.len() };
+                    self.awaited = goes_on.then(|| if token.text.starts_with('`') { '`' } else { ']' });
+                    return goes_on;
+                }
+                Kind::Comment => {}
+                _ => {
+                    self.nesting.see(&self.before, token.text);
+                    token.text.clone_into(&mut self.before);
+                }
             }
         }
+        self.read = source.len();
+        self.awaited = None;
+        self.nesting.depth > 0
     }
-    nesting.depth > 0
 }
 
 /// How many blocks and brackets are open.
@@ -244,6 +274,23 @@ mod tests {
             "function f() return if a then b else c end",
         ] {
             assert!(!is_open(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_comes_line_by_line_is_the_same_chunk() {
+        for source in [
+            "function f()\n  if x then\n    y()\n  end\nend\n",
+            "s = [[\na\n]]\nt = {\n--[[\n]]\n}\n",
+            "s = `a\nb`\n",
+            "x = 'a\n1\n",
+            "repeat\nlocal z = if a\nthen 1\nelse 2\nuntil z\n",
+        ] {
+            let mut growing = Growing::default();
+            for (at, _) in source.match_indices('\n') {
+                let so_far = &source[..=at];
+                assert_eq!(growing.is_open(so_far), is_open(so_far), "{so_far}");
+            }
         }
     }
 

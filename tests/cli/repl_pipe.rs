@@ -115,19 +115,27 @@ fn a_file_is_one_chunk_and_its_names_stay() {
 }
 
 #[test]
-fn input_that_is_no_text_costs_its_chunk_alone() {
-    let mut input = b"x = 1\ny = \"\xff\"\nx\nz = \"a\0b\"\n".to_vec();
-    input.extend(std::iter::repeat_n(b'x', 10 << 20));
-    input.extend(b"\nx + 1\n");
-    let done = repl(&Machine::new(), &[], input);
-    assert_eq!(done.out, "1\n2\n", "{done:?}");
-    assert_eq!(done.code, 124);
-    for text in ["line 2 is not UTF-8", "NUL character", "error[limit.source]"] {
-        assert!(done.err.contains(text), "{text}: {done:?}");
+fn what_cannot_be_read_ends_the_input_and_nothing_behind_it_is_run() {
+    let bad = |bytes: &[u8]| {
+        let input = [b"print(\"before\")\nif false then\n", bytes, b"\nprint(\"behind\")\nend\n"].concat();
+        let done = repl(&Machine::new(), &[], input);
+        assert_eq!(done.out, "before\n", "{done:?}");
+        assert!(!done.err.contains("panicked") && done.err.len() < 4000);
+        done
+    };
+    let done = bad(b"y = \"\xff\"");
+    assert!(done.code == 2 && done.err.contains("line 3 is not UTF-8"), "{done:?}");
+    for large in ["x".repeat(10 << 20), "(\n".repeat(200_000)] {
+        let done = bad(large.as_bytes());
+        assert!(done.code == 124 && done.err.contains("error[limit.source]"), "{done:?}");
     }
-    assert!(!done.err.contains("panicked") && done.err.len() < 4000);
-    let many = repl(&Machine::new(), &[], "(\n".repeat(200_000));
-    assert_eq!(many.code, 124, "{}", many.err);
+}
+
+#[test]
+fn a_nul_does_not_hide_what_stands_behind_it() {
+    let done = answered("x = 1\nx = 2 \0 x = 3\nx\n");
+    assert_eq!((done.code, done.out.as_str()), (2, "1\n"), "{done:?}");
+    assert!(done.err.contains("NUL character"), "{done:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Lines from a pipe, none longer than a chunk may be: what is too long or no text is left out and said.
+//! Lines from a pipe, none longer than a chunk may be: what is too long or no text is a fault of its own.
 
 use std::io::{BufRead, Read};
 
@@ -48,7 +48,7 @@ impl<R: BufRead> Input<R> {
             Err(error) => Line::Unfit(
                 Fault::new(
                     "usage.chunk",
-                    format!("line {} is not UTF-8; the chunk that it is in was left out", self.line),
+                    format!("line {} is not UTF-8; neither its chunk nor what follows was run", self.line),
                 )
                 .hint("write bytes that are no text as \"\\xff\"")
                 .cause(error),
@@ -58,7 +58,7 @@ impl<R: BufRead> Input<R> {
 }
 
 pub fn too_long(limit: u64) -> Fault {
-    Fault::new("limit.source", format!("the chunk is larger than {} and was left out", Bytes(limit)))
+    Fault::new("limit.source", format!("the chunk is larger than {} and was not run", Bytes(limit)))
         .hint("split it, put it into a file that require reads, or raise sandbox.source")
 }
 

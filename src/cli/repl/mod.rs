@@ -24,14 +24,15 @@ use self::state::{Repl, Verdict};
 use super::context::Context;
 use super::globals::Globals;
 use crate::error::Fault;
-use crate::script::lexer;
+use crate::script::lexer::Growing;
 
 pub fn command() -> Command {
     Command::new("repl").about("Type Luau at a host: each expression is run and shown").long_about(
         "Runs what is typed, expression by expression, in one session: names stay, `local` ones too. --timeout is the time of one \
          expression. Ctrl-C ends what runs, Ctrl-D leaves; TAB completes, names of machines too; `:help` lists the commands.\n\n\
          Standard input that is no terminal is read as chunks, without a prompt: each goes on until it is complete. A chunk that fails \
-         does not stop the others; the exit code is that of the last one that failed, else 0. `require` reads under the current folder.",
+         does not stop the others; the exit code is that of the last one that failed, else 0. What is too large or no UTF-8 ends it, and \
+         nothing behind that is run. `require` reads under the current folder.",
     )
 }
 
@@ -96,36 +97,30 @@ fn one(repl: &mut Repl<'_>, text: &str) -> Result<One, Fault> {
     })
 }
 
-/// Reads from a pipe.
+/// Reads from a pipe. What cannot be read ends it: it could have opened a block, and what follows would not mean what it says.
 fn piped(repl: &mut Repl<'_>) -> Result<(), Fault> {
     let limit = repl.source_limit();
     let mut input = Input::new(std::io::stdin().lock(), limit);
-    let mut chunk = String::new();
+    let (mut chunk, mut growing) = (String::new(), Growing::default());
     while !repl.stopped() {
         match input.next()? {
             Line::Text(line) => chunk.push_str(&line),
             Line::Unfit(fault) => {
-                // What was begun cannot go on behind a hole.
-                chunk.clear();
                 repl.complain(fault);
-                continue;
+                return Ok(());
             }
             Line::End => break,
         }
-        if chunk.trim().is_empty() {
-            chunk.clear();
-            continue;
-        }
         if chunk.len() as u64 > limit {
-            chunk.clear();
             repl.complain(input::too_long(limit));
+            return Ok(());
+        }
+        if !chunk.starts_with(':') && growing.is_open(&chunk) {
             continue;
         }
-        if !chunk.starts_with(':') && lexer::is_open(&chunk) {
-            continue;
-        }
-        match one(repl, &chunk)? {
-            One::Done(Next::Go) => chunk.clear(),
+        let next = if chunk.trim().is_empty() { One::Done(Next::Go) } else { one(repl, &chunk)? };
+        match next {
+            One::Done(Next::Go) => (chunk, growing) = (String::new(), Growing::default()),
             One::Done(Next::Leave) => return Ok(()),
             One::GoesOn => {}
         }
