@@ -35,7 +35,13 @@ impl Reader {
     /// Waits for the next frame. [`FrameError::Closed`] means that the worker has ended; anything else that it misbehaves, and then
     /// it must be killed.
     pub fn read(&mut self) -> Result<FromWorker, FrameError> {
-        wire::read_frame(&mut self.stream, MAX_FRAME)
+        match wire::read_frame(&mut self.stream, MAX_FRAME) {
+            // A worker that was killed with a frame of ours unread.
+            Err(FrameError::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                Err(FrameError::Closed)
+            }
+            read => read,
+        }
     }
 }
 

@@ -51,7 +51,8 @@ fn ctrl_c_ends_the_expression_and_not_the_session() {
     terminal.prompt();
     terminal.keys("x + 1\r");
     terminal.expect("\n42");
-    // Ctrl-C at the prompt gives up the line alone.
+    terminal.prompt();
+    // Ctrl-C at the prompt gives up the line alone, and what was typed ahead with it.
     terminal.keys("error(");
     terminal.keys(CTRL_C);
     terminal.prompt();
@@ -131,6 +132,7 @@ fn tab_completes_names_methods_parameters_and_live_machines() {
     terminal.keys("host:clo\t{ temp\t");
     terminal.expect("host:clone{ template = ");
     terminal.keys(CTRL_C);
+    terminal.prompt();
     terminal.keys(":hel\t vm.clo\t");
     terminal.expect(":help vm.clone");
     terminal.keys(CTRL_C);
@@ -218,8 +220,11 @@ fn a_line_of_a_person_may_hold_anything() {
     terminal.prompt();
     terminal.keys("\"zażółć 日本\"\r");
     terminal.expect("\n\"zażółć 日本\"");
+    terminal.prompt();
     terminal.keys("((((\t{{{{\"\t");
+    terminal.expect("((((");
     terminal.keys(CTRL_C);
+    terminal.prompt();
     terminal.keys("1 + 1\r");
     terminal.expect("\n2");
     terminal.prompt();

@@ -248,6 +248,8 @@ impl<'c> Repl<'c> {
             .end(self.interrupts.hurry_from_now())
             .iter()
             .for_each(|fault| self.note(&format!("afterwards: {fault}\n")));
+        // The new worker's output is another: what the old one said comes first.
+        self.settle();
         self.worker = Worker::start(&self.config, &self.globals, &self.host)?;
         Ok(())
     }
