@@ -66,7 +66,8 @@ impl Hosts for Configured {
                     for notice in client.take_notices() {
                         say(&format!("warning: {notice}"))?;
                     }
-                    Ok(Connected { name: host.name.clone(), simulated: false, client })
+                    let simulated = client.about().is_simulator();
+                    Ok(Connected { name: host.name.clone(), simulated, client })
                 }
             }
         })

@@ -76,7 +76,12 @@ fn words(arguments: impl Iterator<Item = OsString>) -> Result<Vec<String>, Fault
 }
 
 fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
-    let (globals, words) = globals::extract(words)?;
+    let (globals, mut words) = globals::extract(words)?;
+    // `ceso help vm list` is `ceso vm list --help`: what comes behind `help` may be a workflow.
+    if words.len() > 1 && words.first().is_some_and(|word| word == "help") {
+        words.remove(0);
+        words.push("--help".to_owned());
+    }
     let context = Context::new(globals.apply(Sources::of_this_process()?));
     let own = command();
     match words.first().map(String::as_str) {
@@ -135,7 +140,7 @@ fn workflow(own: Command, words: &[String], globals: &Globals, context: &Context
     let wanted = words.join(" ");
     let names: Vec<String> = workflows.iter().map(workflow::Workflow::name).collect();
     let known = own.get_subcommands().map(Command::get_name).chain(names.iter().map(String::as_str));
-    let fault = Fault::new("usage.command", format!("there is no command {:?}", printable(&wanted)));
+    let fault = Fault::new("usage.command", format!("there is no command \"{}\"", printable(&wanted)));
     for problem in &problems {
         context.say(&format!("warning: {problem}"))?;
     }

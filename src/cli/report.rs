@@ -13,11 +13,18 @@ pub fn fault(fault: &Fault, verbose: bool, color: bool) -> String {
     let mut text = headline(fault.kind(), fault.message(), color);
     finish(&mut text, fault.hint_text(), fault.may_retry(), color);
     if verbose {
-        let mut cause = std::error::Error::source(fault);
-        while let Some(error) = cause {
-            let _ = writeln!(text, "  cause: {}", printable(&error.to_string()));
-            cause = error.source();
-        }
+        text.push_str(&causes(fault));
+    }
+    text
+}
+
+/// What lies beneath a fault, a line for each.
+pub fn causes(fault: &Fault) -> String {
+    let mut text = String::new();
+    let mut cause = std::error::Error::source(fault);
+    while let Some(error) = cause {
+        let _ = writeln!(text, "  cause: {}", printable(&error.to_string()));
+        cause = error.source();
     }
     text
 }

@@ -251,10 +251,14 @@ pub fn finish(
     output.finish(report.result.is_err().then_some(PATIENCE));
     let mut printed = Ok(());
     let mut notes = Vec::new();
-    if report.simulated {
-        notes.push("SIMULATOR: nothing of this happened on a real host".to_owned());
+    match (report.simulated, report.real) {
+        (true, false) => notes.push("SIMULATOR: nothing of this happened on a real host".to_owned()),
+        (true, true) => {
+            notes.push("SIMULATOR: a part of this happened on a simulator, the rest on a real host".to_owned())
+        }
+        (false, _) => {}
     }
-    notes.extend(summary(&report.changes, globals.verbose || report.result.is_err()));
+    notes.extend(summary(&report.changes, report.result.is_err(), globals.verbose));
     notes.extend(report.afterwards.iter().map(|fault| format!("afterwards: {fault}")));
     if globals.verbose || report.result.is_err() {
         notes.push(format!("run {}", report.id));
@@ -281,7 +285,7 @@ pub fn finish(
 }
 
 /// What was changed, and above all what is left of a run that failed.
-pub fn summary(changes: &[Change], failed: bool) -> Vec<String> {
+pub fn summary(changes: &[Change], failed: bool, verbose: bool) -> Vec<String> {
     let count = |outcome| changes.iter().filter(|change| change.outcome == outcome).count();
     let mut lines = Vec::new();
     if !changes.is_empty() {
@@ -302,7 +306,9 @@ pub fn summary(changes: &[Change], failed: bool) -> Vec<String> {
             Outcome::Unknown | Outcome::Begun => {
                 lines.push(format!("  outcome unknown, look at the host: {what}"));
             }
-            Outcome::Failed if failed => lines.push(format!("  failed: {what}")),
+            Outcome::Done if verbose => lines.push(format!("  done: {what}")),
+            Outcome::Unchanged if verbose => lines.push(format!("  unchanged: {what}")),
+            Outcome::Failed if failed || verbose => lines.push(format!("  failed: {what}")),
             _ => {}
         }
     }
@@ -313,7 +319,13 @@ pub fn summary(changes: &[Change], failed: bool) -> Vec<String> {
 pub fn tell(ended: &Ended, sources: &[Source], verbose: bool) {
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let text = match ended {
-        Ended::Fault { fault, script: Some(error) } => report::script(error, Some(fault), sources, color),
+        Ended::Fault { fault, script: Some(error) } => {
+            let mut text = report::script(error, Some(fault), sources, color);
+            if verbose {
+                text.push_str(&report::causes(fault));
+            }
+            text
+        }
         Ended::Fault { fault, script: None } => report::fault(fault, verbose, color),
         Ended::Script(error) => report::script(error, None, sources, color),
     };

@@ -69,6 +69,7 @@ pub struct Door {
     watcher: Watcher,
     passed: AtomicU64,
     simulated: AtomicBool,
+    real: AtomicBool,
 }
 
 impl Door {
@@ -84,6 +85,7 @@ impl Door {
             watcher,
             passed: AtomicU64::new(0),
             simulated: AtomicBool::new(false),
+            real: AtomicBool::new(false),
         }
     }
 
@@ -128,6 +130,11 @@ impl Door {
     /// Whether any host of this run is the simulator.
     pub fn simulated(&self) -> bool {
         self.simulated.load(Ordering::Relaxed)
+    }
+
+    /// Whether any host of this run is not the simulator.
+    pub fn real(&self) -> bool {
+        self.real.load(Ordering::Relaxed)
     }
 
     /// Ends the run's connections: each session is kept for the next command, or logged out.
@@ -198,7 +205,8 @@ impl Door {
             return Ok(host.clone());
         }
         let fresh = self.hosts.connect(name).await?;
-        self.simulated.fetch_or(fresh.simulated, Ordering::Relaxed);
+        let seen = if fresh.simulated { &self.simulated } else { &self.real };
+        seen.store(true, Ordering::Relaxed);
         if let Some(same) = connected.values().find(|host| host.name == fresh.name).cloned() {
             connected.insert(key, same.clone());
             return Ok(same);

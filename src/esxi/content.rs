@@ -22,6 +22,13 @@ pub struct About {
     pub api_version: String,
 }
 
+impl About {
+    /// Whether it is ceso's own simulator, which says so in its product name. For what people read, and for nothing else.
+    pub fn is_simulator(&self) -> bool {
+        self.full_name.ends_with("(ceso SIMULATOR)")
+    }
+}
+
 /// The objects from which everything else is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

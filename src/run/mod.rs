@@ -89,6 +89,8 @@ pub struct Report {
     pub used: Table,
     /// Whether it spoke with the simulator.
     pub simulated: bool,
+    /// Whether it spoke with another host.
+    pub real: bool,
     /// The files that it was made of, for errors that point into them.
     pub sources: Vec<Source>,
     /// What went wrong after its end.
@@ -112,11 +114,11 @@ pub fn run(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decisio
             let result = drive(&mut session, &request, &door, &interrupts, decide);
             let mut sources = std::mem::take(&mut session.sources);
             sources.push(source);
-            let simulated = door.simulated();
+            let (simulated, real) = (door.simulated(), door.real());
             interrupts.turn_to(None);
             let afterwards = session.finish_unless(interrupts.hurry());
             let (changes, used) = (door.journal().changes(), door.policy().used());
-            Report { id, result, changes, used, simulated, sources, afterwards }
+            Report { id, result, changes, used, simulated, real, sources, afterwards }
         }
         Err(ended) => nothing(id, ended, source),
     }
@@ -130,6 +132,7 @@ fn nothing(id: RunId, ended: Ended, source: Source) -> Report {
         changes: Vec::new(),
         used: Table::default(),
         simulated: false,
+        real: false,
         sources: vec![source],
         afterwards: Vec::new(),
     }

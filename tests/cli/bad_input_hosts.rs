@@ -22,6 +22,9 @@ fn bad_input_host_that_is_away_fails_quickly_with_code_4() {
     let failed = list(&Machine::new(), &[("CESO_URL", &format!("https://{closed}"))]).failed(4, "esxi.unreachable");
     assert!(begun.elapsed() < Duration::from_secs(20) && failed.err.contains("retry"), "{failed:?}");
     assert!(!failed.err.contains("hunter2") && failed.out.is_empty(), "{failed:?}");
+    let verbose = [("CESO_URL", "https://127.0.0.1:1"), ("CESO_USERNAME", "root"), ("CESO_PASSWORD", "hunter2")];
+    let told = Machine::new().run_with(&verbose, &["vm", "list", "--verbose"]);
+    assert!(told.err.contains("  cause: ") && !told.err.contains("hunter2"), "{told:?}");
     list(&Machine::new(), &[("CESO_URL", "https://no-such-host.invalid")]).failed(4, "esxi.unreachable");
     assert_eq!(list(&Machine::new(), &[("CESO_URL", "ftp://x")]).code, 2);
     let both = Machine::new().run(&["vm", "list", "--host", "lab"]).failed(2, "usage.unknown_host");
@@ -174,7 +177,7 @@ fn bad_input_corrupt_simulator_is_named_and_left_as_it_is() {
         let good = fs::read(&file).unwrap();
         for rubbish in [&b""[..], b"{", b"\xff", b"[]"] {
             fs::write(&file, rubbish).unwrap();
-            let failed = machine.run(&["--host", "sim", "vm", "list"]).failed(1, "sim.state");
+            let failed = machine.run(&["--host", "sim", "vm", "list"]).failed(4, "sim.state");
             assert!(failed.err.contains(&file.display().to_string()) && failed.out.is_empty(), "{failed:?}");
             assert_eq!(fs::read(&file).unwrap(), rubbish, "nothing is overwritten");
         }

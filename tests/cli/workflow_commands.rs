@@ -28,6 +28,8 @@ fn workflow_commands_see_what_others_made() {
         vm(&machine, &[&["clone", "debian-12", "web", "--wait", "--ssh-keys", key], &address[..]].concat()).ok();
     assert_eq!(cloned.out, "name  web\nip    10.0.1.20\n");
     vm(&machine, &["power", "test", "on"]).ok();
+    let told = vm(&machine, &["power", "test", "on", "--verbose"]).ok();
+    assert!(told.err.contains("  unchanged: vm.ensure_power test\n") && told.err.contains("\nrun 0"), "{told:?}");
     let again = vm(&machine, &["power", "test", "on"]).ok();
     assert!(again.err.contains("nothing changed, 1 unchanged"), "{again:?}");
     let list = vm(&machine, &["list", "--power", "on"]).ok().out;
@@ -66,7 +68,11 @@ fn workflow_commands_in_restricted_mode_read_and_change_nothing() {
     let after = host.server.requests();
     let changing = |name: &&String| name.ends_with("_Task") || name.starts_with("Create") && name.contains("VM");
     assert_eq!(after.keys().filter(changing).count(), 0, "{before:?} {after:?}");
-    assert!(machine.on(&host, &["vm", "list"]).ok().out.contains("vm-0001"));
+    let list = machine.on(&host, &["vm", "list"]).ok();
+    assert!(
+        list.out.contains("vm-0001") && list.err.contains("SIMULATOR"),
+        "a simulator with an address says so too: {list:?}"
+    );
 }
 
 #[test]
@@ -109,6 +115,8 @@ fn workflow_commands_and_unknown_words_are_told_with_the_nearest() {
     for flag in ["<TEMPLATE>", "--ssh-keys", "--wait-timeout", "[default: ops]", "--host", "--output"] {
         assert!(help.out.contains(flag), "{flag}: {help:?}");
     }
+    assert_eq!(machine.run(&["help", "vm", "clone"]).ok().out, help.out);
+    assert!(machine.run(&["help", "run"]).ok().out.contains("Usage: ceso run"));
     assert!(machine.run(&["vm", "--help"]).ok().out.contains("vm power   Turn a virtual machine on or off"));
 }
 

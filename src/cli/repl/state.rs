@@ -256,7 +256,7 @@ impl<'c> Repl<'c> {
 
     /// Says what was changed, where anything was.
     fn account(&self) {
-        for line in cli_run::summary(&self.worker.door.journal().changes(), self.globals.verbose) {
+        for line in cli_run::summary(&self.worker.door.journal().changes(), false, self.globals.verbose) {
             self.note(&format!("{}\n", printable(&line)));
         }
     }
