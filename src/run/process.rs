@@ -4,7 +4,7 @@
 //! spawning thread, so that thread must live as long as the worker. The other kills it at its deadline, whatever else the
 //! parent is doing or stuck in. Neither prints, and neither waits for the other.
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The frames that a worker sends, one after the other.
 pub struct Reader {
-    stream: UnixStream,
+    stream: BufReader<UnixStream>,
 }
 
 impl Reader {
@@ -101,7 +101,7 @@ impl Worker {
         };
         lock(&end.state).deadline = deadline;
         begin(program.to_owned(), theirs.into(), &end).map_err(failed)?;
-        let reader = Reader { stream: ours.try_clone().map_err(failed)? };
+        let reader = Reader { stream: BufReader::new(ours.try_clone().map_err(failed)?) };
         let writer = Writer { stream: Arc::new(Mutex::new(ours)), end: Arc::clone(&end) };
         writer.send(&ToWorker::Start(Box::new(start)))?;
         Ok((Worker { end }, reader, writer))

@@ -1,13 +1,15 @@
 //! The parent's side of a running worker: it answers calls through the door until the worker says how it ended.
 //!
-//! One thread reads frames. Pure operations are answered on it; what talks to a host runs on the asynchronous runtime, which is started
-//! with the first such call. Faults are numbered here: exit codes and hints come from those numbers, never from a script's words.
+//! One thread reads frames. What needs no wait is answered on it; what waits for a host goes on in the asynchronous runtime, which is
+//! started with the first operation that may. Faults are numbered here: exit codes and hints come from those numbers, never from a script's words.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::runtime::Runtime;
+use futures_util::future::BoxFuture;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -102,7 +104,7 @@ pub struct Session {
 struct Shared {
     door: Arc<Door>,
     faults: Mutex<Vec<Arc<Fault>>>,
-    under_way: std::sync::atomic::AtomicU32,
+    under_way: AtomicU32,
 }
 
 impl Shared {
@@ -129,7 +131,7 @@ impl Shared {
 impl Session {
     /// A session with a worker that has been started.
     pub fn new(worker: Worker, reader: Reader, writer: Writer, door: Arc<Door>, means: Means) -> Self {
-        let shared = Shared { door, faults: Mutex::default(), under_way: std::sync::atomic::AtomicU32::new(0) };
+        let shared = Shared { door, faults: Mutex::default(), under_way: AtomicU32::new(0) };
         Self {
             worker: Some(worker),
             reader,
@@ -244,7 +246,7 @@ impl Session {
 
     fn call(&mut self, call: u64, operation: &str, arguments: Value) -> Result<(), Ended> {
         self.count()?;
-        let refused = if self.shared.under_way.load(std::sync::atomic::Ordering::Relaxed) >= self.limits.calls_at_once {
+        let refused = if self.shared.under_way.load(Ordering::Relaxed) >= self.limits.calls_at_once {
             Some(limit("calls_at_once", u64::from(self.limits.calls_at_once), "calls at once"))
         } else {
             None
@@ -257,27 +259,41 @@ impl Session {
                 return self.answer(call, Err(fault));
             }
         };
+        let shared = self.shared.clone();
+        let mut pass = async move { declared.call(&shared.door, call, arguments).await }.boxed();
         if declared.effect == Effect::Pure {
-            let result = declared.call(&self.shared.door, call, arguments).now_or_never().unwrap_or_else(|| {
+            let result = pass.now_or_never().unwrap_or_else(|| {
                 Err(Fault::new("ceso.waited", format!("{operation} is declared pure, but it waits"))
                     .hint("this is a defect of ceso: please report it"))
             });
             return self.answer(call, result);
         }
-        let (shared, writer) = (self.shared.clone(), self.writer.clone());
         let handle = self.runtime()?.handle().clone();
+        // What needs no wait (a refusal, a host that is connected) is answered here: waking another thread costs more than that.
+        let at_once = {
+            let _entered = handle.enter();
+            pass.as_mut().now_or_never()
+        };
+        match at_once {
+            Some(result) => self.answer(call, result),
+            None => {
+                self.answer_later(call, pass, &handle);
+                Ok(())
+            }
+        }
+    }
+
+    fn answer_later(&mut self, call: u64, pass: BoxFuture<'static, Result<Value, Fault>>, handle: &Handle) {
+        let (shared, writer) = (self.shared.clone(), self.writer.clone());
         while self.tasks.try_join_next().is_some() {}
-        shared.under_way.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.tasks.spawn_on(
-            async move {
-                let result = declared.call(&shared.door, call, arguments).await;
-                shared.under_way.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-                // A worker that is gone needs no answer; its end is noticed by the reader.
-                let _gone = writer.send(&ToWorker::Answer { call, outcome: shared.outcome(result) });
-            },
-            &handle,
-        );
-        Ok(())
+        shared.under_way.fetch_add(1, Ordering::Relaxed);
+        let answer = async move {
+            let result = pass.await;
+            shared.under_way.fetch_sub(1, Ordering::Relaxed);
+            // A worker that is gone needs no answer; its end is noticed by the reader.
+            let _gone = writer.send(&ToWorker::Answer { call, outcome: shared.outcome(result) });
+        };
+        self.tasks.spawn_on(answer, handle);
     }
 
     /// Counts what the worker asks. It keeps to the limit itself; one that does not is broken, and would fill our memory.
