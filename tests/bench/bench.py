@@ -61,7 +61,7 @@ def empty_script(bench):
 
 
 def host_call(bench, server):
-    """A call that asks a host nothing: connecting to the host that is connected, and the one pure operation, cloudinit.build."""
+    """A call that asks a host nothing: connecting to the host that is connected. Beside it the one pure operation, which has work to do."""
     bench.report.section("A host call through worker, door and back, beside a bare ping-pong of two processes over a socket pair")
     environment = server.environment(bench.folder / "calls-home")
     count = 2_000 if bench.smoke else 20_000
@@ -92,16 +92,23 @@ def host_call(bench, server):
         # What the run costs without its calls is taken off: start, connection, end.
         return lambda: (command.run()[0] - base.run()[0]) / count * 1e6
 
-    def ping_pong(depth):
-        command = Command(f"ping-pong, {depth}", [bench.ping_pong, count, depth])
+    def ping_pong(depth, session):
+        command = Command("ping-pong", [bench.ping_pong, count, depth, session])
         return lambda: float(command.output())
 
     measures = [(name, per_call(command)) for name, command in scripts.items()]
-    measures += [("ping-pong", ping_pong(1)), ("ping-pong, 16 at once", ping_pong(16))]
+    measures += [
+        ("ping-pong", ping_pong(1, "apart")),
+        ("ping-pong, 16 at once", ping_pong(16, "apart")),
+        ("ping-pong in one session", ping_pong(1, "together")),
+    ]
     taken = in_turns(bench.rounds(11), measures)
-    rows = [[name, spread(values), f"{ratio(values, taken['ping-pong']):.2f}"] for name, values in taken.items()]
-    bench.report.table(["", "µs a call", "× ping-pong"], rows)
-    for name in scripts:
+    rows = [
+        [name, spread(values), *(f"{ratio(values, taken[floor]):.2f}" for floor in ["ping-pong", "ping-pong in one session"])]
+        for name, values in taken.items()
+    ]
+    bench.report.table(["", "µs a call", "÷ ping-pong", "÷ in one session"], rows)
+    for name in ["esxi.connect() again", "esxi.connect() again, 16 at once"]:
         bench.report.target(f"{name} ÷ ping-pong", ratio(taken[name], taken["ping-pong"]), 1.3)
 
 
