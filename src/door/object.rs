@@ -83,7 +83,7 @@ pub struct Target<K> {
 /// A handle that an operation gives out: its readable fields and an index into the run's table.
 #[derive(Debug)]
 pub struct Given<K> {
-    handle: Handle,
+    handle: Value,
     kind: PhantomData<K>,
 }
 
@@ -137,7 +137,7 @@ impl<K: Kind> JsonSchema for Target<K> {
 
 impl<K: Kind> Serialize for Given<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Value::Handle(Box::new(self.handle.clone())).serialize(serializer)
+        self.handle.serialize(serializer)
     }
 }
 
@@ -180,22 +180,24 @@ impl Objects {
     pub fn give<K: Kind>(&self, object: Object, name: &str, fields: Vec<(String, Value)>) -> Given<K> {
         let mut inner = self.lock();
         let key = object.key();
-        let id = match inner.by_key.get(&key) {
-            Some(id) => *id,
+        let fresh = Entry { object, kind: K::NAME, name: name.to_owned(), fields: fields.clone() };
+        let known = inner.by_key.get(&key).copied();
+        let id = match known {
+            Some(id) => {
+                if let Some(entry) = inner.objects.get_mut(id as usize) {
+                    *entry = fresh;
+                }
+                id
+            }
             None => {
                 let id = inner.objects.len() as u32;
-                let (object, name, fields) = (object.clone(), name.to_owned(), fields.clone());
-                inner.objects.push(Entry { object, kind: K::NAME, name, fields });
+                inner.objects.push(fresh);
                 inner.by_key.insert(key, id);
                 id
             }
         };
-        if let Some(entry) = inner.objects.get_mut(id as usize) {
-            entry.object = object;
-            name.clone_into(&mut entry.name);
-            entry.fields.clone_from(&fields);
-        }
-        Given { handle: Handle { id, kind: K::NAME.to_owned(), name: name.to_owned(), fields }, kind: PhantomData }
+        let handle = Handle { id, kind: K::NAME.to_owned(), name: name.to_owned(), fields };
+        Given { handle: Value::Handle(Box::new(handle)), kind: PhantomData }
     }
 
     /// The object behind a handle of this run.
