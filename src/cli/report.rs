@@ -33,7 +33,7 @@ pub fn causes(fault: &Fault) -> String {
 pub fn script(error: &ScriptError, fault: Option<&Fault>, sources: &[Source], color: bool) -> String {
     let kind = fault.map_or(error.kind.as_str(), Fault::kind);
     let message = fault.map_or(error.message.as_str(), Fault::message);
-    let mut text = match place(error, sources) {
+    let mut text = match place(error, fault.is_some(), sources) {
         Some((source, line)) => snippet(kind, message, source, line, color),
         None => headline(kind, message, color),
     };
@@ -57,8 +57,12 @@ fn advice(kind: &str) -> Option<String> {
     }
 }
 
-fn place<'a>(error: &ScriptError, sources: &'a [Source]) -> Option<(&'a Source, usize)> {
+fn place<'a>(error: &ScriptError, ours: bool, sources: &'a [Source]) -> Option<(&'a Source, usize)> {
     let source = sources.iter().find(|source| Some(&source.name) == error.file.as_ref())?;
+    // A command's own script is not the concern of whoever typed the command.
+    if ours && source.name.starts_with("@ceso/") {
+        return None;
+    }
     Some((source, usize::try_from(error.line?).ok()?))
 }
 

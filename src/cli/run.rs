@@ -52,14 +52,29 @@ pub fn check_command() -> Command {
 /// Runs a file.
 pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result<ExitCode, Fault> {
     let config = context.config()?;
-    context.style(matches)?;
     let (source, folder) = load(file_of(matches), &config)?;
     let words = matches.get_many::<String>("param").unwrap_or_default().map(String::as_str);
     let given = Given::from_words(words)?;
+    if !given.typed.is_empty() && matches!(run::check(source.clone(), looks(&config, folder.clone())?), Ok(None)) {
+        return Err(Fault::new(
+            "usage.param",
+            format!("{}: is a plain script, which takes no parameters", source.name),
+        )
+        .hint("return a playbook: { params = { … }, run = function(p) … end }"));
+    }
     let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())))?;
     let output = request.output.clone();
+    keep_apart(&output, matches, context)?;
     let report = run::run(request, |declaration| params::resolve(&declaration.params, &given).map(Decision::Go));
     finish(report, &output, matches, globals, context)
+}
+
+/// A result for programs is alone on standard output.
+fn keep_apart(output: &Output, matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
+    if context.style(matches)?.format != Format::Table {
+        output.keep_apart();
+    }
+    Ok(())
 }
 
 /// Runs a workflow with the words behind its name.
@@ -86,7 +101,7 @@ pub fn run_workflow(
         let argv = std::iter::once(workflow.name()).chain(words.iter().cloned());
         match command.args(super::globals::arguments()).try_get_matches_from(argv) {
             Ok(matches) => {
-                context.style(&matches)?;
+                keep_apart(&output, &matches, context)?;
                 let given = workflow::given(declaration, &matches);
                 parsed = Some(matches);
                 let hint = format!("ceso {} --help lists the parameters", workflow.name());
@@ -139,7 +154,6 @@ fn no_playbook(workflow: &workflow::Workflow) -> Fault {
 /// Checks a file.
 pub fn check(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     let config = context.config()?;
-    context.style(matches)?;
     let (source, folder) = load(file_of(matches), &config)?;
     let shown = source.clone();
     match run::check(source, looks(&config, folder)?) {

@@ -28,13 +28,13 @@ pub struct Settings {
     pub connection_pool: ConnectionPool,
     /// What one run of a script may use; a run that passes a limit ends, and the error names the limit.
     pub sandbox: Sandbox,
-    /// What scripts may do, and where that is recorded.
+    /// What scripts may do, and on which networks.
     pub security: Security,
-    /// Figures for Prometheus.
+    /// Not in use yet: figures for Prometheus.
     pub metrics: Metrics,
-    /// The places of backups, each under a name.
+    /// Not in use yet: the places of backups, each under a name.
     pub repositories: BTreeMap<String, RepositoryEntry>,
-    /// Which backups are kept when a repository is pruned; without a rule all are kept.
+    /// Not in use yet: which backups are kept when a repository is pruned; without a rule all are kept.
     pub retention: Retention,
 }
 
@@ -165,7 +165,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Security {
     /// The capability table that a run gets where none is named.
     pub mode: Mode,
-    /// The file that every operation is recorded in; ~/.ceso/audit.jsonl unless another is named.
+    /// Not in use yet: the file that every operation will be recorded in; ~/.ceso/audit.jsonl unless another is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path", "examples" = ["/var/log/ceso/audit.jsonl"]))]
     pub audit_log: Option<PathBuf>,

@@ -91,7 +91,11 @@ impl de::Error for Wrong {
             de::Unexpected::NewtypeStruct => "a handle".to_owned(),
             other => other.to_string(),
         };
-        Self::new(format!("expected {expected}, found {found}"))
+        Self::new(format!("expected {}, found {found}", plain(expected)))
+    }
+
+    fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        <Self as de::Error>::invalid_type(unexpected, expected)
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -116,6 +120,16 @@ impl de::Error for Wrong {
 
     fn duplicate_field(field: &'static str) -> Self {
         Self::new("is given twice").at(Step::Field(field.to_owned()))
+    }
+}
+
+/// What was expected, in words that are not Rust's.
+fn plain(expected: &dyn de::Expected) -> String {
+    match expected.to_string().as_str() {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0".to_owned(),
+        "i8" | "i16" | "i32" | "i64" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        other => other.to_owned(),
     }
 }
 
@@ -401,7 +415,11 @@ mod tests {
             (serde_json::json!({ "cpus": 2 }), "vm.create: name: is missing", "ceso doc vm.create"),
             (serde_json::json!({ "name": 5 }), "vm.create: name: expected a string, found the number 5", ""),
             (serde_json::json!({ "name": "a", "cpus": -1 }), "vm.create: cpus: ", ""),
-            (serde_json::json!({ "name": "a", "cpus": 1.5 }), "vm.create: cpus: ", ""),
+            (
+                serde_json::json!({ "name": "a", "cpus": 1.5 }),
+                "vm.create: cpus: expected a whole number from 0, found the number 1.5",
+                "",
+            ),
             (serde_json::json!({ "name": "a", "disks": [{ "size": "2 parsec" }] }), "vm.create: disks[1].size: ", ""),
             (serde_json::json!({ "name": "a", "disks": [["2 GiB"]] }), "vm.create: disks[1]: expected a table", ""),
             (serde_json::json!(["a"]), "vm.create: expected a table of named fields, found a list", ""),

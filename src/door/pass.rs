@@ -165,13 +165,13 @@ impl Door {
         let bound = self.until_stopped(began, operation.bind(&binder)).await?;
         let uses = binder.uses();
         self.passed.fetch_add(1, Ordering::Relaxed);
-        if O::EFFECT < Effect::Change {
-            let output = self.until_stopped(began, operation.act(bound, &pass)).await?;
-            return to_value(O::NAME, &output);
-        }
-
         let subjects = subjects(&uses);
         pass.set_subject(subjects.join(", "));
+        if O::EFFECT < Effect::Change {
+            let output = self.until_stopped(began, operation.act(bound, &pass)).await;
+            (self.watcher)(pass.progress_event(None));
+            return to_value(O::NAME, &output?);
+        }
         if let Some(output) = self.until_stopped(began, operation.settled(&bound, &pass)).await? {
             self.journal.unchanged(O::NAME, O::EFFECT, subjects);
             return to_value(O::NAME, &output);
@@ -289,9 +289,9 @@ impl Pass<'_> {
         (self.door.watcher)(self.progress_event(Some(step.percent.unwrap_or(0))));
     }
 
-    /// The shorter of the asked time and what is left of the run.
+    /// How long to wait: the asked time, or to just past the end of the run, whose own limit is then what ends the wait.
     pub fn time(&self, asked: Duration) -> Duration {
-        self.door.time_left().map_or(asked, |left| asked.min(left))
+        self.door.time_left().map_or(asked, |left| asked.min(left + Duration::from_secs(1)))
     }
 
     fn progress_event(&self, percent: Option<u8>) -> Progress {

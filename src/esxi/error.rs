@@ -188,9 +188,11 @@ fn fault_hint(fault: &VimFault) -> Option<String> {
             "it is so already: the ensure form takes that"
         }
         Known::InvalidPowerState { existing: Some("poweredOn"), .. } => {
-            "power it off first (vm.shutdown_guest or vm.power_off)"
+            "turn it off first: vm:shutdown() asks the guest, vm:power_off() does not (ceso vm power NAME off; ceso vm delete NAME --force)"
         }
-        Known::InvalidPowerState { existing: Some("poweredOff"), .. } => "power it on first (vm.power_on)",
+        Known::InvalidPowerState { existing: Some("poweredOff"), .. } => {
+            "turn it on first, where it is to run: vm:power_on() (ceso vm power NAME on)"
+        }
         Known::InvalidPowerState { existing: Some("suspended"), .. } => "power it on to resume it, or power it off",
         Known::InvalidPowerState { .. } => "look at its power state: ceso vm info NAME",
         Known::DuplicateName { .. } | Known::AlreadyExists { .. } => {
@@ -213,7 +215,9 @@ fn fault_hint(fault: &VimFault) -> Option<String> {
         Known::FileNotFound { .. } => "look what is there: the file was moved or never was",
         Known::FileLocked { .. } => "a running machine or a backup holds it: power the machine off or wait",
         Known::Gone => "somebody removed it meanwhile: list again",
-        Known::ToolsUnavailable => "install or start VMware Tools (open-vm-tools) in the guest, or use vm.power_off",
+        Known::ToolsUnavailable => {
+            "install or start VMware Tools (open-vm-tools) in the guest, or turn the machine off without asking it: vm:power_off()"
+        }
         Known::NotSupported => "a standalone host cannot do all that a vCenter can",
         Known::InvalidName { .. } => "use letters, digits, dots, dashes and underscores",
         Known::ConcurrentAccess => "try again",
@@ -267,7 +271,7 @@ mod tests {
         let fault = Fault::from(error);
         assert_eq!(fault.kind(), "esxi.invalid_power_state");
         assert_eq!(fault.message(), "destroy \"web-1\": host esx-1: it is powered on and would have to be powered off");
-        assert!(fault.hint_text().unwrap().contains("power it off"));
+        assert!(fault.hint_text().unwrap().contains("turn it off"));
         assert_eq!(fault.exit_code(), 4);
         assert!(!fault.may_retry());
     }

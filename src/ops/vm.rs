@@ -12,7 +12,7 @@ use crate::door::object::{Given, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::door::table::Pattern;
 use crate::error::Fault;
-use crate::esxi::Detail;
+use crate::esxi::{Detail, PowerState, Step};
 use crate::units::Span;
 
 /// Lists the host's machines that may be read, each as a handle with its state.
@@ -153,7 +153,8 @@ impl Operation for Info {
 
 /// Waits until the guest reports an address, and gives it.
 ///
-/// Link-local addresses do not count; IPv4 comes before IPv6. The machine must be powered on and its guest must run VMware's tools.
+/// Link-local addresses do not count; IPv4 comes before IPv6. The guest must run VMware's tools. Errors:
+/// `esxi.invalid_power_state` at once where the machine is not on, `esxi.timeout`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WaitForIp {
@@ -178,6 +179,16 @@ impl Operation for WaitForIp {
     }
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<String, Fault> {
+        let info = bound.host.client.vm_info(&bound.vm).await?;
+        if info.row.power != PowerState::On {
+            let (name, power) = (&bound.vm.name, info.row.power.as_str());
+            return Err(Fault::new(
+                "esxi.invalid_power_state",
+                format!("{name:?} is {power}: its guest gets no address"),
+            )
+            .hint("turn it on first: vm:ensure_power(\"on\")"));
+        }
+        pass.step(Step { what: "wait for an address", percent: None });
         let timeout = pass.time(self.timeout.map_or(Duration::from_secs(300), |span| span.0));
         let address = bound.host.client.wait_for_address(&bound.vm, timeout).await?;
         Ok(address.to_string())

@@ -76,17 +76,7 @@ impl Wanted {
                     .hint("build cloud-init data with cloudinit.build and give it to vm:set_guestinfo"));
             }
         }
-        if self.cpus == Some(0) {
-            return Err(Fault::new("usage.argument", format!("{operation}: cpus: a machine has at least 1")));
-        }
-        if let Some(memory) = self.memory
-            && (memory.0 == 0 || !memory.0.is_multiple_of(4 << 20))
-        {
-            return Err(Fault::new(
-                "usage.argument",
-                format!("{operation}: memory: {memory} is not a multiple of 4 MiB"),
-            ));
-        }
+        check_hardware(operation, self.cpus, self.memory)?;
         Ok(self)
     }
 
@@ -196,6 +186,29 @@ impl BoundGuestinfo {
         let (guestinfo, _) = self.compare().await?;
         let change = esxi::Reconfigure { extra_config: owned(&guestinfo), ..esxi::Reconfigure::default() };
         Ok(self.bound.host.client.reconfigure(&self.bound.vm, &change, &|step| pass.step(step)).await?)
+    }
+}
+
+/// The steps in which a machine's memory comes.
+const STEP: u64 = 4 << 20;
+
+/// Refuses processors and memory that no machine can have, before anything is sent.
+pub fn check_hardware(operation: &str, cpus: Option<u32>, memory: Option<Bytes>) -> Result<(), Fault> {
+    if cpus == Some(0) {
+        return Err(Fault::new("usage.argument", format!("{operation}: cpus: a machine has at least 1")));
+    }
+    match memory {
+        Some(Bytes(bytes)) if bytes == 0 || !bytes.is_multiple_of(STEP) => {
+            let wrong =
+                format!("{operation}: memory: {bytes} bytes are no machine's memory, which comes in steps of 4 MiB");
+            let near = Bytes(bytes.div_ceil(STEP).max(1) * STEP);
+            Err(Fault::new("usage.argument", wrong).hint(match bytes {
+                // A small plain number was meant as megabytes, as other tools take it.
+                4..1_048_576 => format!("write the unit: \"{bytes} MiB\" or \"{bytes} GiB\""),
+                _ => format!("binary units fit, such as \"4 GiB\"; the nearest above is \"{}\"", near.exact()),
+            }))
+        }
+        _ => Ok(()),
     }
 }
 

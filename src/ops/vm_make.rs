@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::rows::give_vm;
-use super::vm_change::Wanted;
+use super::vm_change::{Wanted, check_hardware};
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost, BoundVm};
 use crate::door::object::{Given, Target, kind};
@@ -75,6 +75,7 @@ impl Operation for Create {
     type Output = Given<kind::Vm>;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundNew, Fault> {
+        check_hardware(Self::NAME, self.cpus, self.memory)?;
         let host = binder.host(&self.host)?;
         let new = binder.new_vm(&host, &self.name).await?;
         let datastore = binder.datastore(&host, &self.datastore, "write").await?;
@@ -209,6 +210,7 @@ impl Operation for Clone {
     type Output = Given<kind::Vm>;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundClone, Fault> {
+        check_hardware(Self::NAME, self.cpus, self.memory)?;
         let host = binder.host(&self.host)?;
         let new = binder.new_vm(&host, &self.name).await?;
         self.bind_new(binder, host, new).await
@@ -251,6 +253,7 @@ impl Operation for EnsureClone {
     type Output = Given<kind::Vm>;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundEnsure, Fault> {
+        check_hardware(Self::NAME, self.0.cpus, self.0.memory)?;
         let host = binder.host(&self.0.host)?;
         if let Some(there) = binder.vm_if_there(&host, &self.0.name, "configure").await? {
             return Ok(BoundEnsure::There(there));

@@ -24,6 +24,8 @@ pub struct Output {
     limit: Bytes,
     /// The run that the lines of the log are of.
     run: Arc<str>,
+    /// Standard output is for the result alone.
+    apart: Arc<AtomicBool>,
 }
 
 struct Shared {
@@ -60,7 +62,7 @@ impl Output {
         });
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("output".to_owned()).spawn(move || write_all(&queue, out, err, &theirs))?;
-        Ok(Self { lines, shared, limit, run: Arc::from("") })
+        Ok(Self { lines, shared, limit, run: Arc::from(""), apart: Arc::default() })
     }
 
     /// The same output, with the run's name in every line of the log.
@@ -69,10 +71,16 @@ impl Output {
         self
     }
 
+    /// Keeps standard output for the result alone: what the script prints goes to standard error from now on.
+    pub fn keep_apart(&self) {
+        self.apart.store(true, Ordering::Relaxed);
+    }
+
     /// Writes a line of a script's `print`, with terminal sequences made visible. Fails with `limit.output` past the limit.
     pub fn print(&self, text: &str) -> Result<(), Fault> {
         self.count(text)?;
-        self.put(Line::Out(format!("{}\n", printable(text))));
+        let text = format!("{}\n", printable(text));
+        self.put(if self.apart.load(Ordering::Relaxed) { Line::Err(text) } else { Line::Out(text) });
         Ok(())
     }
 
