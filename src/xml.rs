@@ -29,6 +29,14 @@ pub struct Limits {
     pub depth: usize,
 }
 
+/// The most elements of a document: each takes up to 50 times in memory what `<a/>` takes on the wire. 10,000 machines in full have
+/// about 600,000.
+const MAX_ELEMENTS: usize = 1 << 20;
+
+/// The most attributes of an element, declarations of namespaces among them. vim25 has four at most; each is compared with every
+/// other, and each prefix is looked for among all that are in scope.
+const MAX_ATTRIBUTES: usize = 32;
+
 impl Default for Limits {
     /// 64 MiB and 64 levels: an inventory of 10,000 machines is about 20 MiB and 12 levels.
     fn default() -> Self {
@@ -43,6 +51,10 @@ pub enum XmlError {
     TooLarge(usize, usize),
     #[error("elements are nested more than {0} deep")]
     TooDeep(usize),
+    #[error("it has more than {0} elements")]
+    TooManyElements(usize),
+    #[error("an element has more than {0} attributes")]
+    TooManyAttributes(usize),
     #[error("a document type declaration is not accepted")]
     Doctype,
     #[error("the document ends before its root element does")]
@@ -169,6 +181,7 @@ pub fn parse(document: &[u8], limits: Limits) -> Result<Element, XmlError> {
     reader.config_mut().expand_empty_elements = true;
     let mut open: Vec<Element> = Vec::new();
     let mut root: Option<Element> = None;
+    let mut elements = 0;
     loop {
         let event = match reader.read_event() {
             Ok(event) => event,
@@ -182,6 +195,10 @@ pub fn parse(document: &[u8], limits: Limits) -> Result<Element, XmlError> {
                 }
                 if open.len() >= limits.depth {
                     return Err(XmlError::TooDeep(limits.depth));
+                }
+                elements += 1;
+                if elements > MAX_ELEMENTS {
+                    return Err(XmlError::TooManyElements(MAX_ELEMENTS));
                 }
                 open.push(begin(&reader, &start)?);
             }
@@ -238,7 +255,10 @@ pub fn parse(document: &[u8], limits: Limits) -> Result<Element, XmlError> {
 
 fn begin(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Element, XmlError> {
     let mut element = Element::new(start.local_name().as_ref());
-    for attribute in start.attributes() {
+    for (index, attribute) in start.attributes().enumerate() {
+        if index >= MAX_ATTRIBUTES {
+            return Err(XmlError::TooManyAttributes(MAX_ATTRIBUTES));
+        }
         let attribute = attribute.map_err(|error| malformed(reader, error))?;
         if attribute.key.as_namespace_binding().is_some() {
             continue;
@@ -299,6 +319,10 @@ mod tests {
         assert!(matches!(read("<a/><b/>"), Err(XmlError::Malformed { .. })));
         assert!(matches!(read("<a>&nbsp;</a>"), Err(XmlError::Malformed { .. })));
         assert!(matches!(parse(&[b'x'; 100], Limits { bytes: 10, depth: 1 }), Err(XmlError::TooLarge(100, 10))));
+        let many = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS));
+        assert!(matches!(read(&many), Err(XmlError::TooManyElements(_))));
+        let wide: String = (0..100_000).map(|n| format!(" a{n}='1'")).collect();
+        assert!(matches!(read(&format!("<a{wide}/>")), Err(XmlError::TooManyAttributes(_))));
         let mut out = String::new();
         assert!(matches!(Element::leaf("a", "\u{1}").write(&mut out), Err(XmlError::Unwritable(1))));
     }

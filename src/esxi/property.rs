@@ -10,6 +10,12 @@ use super::link::Link;
 use super::moref::MoRef;
 use super::soap::{Call, Method};
 
+/// The most that one query may bring over all its pages: a host that always has another page must not fill our memory, or keep us
+/// reading for ever.
+const MAX_OBJECTS: usize = 100_000;
+const MAX_ELEMENTS: usize = 2 << 20;
+const MAX_TEXT: usize = 256 << 20;
+
 /// What is read of which objects. The order of the fields is the API's.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Query {
@@ -132,6 +138,21 @@ impl Object {
     }
 }
 
+/// What the pages of a query take up so far.
+#[derive(Default)]
+struct Size {
+    elements: usize,
+    text: usize,
+}
+
+impl Size {
+    fn add(&mut self, element: &Element) {
+        self.elements += 1;
+        self.text += element.text.len();
+        element.children.iter().for_each(|child| self.add(child));
+    }
+}
+
 /// An XML Schema boolean.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text.trim() {
@@ -163,7 +184,15 @@ impl Link {
         let first = Call::new(&collector, Method::RetrievePropertiesEx).with(query.element("specSet")).with(options);
         let mut answer = self.call(&first).await?;
         let mut objects = Vec::new();
+        let mut size = Size::default();
         loop {
+            size.add(&answer);
+            if objects.len() > MAX_OBJECTS || size.elements > MAX_ELEMENTS || size.text > MAX_TEXT {
+                return Err(Error::BadAnswer {
+                    host: self.host().to_owned(),
+                    reason: format!("pages without an end: {} objects so far", objects.len()),
+                });
+            }
             let token = self.page(answer, &mut objects)?;
             let Some(token) = token else { return Ok(objects) };
             let next = Call::new(&collector, Method::ContinueRetrievePropertiesEx).with_text("token", token);

@@ -69,6 +69,10 @@ impl Watcher {
         }
         for change in update.all("changeSet") {
             let Some(name) = change.text_at("name").map(str::trim) else { continue };
+            // What was not asked for is not kept: under ever new names it would fill the memory.
+            if !self.awaited.paths.contains(&name) {
+                continue;
+            }
             match change.child("val") {
                 Some(value) => self.snapshot.insert(name.to_owned(), value.clone()),
                 None => self.snapshot.remove(name),
@@ -106,4 +110,28 @@ pub(super) fn gone(host: &str, object: &MoRef) -> Error {
         cause: None,
     };
     Error::Vim { host: host.to_owned(), fault: Box::new(fault) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_properties_that_nobody_asked_for_is_not_kept() {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let object = MoRef::new("Task", "task-1");
+        let awaited =
+            Awaited { object: object.clone(), kind: "Task", paths: &["info.state"], until: Box::new(|_| false) };
+        let mut watcher = Watcher::new(awaited, sender);
+        let change = |name: &str| {
+            Element::new("changeSet").with(Element::leaf("name", name)).with(Element::leaf("val", "running"))
+        };
+        let update = Element::new("objectSet")
+            .with_all((0..1000).map(|n| change(&format!("info.flood{n}"))))
+            .with(change("info.state"));
+        watcher.update("h", &object, &update);
+        let mut watch = Watch::new(receiver, "h");
+        let snapshot = futures_util::FutureExt::now_or_never(watch.next()).unwrap().unwrap();
+        assert_eq!(snapshot.into_keys().collect::<Vec<_>>(), ["info.state"]);
+    }
 }

@@ -199,3 +199,18 @@ async fn text_that_xml_cannot_carry_is_refused_before_it_is_sent() {
     assert_eq!(error.kind(), "esxi.invalid_argument");
     assert_eq!(fake.count("ReconfigVM_Task"), 0);
 }
+
+#[tokio::test]
+async fn pages_without_an_end_are_not_read_for_ever() {
+    let fake = FakeHost::scripted(|request, _| {
+        let page = "<objects><obj type=\"VirtualMachine\">1</obj></objects>".repeat(30_000);
+        let pages = matches!(request.method.as_str(), "RetrievePropertiesEx" | "ContinueRetrievePropertiesEx");
+        pages.then(|| Reply::Answer(format!("<returnval><token>0</token>{page}</returnval>")))
+    });
+    let fake = fake.await;
+    let host = Host::connect(fake.options(), right()).await.unwrap();
+    let error = host.list_vms(&checked(host.lookup_host()), Detail::Lean).await.unwrap_err();
+    assert!(error.kind() == "esxi.bad_answer" && error.to_string().contains("without an end"), "{error}");
+    let pages = fake.world.lock().unwrap().count("ContinueRetrievePropertiesEx");
+    assert!(pages < 10, "{pages} pages were asked for");
+}
