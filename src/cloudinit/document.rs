@@ -65,6 +65,11 @@ impl Document {
         Ok(GuestInfo::new(&metadata, &self.user_data)?)
     }
 
+    /// About how much memory it takes, in bytes.
+    pub fn size(&self) -> usize {
+        self.user_data.len() + (4 << 10)
+    }
+
     /// The machine's host name.
     pub fn hostname(&self) -> &str {
         &self.hostname

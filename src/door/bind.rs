@@ -84,22 +84,23 @@ impl<'a> Binder<'a> {
         let Some(Object::Vm(host, known)) = self.pass.door.objects.get(target.id) else {
             return Err(foreign(target.id));
         };
-        let vm = if self.effect >= Effect::Change {
-            let vm = host.client.lookup_vm(&known.moref).await?;
-            if vm.instance_uuid != known.instance_uuid {
-                return Err(Fault::new(
-                    "esxi.replaced",
-                    format!(
-                        "{:?} on {} is not the machine that the handle was given for: it was replaced",
-                        vm.name, host.name
-                    ),
-                )
-                .hint("look it up again by name"));
-            }
-            vm
-        } else {
-            known
-        };
+        if self.effect < Effect::Change {
+            return self.bound_vm(host, known, verb);
+        }
+        self.bound_anew(host, known, verb).await
+    }
+
+    /// The machine behind a handle as it is now, also for a read: one whose answer does not tell which machine gave it.
+    pub async fn vm_anew(&self, target: &Target<kind::Vm>, verb: &'static str) -> Result<BoundVm, Fault> {
+        match self.pass.door.objects.get(target.id) {
+            Some(Object::Vm(host, known)) => self.bound_anew(host, known, verb).await,
+            _ => Err(foreign(target.id)),
+        }
+    }
+
+    async fn bound_anew(&self, host: Arc<Connected>, known: esxi::Vm, verb: &'static str) -> Result<BoundVm, Fault> {
+        let vm = host.client.lookup_vm(&known.moref).await?;
+        self.pass.same(&host, &known, &vm, verb)?;
         self.bound_vm(host, vm, verb)
     }
 
@@ -157,9 +158,10 @@ impl<'a> Binder<'a> {
         let new = self.new_vm_name(name)?;
         let all = host.host.client.lookup_vms().await?;
         if let Some(there) = all.iter().find(|vm| vm.name == name) {
+            let place = if self.pass.may_read("vm", name) { format!(", at {}", there.path) } else { String::new() };
             return Err(Fault::new(
                 "esxi.duplicate_name",
-                format!("there is a machine named {name:?} on {} already, at {}", host.host.name, there.path),
+                format!("there is a machine named {name:?} on {} already{place}", host.host.name),
             )
             .hint("choose another name, or use the ensure form, which takes the machine that is there"));
         }
@@ -182,9 +184,11 @@ impl<'a> Binder<'a> {
     ) -> Result<Checked<esxi::Datastore>, Fault> {
         self.check("datastore", verb, name, false)?;
         let all = host.host.client.lookup_datastores().await?;
-        match all.iter().find(|datastore| datastore.name == name) {
-            Some(datastore) => Ok(vouch(datastore.clone())),
-            None => {
+        let mut named = all.iter().filter(|datastore| datastore.name == name);
+        match (named.next(), named.next()) {
+            (Some(datastore), None) => Ok(vouch(datastore.clone())),
+            (Some(_), Some(_)) => Err(ambiguous("datastores", name, &host.host.name)),
+            (None, _) => {
                 let visible: Vec<&str> = all
                     .iter()
                     .map(|datastore| datastore.name.as_str())
@@ -204,9 +208,11 @@ impl<'a> Binder<'a> {
     ) -> Result<Checked<esxi::Network>, Fault> {
         self.check("network", verb, name, false)?;
         let all = host.host.client.lookup_networks().await?;
-        match all.iter().find(|network| network.name == name) {
-            Some(network) => Ok(vouch(network.clone())),
-            None => {
+        let mut named = all.iter().filter(|network| network.name == name);
+        match (named.next(), named.next()) {
+            (Some(network), None) => Ok(vouch(network.clone())),
+            (Some(_), Some(_)) => Err(ambiguous("networks", name, &host.host.name)),
+            (None, _) => {
                 let visible: Vec<&str> = all
                     .iter()
                     .map(|network| network.name.as_str())
@@ -229,7 +235,7 @@ impl<'a> Binder<'a> {
     pub fn filtered(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
         self.declared(noun, verb)?;
         self.pass.door.policy.check_filtered(noun, verb)?;
-        self.pass.door.policy.note_use(noun, verb, "*");
+        self.pass.door.policy.note_all(noun, verb);
         Ok(())
     }
 
@@ -239,7 +245,7 @@ impl<'a> Binder<'a> {
     }
 
     fn bound_vm(&self, host: Arc<Connected>, vm: esxi::Vm, verb: &'static str) -> Result<BoundVm, Fault> {
-        let made = self.pass.door.journal.has_made(&made_key(&host.name, &vm.moref.to_string()));
+        let made = self.pass.door.journal.has_made(&made_key(&host.name, &vm));
         self.check("vm", verb, &vm.name, made)?;
         Ok(BoundVm { host, vm: vouch(vm) })
     }
@@ -279,13 +285,14 @@ pub(super) fn check_literals(
             Selector::Filtered => policy.check_filtered(touch.noun, touch.verb)?,
             Selector::Found => policy.check_filtered(touch.noun, touch.verb)?,
             Selector::Argument(argument) => match arguments.get(argument) {
-                Some(Value::Text(name)) => policy.check_literal(touch.noun, touch.verb, name)?,
+                Some(Value::Text(name)) => {
+                    check_length(argument, name)?;
+                    policy.check_literal(touch.noun, touch.verb, name)?
+                }
                 Some(Value::Handle(handle)) => {
                     // A handle tells whether the run made its object, so `@made` is decided before anything is sent.
                     let made = match pass.door.objects.get(handle.id) {
-                        Some(Object::Vm(host, vm)) => {
-                            pass.door.journal.has_made(&made_key(&host.name, &vm.moref.to_string()))
-                        }
+                        Some(Object::Vm(host, vm)) => pass.door.journal.has_made(&made_key(&host.name, &vm)),
                         _ => false,
                     };
                     policy.check_now(touch.noun, touch.verb, &handle.name, made)?;
@@ -293,6 +300,7 @@ pub(super) fn check_literals(
                 Some(Value::Map(entries)) => {
                     for (_, value) in entries {
                         if let Value::Text(name) = value {
+                            check_length(argument, name)?;
                             policy.check_literal(touch.noun, touch.verb, name)?;
                         }
                     }
@@ -305,8 +313,27 @@ pub(super) fn check_literals(
     Ok(())
 }
 
-pub(super) fn made_key(host: &str, moref: &str) -> String {
-    format!("{host} {moref}")
+/// A host may give a reference to another machine once the first is gone, so the machine's own identity is part of it.
+pub(super) fn made_key(host: &str, vm: &esxi::Vm) -> String {
+    format!("{host} {} {}", vm.moref, vm.instance_uuid)
+}
+
+/// The longest name of an object, in bytes: 80 characters of a machine, 255 bytes of a file.
+const LONGEST_NAME: usize = 320;
+
+/// No host has a name so long, and each name that a call gives is remembered for the run's account.
+fn check_length(argument: &str, name: &str) -> Result<(), Fault> {
+    if name.len() <= LONGEST_NAME {
+        return Ok(());
+    }
+    let start: String = name.chars().take(40).collect();
+    Err(Fault::new("usage.name", format!("{argument}: {start:?}… has {} bytes, and no name is so long", name.len()))
+        .hint(format!("a name has at most {LONGEST_NAME} bytes")))
+}
+
+fn ambiguous(what: &str, name: &str, host: &str) -> Fault {
+    Fault::new("esxi.ambiguous", format!("several {what} on {host} are named {name:?}"))
+        .hint("rename all but one: ceso takes a name only where it selects exactly one object")
 }
 
 /// The one place where an object becomes a checked one.
@@ -345,6 +372,10 @@ fn check_name(name: &str) -> Result<(), Fault> {
     }
     if name.trim() != name || name == "." || name == ".." {
         return wrong("it begins or ends with white space, or is a folder's own name".to_owned());
+    }
+    // A name that looks like another's, or that turns the text after it round, is nobody's honest wish.
+    if crate::config::printable(name) != name {
+        return wrong("it contains a character that cannot be seen".to_owned());
     }
     match name
         .chars()

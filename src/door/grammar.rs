@@ -9,12 +9,15 @@
 //! In `needs` a selector may hold a parameter in braces, which stands for its literal value: `"{name}"`.
 
 use super::table::{Entry, Pattern, Table};
-use super::vocabulary;
+use super::{modes, modes::Mode, vocabulary};
 use crate::error::{Fault, nearest};
 use crate::wire::Value;
 
 /// The version of the grammar that this ceso reads.
 pub const VERSION: i64 = 1;
+
+/// The most selectors of a table: each call is held against all of them.
+const MAX_SELECTORS: usize = 4096;
 
 /// Reads a table; `whose` names it in errors (`needs`, a grant file's path).
 ///
@@ -30,6 +33,7 @@ pub fn read(whose: &str, value: &Value, parameter: &dyn Fn(&str) -> Option<Strin
         other => return Err(wrong(format!("a capability table is a table of nouns, not {}", other.shape()))),
     };
     let mut table = Table::default();
+    let mut selectors = 0;
     for (noun, verbs) in nouns {
         if noun == "version" {
             if *verbs != Value::Int(VERSION) {
@@ -54,6 +58,17 @@ pub fn read(whose: &str, value: &Value, parameter: &dyn Fn(&str) -> Option<Strin
                 );
             }
             let (patterns, max) = read_rule(rule, parameter).map_err(|what| wrong(format!("{noun}.{verb}: {what}")))?;
+            // Reads are not counted, and a number that nobody holds to must not stand in a table.
+            if max.is_some() && modes::table(Mode::Restricted).mentions(noun, verb) {
+                return Err(wrong(format!("{noun}.{verb}: max: a quota counts changes, and this is none"))
+                    .hint(format!("leave max out of {noun}.{verb}")));
+            }
+            selectors += patterns.len();
+            if selectors > MAX_SELECTORS {
+                return Err(
+                    wrong(format!("it has more than {MAX_SELECTORS} selectors")).hint("use prefixes such as \"web-*\"")
+                );
+            }
             table.entries.push(Entry { noun: noun.clone(), verb: verb.clone(), patterns, max });
         }
     }
@@ -105,8 +120,13 @@ fn read_selector(text: &str, parameter: &dyn Fn(&str) -> Option<String>) -> Resu
                 Some(value) => literal.push_str(&value),
                 None => literal.push_str(&format!("{{{name}}}")),
             },
-            Part::Text("*") if index + 1 == parts.len() && !literal.is_empty() => return Ok(Pattern::Prefix(literal)),
             Part::Text(text) => match text.strip_suffix('*') {
+                // With an empty parameter a prefix would be no prefix at all, but everything.
+                Some(rest)
+                    if index + 1 == parts.len() && !rest.contains('*') && literal.is_empty() && rest.is_empty() =>
+                {
+                    return Err(format!("{text:?} after an empty parameter would select everything"));
+                }
                 Some(rest) if index + 1 == parts.len() && !rest.contains('*') => {
                     return Ok(Pattern::Prefix(literal + rest));
                 }
@@ -165,26 +185,40 @@ pub fn write(table: &Table) -> String {
     let mut out = String::from("needs = {\n");
     for noun in vocabulary::NOUNS {
         let entries: Vec<&Entry> = table.entries.iter().filter(|entry| entry.noun == noun.name).collect();
-        if entries.is_empty() {
-            continue;
+        let verbs: Vec<String> =
+            entries.iter().filter_map(|entry| Some(format!("{} = {}", entry.verb, rule(entry)?))).collect();
+        if !verbs.is_empty() {
+            out.push_str(&format!("  {} = {{ {} }},\n", noun.name, verbs.join(", ")));
         }
-        let verbs: Vec<String> = entries.iter().map(|entry| format!("{} = {}", entry.verb, rule(entry))).collect();
-        out.push_str(&format!("  {} = {{ {} }},\n", noun.name, verbs.join(", ")));
+        for entry in entries {
+            for pattern in entry.patterns.iter().filter(|pattern| selector(pattern).is_none()) {
+                let name = quote(&pattern.to_string());
+                out.push_str(&format!("  -- {} on {name}: no entry can allow such a name alone\n", entry.name()));
+            }
+        }
     }
     out.push_str("},\n");
     out
 }
 
-fn rule(entry: &Entry) -> String {
-    let patterns: Vec<String> = entry.patterns.iter().map(|pattern| quote(&pattern.to_string())).collect();
+/// The selector as Luau; `None` for a name that would be read as a pattern or a parameter.
+pub fn selector(pattern: &Pattern) -> Option<String> {
+    let text = pattern.to_string();
+    let reads_otherwise = text.contains('{') || Pattern::parse(&text).as_ref() != Some(pattern);
+    (!reads_otherwise).then(|| quote(&text))
+}
+
+fn rule(entry: &Entry) -> Option<String> {
+    let patterns: Vec<String> = entry.patterns.iter().filter_map(selector).collect();
     let name = match patterns.as_slice() {
+        [] => return None,
         [one] => one.clone(),
         many => format!("{{ {} }}", many.join(", ")),
     };
-    match entry.max {
+    Some(match entry.max {
         Some(max) => format!("{{ name = {name}, max = {max} }}"),
         None => name,
-    }
+    })
 }
 
 /// A Luau string literal.
@@ -195,7 +229,7 @@ pub fn quote(text: &str) -> String {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
-            c if c.is_control() => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
+            c if c.is_control() || crate::config::is_hidden(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
             c => out.push(c),
         }
     }
@@ -238,6 +272,27 @@ mod tests {
         assert!(table.allowing("vm", "create", "web-1", false).is_none());
         assert!(table.allowing("vm", "power", "x-web-*-2", false).is_some());
         assert!(table.allowing("vm", "power", "x-web-1-2", false).is_none());
+    }
+
+    #[test]
+    fn an_empty_parameter_never_makes_a_prefix_of_everything() {
+        let read = |selector: &str| {
+            read("needs", &Value::from_json(serde_json::json!({ "vm": { "power": selector } })), &|_| {
+                Some(String::new())
+            })
+        };
+        for selector in ["{name}*", "{name}{name}*", "{name}"] {
+            assert!(read(selector).is_err(), "{selector}");
+        }
+        assert!(read("x{name}*").unwrap().allowing("vm", "power", "y", false).is_none());
+    }
+
+    #[test]
+    fn a_quota_on_a_read_and_a_table_without_an_end_are_refused() {
+        let max = serde_json::json!({ "vm": { "read": { "name": "*", "max": 3 } } });
+        assert!(table(max).unwrap_err().message().contains("max"));
+        let names: Vec<String> = (0..5000).map(|n| format!("web-{n}")).collect();
+        assert!(table(serde_json::json!({ "vm": { "power": names } })).unwrap_err().message().contains("selectors"));
     }
 
     #[test]

@@ -161,8 +161,12 @@ pub struct Objects {
     inner: Mutex<Inner>,
 }
 
+/// The most that the documents of one run may take up, in bytes: making them needs no capability at all.
+const DOCUMENTS: usize = 64 << 20;
+
 #[derive(Default)]
 struct Inner {
+    documents: usize,
     objects: Vec<Entry>,
     by_key: HashMap<String, u32>,
 }
@@ -198,6 +202,18 @@ impl Objects {
         };
         let handle = Handle { id, kind: K::NAME.to_owned(), name: name.to_owned(), fields };
         Given { handle: Value::Handle(Box::new(handle)), kind: PhantomData }
+    }
+
+    /// Takes room for a document. Faults: `limit.documents`.
+    pub fn take_room(&self, document: &cloudinit::Document) -> Result<(), Fault> {
+        let mut inner = self.lock();
+        inner.documents = inner.documents.saturating_add(document.size());
+        if inner.documents <= DOCUMENTS {
+            return Ok(());
+        }
+        let most = crate::units::Bytes(DOCUMENTS as u64);
+        Err(Fault::new("limit.documents", format!("the run has built more cloud-init data than {most}"))
+            .hint("build one document and give it to several machines, or split the work over several runs"))
     }
 
     /// The object behind a handle of this run.
@@ -250,11 +266,12 @@ impl Objects {
 }
 
 impl Object {
-    /// What makes two objects one: their host and managed object reference, or their identity in this process.
+    /// What makes two objects one: their host and managed object reference, or their identity in this process. A machine that was
+    /// replaced under its reference is another one: a handle to the first must not become a handle to the second.
     fn key(&self) -> String {
         match self {
             Object::Host(host) => format!("host {}", host.name),
-            Object::Vm(host, vm) => format!("vm {} {}", host.name, vm.moref),
+            Object::Vm(host, vm) => format!("vm {} {} {}", host.name, vm.moref, vm.instance_uuid),
             Object::Datastore(host, datastore) => format!("datastore {} {}", host.name, datastore.moref),
             Object::Network(host, network) => format!("network {} {}", host.name, network.moref),
             Object::Document(document) => format!("document {:p}", Arc::as_ptr(document)),

@@ -155,7 +155,8 @@ impl Door {
     /// Lets one call of an operation through: checks, binds, records, acts.
     pub async fn pass<O: Operation>(&self, call: u64, mut given: Value) -> Result<Value, Fault> {
         let began = self.stopped.borrow().drops;
-        let pass = Pass { door: self, call, operation: O::NAME, subject: Mutex::default() };
+        let pass =
+            Pass { door: self, call, operation: O::NAME, subject: Mutex::default(), has_made: AtomicBool::new(false) };
         self.objects.vouch(&mut given)?;
         let operation: O = arguments::read(O::NAME, &given)?;
         check_literals(&pass, O::TOUCHES, &given)?;
@@ -192,7 +193,9 @@ impl Door {
             }
             Err(fault) => {
                 self.journal.outcome(ticket, Outcome::Failed);
-                self.policy.release(reservation);
+                if !pass.has_made.load(Ordering::Relaxed) {
+                    self.policy.release(reservation);
+                }
                 Err(fault)
             }
         }
@@ -261,6 +264,8 @@ pub struct Pass<'a> {
     call: u64,
     operation: &'static str,
     subject: Mutex<String>,
+    /// Whether it made something: then what it used is used, however the call ends.
+    has_made: AtomicBool,
 }
 
 impl Pass<'_> {
@@ -270,6 +275,9 @@ impl Pass<'_> {
             Value::Map(fields) => fields,
             _ => Vec::new(),
         };
+        if let Object::Document(document) = &object {
+            self.door.objects.take_room(document)?;
+        }
         Ok(self.door.objects.give(object, name, fields))
     }
 
@@ -278,9 +286,38 @@ impl Pass<'_> {
         self.door.policy.allows(noun, "read", name, false)
     }
 
+    /// Checks that what the host calls `now` is the machine that was bound as `known`, under a name that the verb is allowed for.
+    ///
+    /// Faults: `esxi.replaced`, `door.denied` where it was renamed; neither tells a name that the run may not read.
+    pub fn same(&self, host: &Connected, known: &esxi::Vm, now: &esxi::Vm, verb: &'static str) -> Result<(), Fault> {
+        if now.instance_uuid != known.instance_uuid {
+            return Err(Fault::new(
+                "esxi.replaced",
+                format!(
+                    "{:?} on {} is not the machine that it was: another was put in its place",
+                    known.name, host.name
+                ),
+            )
+            .hint("look it up again by name"));
+        }
+        let made = self.door.journal.has_made(&made_key(&host.name, now));
+        if now.name == known.name || self.door.policy.allows("vm", verb, &now.name, made) {
+            return Ok(());
+        }
+        Err(Fault::new(
+            "door.denied",
+            format!(
+                "denied: vm.{verb} on {:?}: the machine was renamed meanwhile, to a name that is not allowed",
+                known.name
+            ),
+        )
+        .hint("look it up again by name"))
+    }
+
     /// Notes a machine as made by this run, which may then destroy it. It was made under a name that was checked, so it is checked too.
     pub fn made(&self, host: &Connected, vm: esxi::Vm) -> Checked<esxi::Vm> {
-        self.door.journal.made(made_key(&host.name, &vm.moref.to_string()));
+        self.has_made.store(true, Ordering::Relaxed);
+        self.door.journal.made(made_key(&host.name, &vm));
         super::bind::vouch(vm)
     }
 

@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::grammar::quote;
+use super::grammar::selector;
 use super::modes::{self, Mode};
 use super::table::{Entry, Pattern, Table};
 use crate::error::Fault;
+
+/// The most names that are remembered for one verb of a run's account.
+const MAX_NOTED: usize = 10_000;
 
 /// Which of the three tables refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub struct Policy {
     mode: Mode,
     mode_table: Table,
     grant: Option<Table>,
-    used: Mutex<BTreeMap<(&'static str, &'static str), Vec<String>>>,
+    used: Mutex<BTreeMap<(&'static str, &'static str), Vec<Pattern>>>,
     spent: Mutex<BTreeMap<(u8, usize), u64>>,
 }
 
@@ -115,10 +118,20 @@ impl Policy {
 
     /// Remembers that the run used this entry for this name.
     pub fn note_use(&self, noun: &'static str, verb: &'static str, name: &str) {
+        self.note(noun, verb, Pattern::Exact(name.to_owned()));
+    }
+
+    /// Remembers that the run listed whatever it may.
+    pub fn note_all(&self, noun: &'static str, verb: &'static str) {
+        self.note(noun, verb, Pattern::Any);
+    }
+
+    fn note(&self, noun: &'static str, verb: &'static str, pattern: Pattern) {
         let mut used = lock(&self.used);
-        let names = used.entry((noun, verb)).or_default();
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+        let patterns = used.entry((noun, verb)).or_default();
+        // A script that asks for ever new names must not make an account without an end.
+        if patterns.len() < MAX_NOTED && !patterns.contains(&pattern) {
+            patterns.push(pattern);
         }
     }
 
@@ -165,18 +178,13 @@ impl Policy {
     pub fn used(&self) -> Table {
         let entries = lock(&self.used)
             .iter()
-            .map(|((noun, verb), names)| {
-                let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-                names.sort_unstable();
-                Entry {
-                    noun: (*noun).to_owned(),
-                    verb: (*verb).to_owned(),
-                    patterns: match names.as_slice() {
-                        names if names.is_empty() || names.contains(&"*") => vec![Pattern::Any],
-                        names => names.iter().map(|name| Pattern::Exact((*name).to_owned())).collect(),
-                    },
-                    max: None,
+            .map(|((noun, verb), patterns)| {
+                let mut patterns = patterns.clone();
+                patterns.sort_unstable();
+                if patterns.is_empty() || patterns.contains(&Pattern::Any) {
+                    patterns = vec![Pattern::Any];
                 }
+                Entry { noun: (*noun).to_owned(), verb: (*verb).to_owned(), patterns, max: None }
             })
             .collect();
         Table { entries }
@@ -197,7 +205,12 @@ impl Policy {
 /// A denial names the capability that is missing and the entry that would grant it.
 pub fn denial(layer: Layer, noun: &str, verb: &str, name: Option<&str>) -> Fault {
     let on = name.map(|name| format!(" on {name:?}")).unwrap_or_default();
-    let entry = format!("{noun} = {{ {verb} = {} }}", quote(name.unwrap_or("*")));
+    let Some(selector) = selector(&name.map_or(Pattern::Any, |name| Pattern::Exact(name.to_owned()))) else {
+        // To advise `web-*` for a machine that calls itself so would be to advise far more than it.
+        return Fault::new("door.denied", format!("denied: {noun}.{verb}{on}"))
+            .hint("its name reads as a pattern, so no entry can allow it alone: rename it");
+    };
+    let entry = format!("{noun} = {{ {verb} = {selector} }}");
     let (reason, hint) = match layer {
         Layer::Needs => ("the script's needs do not ask for it".to_owned(), format!("add {entry} to needs")),
         Layer::Mode(mode) => {
@@ -247,6 +260,22 @@ mod tests {
         policy.set_needs(table(&[("vm", "power", "*", None)]));
         assert!(denied("power", "db-1").message().contains("not granted"));
         assert_eq!(policy.used().entries.len(), 1);
+    }
+
+    #[test]
+    fn a_name_that_reads_as_a_pattern_is_never_advised_or_told_as_one() {
+        let policy = Policy::new(Mode::Standard, None);
+        for name in ["web-*", "*", "@made", "{name}"] {
+            let hint = denial(Layer::Needs, "vm", "power", Some(name)).hint_text().unwrap().to_owned();
+            assert!(hint.contains("rename"), "{name}: {hint}");
+            policy.check("vm", "power", name, false).unwrap();
+        }
+        policy.check("vm", "power", "web-1", false).unwrap();
+        let text = crate::door::grammar::write(&policy.used());
+        assert!(text.contains("power = \"web-1\" }"), "{text}");
+        for line in text.lines().filter(|line| line.contains("web-*") || line.contains("@made")) {
+            assert!(line.trim_start().starts_with("--"), "{text}");
+        }
     }
 
     #[test]

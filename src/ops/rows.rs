@@ -41,6 +41,7 @@ pub fn give_row(pass: &Pass<'_>, host: &Arc<Connected>, row: esxi::VmRow) -> Res
 /// Reads a machine's row anew and gives its handle.
 pub async fn give_vm(pass: &Pass<'_>, host: &Arc<Connected>, vm: &Checked<esxi::Vm>) -> Result<Given<kind::Vm>, Fault> {
     let info = host.client.vm_info(vm).await?;
+    pass.same(host, vm, &info.row.vm, "read")?;
     give_row(pass, host, info.row)
 }
 
@@ -87,7 +88,7 @@ pub struct VmInfo {
     pub nics: Vec<Nic>,
     /// The names of its snapshots, parents before children.
     pub snapshots: Vec<String>,
-    /// Extra configuration, without `guestinfo.*`; nil where there is none.
+    /// Extra configuration, without `guestinfo.*`, passwords and keys; nil where there is none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_config: BTreeMap<String, String>,
 }
@@ -175,7 +176,38 @@ impl From<esxi::VmInfo> for VmInfo {
     }
 }
 
-/// Leaves out what is meant for the guest alone.
+/// Leaves out what is meant for the guest alone, and what opens something: reading a machine tells no secrets.
 fn public(extra_config: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    extra_config.into_iter().filter(|(key, _)| !key.to_ascii_lowercase().starts_with("guestinfo.")).collect()
+    extra_config.into_iter().filter(|(key, _)| !is_secret(key)).collect()
+}
+
+/// `machine.id` is told to the guest like `guestinfo.*`; passwords of consoles and keys of encrypted machines lie among the rest.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let words =
+        ["password", "passwd", "passphrase", "secret", "token", "credential", "vnc.key", "keysafe", "datafilekey"];
+    key.starts_with("guestinfo.") || key == "machine.id" || words.iter().any(|word| key.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extra_configuration_is_told_without_secrets() {
+        for (key, told) in [
+            ("disk.EnableUUID", true),
+            ("svga.present", true),
+            ("guestinfo.userdata", false),
+            ("GuestInfo.x", false),
+            ("machine.id", false),
+            ("RemoteDisplay.vnc.password", false),
+            ("RemoteDisplay.vnc.key", false),
+            ("encryption.keySafe", false),
+            ("dataFileKey", false),
+        ] {
+            let given = BTreeMap::from([(key.to_owned(), "x".to_owned())]);
+            assert_eq!(!public(given).is_empty(), told, "{key}");
+        }
+    }
 }

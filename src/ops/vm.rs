@@ -124,7 +124,7 @@ impl Operation for Get {
 
 /// Reads all that is known of a machine: state, hardware, disks, network cards, addresses.
 ///
-/// Extra configuration is told without `guestinfo.*`, which may hold what is meant for the guest alone.
+/// Extra configuration is told without `guestinfo.*`, which may hold what is meant for the guest alone, and without passwords and keys.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Info {
@@ -146,8 +146,10 @@ impl Operation for Info {
         binder.vm(&self.vm, "read").await
     }
 
-    async fn act(self, bound: BoundVm, _: &Pass<'_>) -> Result<VmInfo, Fault> {
-        Ok(VmInfo::from(bound.host.client.vm_info(&bound.vm).await?))
+    async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<VmInfo, Fault> {
+        let info = bound.host.client.vm_info(&bound.vm).await?;
+        pass.same(&bound.host, &bound.vm, &info.row.vm, "read")?;
+        Ok(VmInfo::from(info))
     }
 }
 
@@ -175,7 +177,7 @@ impl Operation for WaitForIp {
     type Output = String;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundVm, Fault> {
-        binder.vm(&self.vm, "read").await
+        binder.vm_anew(&self.vm, "read").await
     }
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<String, Fault> {

@@ -19,7 +19,8 @@ const TOUCHES: &[Touch] = &[touch("vm", "configure", Selector::Argument("vm"))];
 /// Changes a machine's processors, memory, notes or extra configuration; what is left out stays as it is.
 ///
 /// Processors and memory of a running machine can be changed only where the guest allows hot-add; else the host refuses.
-/// Keys of `guestinfo.*` are refused: cloud-init data goes through `vm:set_guestinfo`.
+/// Keys of `guestinfo.*` are refused: cloud-init data goes through `vm:set_guestinfo`. So are keys that name files, devices, ports
+/// or identities: with them a machine could take another's disk or network.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Configure {
@@ -75,6 +76,13 @@ impl Wanted {
                 return Err(Fault::new("usage.argument", format!("{operation}: extra_config: {key:?} is the guest's"))
                     .hint("build cloud-init data with cloudinit.build and give it to vm:set_guestinfo"));
             }
+            if reaches_out(key) {
+                return Err(Fault::new(
+                    "usage.argument",
+                    format!("{operation}: extra_config: {key:?} names a file, a device, a port or an identity"),
+                )
+                .hint("what reaches beyond the machine itself is not set by key: no capability table could tell whom it touches"));
+            }
         }
         check_hardware(operation, self.cpus, self.memory)?;
         Ok(self)
@@ -83,6 +91,53 @@ impl Wanted {
     pub fn reconfigure(self) -> esxi::Reconfigure {
         esxi::Reconfigure { cpus: self.cpus, memory: self.memory, notes: self.notes, extra_config: self.extra_config }
     }
+}
+
+/// Whether a key of extra configuration reaches beyond the machine: `scsi0:1.fileName` takes a disk, `ethernet0.networkName` a network,
+/// `RemoteDisplay.vnc.port` a port of the host, `displayName` another name; none of which the tables were asked about.
+fn reaches_out(key: &str) -> bool {
+    /// What may be set of a device all the same.
+    const HARMLESS: &[&str] = &["ctkenabled", "pcislotnumber", "virtualssd"];
+    const BEGINNINGS: &[&str] = &[
+        "annotation",
+        "checkpoint.",
+        "config.",
+        "debugstub.",
+        "displayname",
+        "encryption.",
+        "extendedconfigfile",
+        "firmware",
+        "guestos",
+        "hgfs.",
+        "isolation.tools.hgfs",
+        "machine.id",
+        "managedvm",
+        "memsize",
+        "migrate.",
+        "numvcpus",
+        "nvram",
+        "pcipassthru",
+        "remotedisplay.",
+        "sched.swap.",
+        "sharedfolder",
+        "snapshot.",
+        "uuid.",
+        "vc.",
+        "virtualhw.",
+        "vmx.",
+        "vprobe",
+        "vtpm.",
+        "workingdir",
+    ];
+    let key = key.to_ascii_lowercase();
+    let (first, rest) = key.split_once('.').unwrap_or((&key, ""));
+    // scsi0:1, ethernet0, serial1: where a device's number is, a device is.
+    if first.ends_with(|c: char| c.is_ascii_digit()) || first.contains(':') {
+        return !HARMLESS.contains(&rest);
+    }
+    BEGINNINGS.iter().any(|beginning| key.starts_with(beginning))
+        || ["filename", "directory", "backing"].iter().any(|word| key.contains(word))
+        || [".dir", "path", "file"].iter().any(|end| key.ends_with(end))
 }
 
 impl Configure {
@@ -258,5 +313,59 @@ impl Operation for EnsureGuestinfo {
 
     async fn act(self, bound: BoundGuestinfo, pass: &Pass<'_>) -> Result<(), Fault> {
         bound.write(pass).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reaches_out;
+
+    #[test]
+    fn keys_that_reach_beyond_the_machine_are_told_apart() {
+        for key in [
+            "scsi0:1.fileName",
+            "SCSI0:1.present",
+            "sata0:0.fileName",
+            "nvme0:0.fileName",
+            "ethernet0.networkName",
+            "ethernet0.address",
+            "serial0.fileName",
+            "serial0.network.endPoint",
+            "floppy0.fileName",
+            "pciPassthru0.id",
+            "RemoteDisplay.vnc.enabled",
+            "displayName",
+            "vc.uuid",
+            "uuid.bios",
+            "nvram",
+            "workingDir",
+            "sched.swap.dir",
+            "sched.swap.derivedName",
+            "vmx.log.filename",
+            "log.fileName",
+            "sharedFolder0.hostPath",
+            "debugStub.listen.guest64",
+            "machine.id",
+            "scsi0:0",
+        ] {
+            assert!(reaches_out(key), "{key}");
+        }
+        for key in [
+            "disk.EnableUUID",
+            "svga.autodetect",
+            "tools.syncTime",
+            "isolation.tools.copy.disable",
+            "mem.hotadd",
+            "cpuid.80000001.edx",
+            "numa.vcpu.maxPerVirtualNode",
+            "monitor_control.halt_desched",
+            "sched.cpu.latencySensitivity",
+            "scsi0:0.ctkEnabled",
+            "ctkEnabled",
+            "log.keepOld",
+            "ceso.owner",
+        ] {
+            assert!(!reaches_out(key), "{key}");
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! The door: nothing goes round it, and what it denies never reaches a host.
 
+mod attacks;
 mod imports;
 mod sweep;

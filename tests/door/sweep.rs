@@ -14,13 +14,13 @@ use ceso::wire::{Handle, Value};
 use ceso::{config::Mode, esxi, sim};
 use futures_util::future::BoxFuture;
 
-struct Simulated {
-    server: sim::Server,
+pub struct Simulated {
+    pub server: sim::Server,
     password: String,
 }
 
 impl Simulated {
-    async fn start() -> Arc<Self> {
+    pub async fn start() -> Arc<Self> {
         let password = "sweep".to_owned();
         let options = sim::Options { password: password.clone().into(), vms: 1, ..sim::Options::default() };
         Arc::new(Self { server: sim::Server::start(options).await.unwrap(), password })
