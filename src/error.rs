@@ -66,6 +66,22 @@ impl Fault {
         self
     }
 
+    /// Cuts kind, message and hint to at most so many characters each: what a script or a host can make long is kept short.
+    pub fn shortened(mut self, most: usize) -> Self {
+        let cut = |text: &mut String| {
+            if let Some((at, _)) = text.char_indices().nth(most) {
+                text.truncate(at);
+                text.push('…');
+            }
+        };
+        cut(&mut self.message);
+        self.hint.iter_mut().for_each(cut);
+        if self.kind.len() > most {
+            cut(self.kind.to_mut());
+        }
+        self
+    }
+
     pub fn kind(&self) -> &str {
         &self.kind
     }

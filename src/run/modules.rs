@@ -154,6 +154,10 @@ fn resolve(name: &str, from: &str) -> Result<String, Fault> {
     if parts.is_empty() {
         return refused("it names a folder");
     }
+    // The worker says which module asks, and it is not trusted.
+    if parts.iter().any(|part| matches!(*part, "" | "." | "..")) || parts.iter().any(|part| part.contains('\0')) {
+        return refused("it leads out of the script's folder");
+    }
     Ok(parts.join("/"))
 }
 
@@ -203,6 +207,14 @@ fn is_link(folder: BorrowedFd<'_>, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_module_that_claims_to_lie_elsewhere_leads_nowhere() {
+        for from in ["../../x", "/etc/x", "a/../../x", "./x", "a\0b/x"] {
+            let found = super::resolve("./passwd", from);
+            assert_eq!(found.unwrap_err().kind(), "script.module_refused", "{from}");
+        }
+    }
+
     use std::fs;
     use std::os::unix::fs::symlink;
 

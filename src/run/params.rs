@@ -194,6 +194,9 @@ pub fn declared(params: &Value) -> Result<Vec<Param>, Fault> {
         Value::Map(entries) => entries,
         other => return Err(wrong(String::new(), format!("expected a table of parameters, found {}", other.shape()))),
     };
+    if entries.len() > MOST {
+        return Err(wrong(String::new(), format!("there are {}, and {MOST} are the most", entries.len())));
+    }
     let mut declared = Vec::new();
     for (name, spec) in entries {
         declared.push(declare(name, spec).map_err(|what| wrong(format!(".{name}"), what))?);
@@ -211,7 +214,14 @@ pub fn declared(params: &Value) -> Result<Vec<Param>, Fault> {
     Ok(declared)
 }
 
+/// The most parameters, and the longest name of one: they become flags that people read.
+const MOST: usize = 256;
+const LONGEST_NAME: usize = 64;
+
 fn declare(name: &str, spec: &Value) -> Result<Param, String> {
+    if name.len() > LONGEST_NAME {
+        return Err(format!("a parameter's name has at most {LONGEST_NAME} letters"));
+    }
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if !plain || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         return Err("a parameter's name is a lower-case word: letters, digits, underscores".into());

@@ -10,6 +10,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::output::one_line;
 use crate::door::pass::Progress;
 
+/// How many lines there may be: each has a thread that keeps it moving, and a worker that is broken could ask for any number.
+const MOST: usize = 128;
+
+/// The longest label, in characters.
+const LONGEST: usize = 200;
+
 /// The lines of one run. Nothing is drawn where standard error is no terminal.
 #[derive(Clone)]
 pub struct Lines {
@@ -38,6 +44,8 @@ impl Lines {
 
     /// Shows what a script says of itself with `task.progress`; a fraction of 1 ends the line.
     pub fn script(&self, label: &str, fraction: Option<f64>) {
+        let label: String = label.chars().take(LONGEST).collect();
+        let label = label.as_str();
         let key = format!("script {label}");
         if fraction.is_some_and(|fraction| fraction >= 1.0) {
             self.end(&key)
@@ -55,6 +63,9 @@ impl Lines {
 
     fn show(&self, key: &str, label: &str, fraction: Option<f64>) {
         let mut bars = self.lock();
+        if bars.len() >= MOST && !bars.contains_key(key) {
+            return;
+        }
         let bar = bars.entry(key.to_owned()).or_insert_with(|| {
             let style = ProgressStyle::with_template("{spinner} {msg:40} {bar:24} {percent:>3} %");
             let bar = self.all.add(ProgressBar::new(100));
@@ -82,5 +93,21 @@ impl Lines {
 impl Default for Lines {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_without_an_end_are_not_kept() {
+        let lines = Lines::new();
+        for n in 0..1000 {
+            lines.script(&format!("{n}{}", "x".repeat(10_000)), Some(0.5));
+        }
+        assert_eq!(lines.lock().len(), MOST);
+        assert!(lines.lock().keys().all(|key| key.len() < LONGEST + 20));
+        lines.clear();
     }
 }

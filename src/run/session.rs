@@ -27,6 +27,11 @@ use crate::wire::{FrameError, FromWorker, Known, Limits, Outcome, Raised, Script
 /// How long changes that are under way may take to end once the run is over.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How many faults of a run are remembered, the newest, and how long their texts may be: a script can make ever more of them, with
+/// words of its own in each.
+const FAULTS: usize = 10_000;
+const FAULT_TEXT: usize = 4_000;
+
 /// What a worker said that is not a call.
 #[derive(Debug)]
 pub enum Said {
@@ -103,21 +108,34 @@ pub struct Session {
 
 struct Shared {
     door: Arc<Door>,
-    faults: Mutex<Vec<Arc<Fault>>>,
+    faults: Mutex<Raises>,
     under_way: AtomicU32,
+}
+
+/// The faults that were raised to the script, by their numbers from 1.
+#[derive(Default)]
+struct Raises {
+    newest: std::collections::VecDeque<Arc<Fault>>,
+    forgotten: usize,
 }
 
 impl Shared {
     fn raise(&self, fault: Fault) -> Raised {
+        let fault = fault.shortened(FAULT_TEXT);
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        let raised = Raised::of(faults.len() as u32 + 1, &fault);
-        faults.push(Arc::new(fault));
+        if faults.newest.len() >= FAULTS {
+            faults.newest.pop_front();
+            faults.forgotten += 1;
+        }
+        let number = faults.forgotten + faults.newest.len() + 1;
+        let raised = Raised::of(u32::try_from(number).unwrap_or_default(), &fault);
+        faults.newest.push_back(Arc::new(fault));
         raised
     }
 
     fn fault(&self, number: u32) -> Option<Arc<Fault>> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.get((number as usize).checked_sub(1)?).cloned()
+        faults.newest.get((number as usize).checked_sub(faults.forgotten + 1)?).cloned()
     }
 
     fn outcome(&self, result: Result<Value, Fault>) -> Outcome {
@@ -308,7 +326,10 @@ impl Session {
     fn module(&mut self, call: u64, name: &str, from: &str) -> Result<(), Ended> {
         self.count()?;
         let result = self.modules.find(name, from).map(|module| {
-            self.sources.push(Source { name: module.name.clone(), text: module.text.clone() });
+            // A module may be asked for again and again; one copy is enough for errors to point into.
+            if !self.sources.iter().any(|known| known.name == module.name) {
+                self.sources.push(Source { name: module.name.clone(), text: module.text.clone() });
+            }
             module.into_value()
         });
         self.answer(call, result)
@@ -411,6 +432,7 @@ pub struct Means {
 
 fn misbehaved(error: &FrameError) -> Fault {
     Fault::new("script.lost", format!("the script's process spoke out of turn: {error}"))
+        .shortened(FAULT_TEXT)
         .hint("a script cannot do this by itself: please report it")
 }
 

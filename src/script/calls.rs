@@ -101,7 +101,7 @@ impl Calls {
     pub(super) fn tell(&self, frame: &FromWorker) {
         match self.pipe.borrow_mut().send(frame) {
             Ok(()) => {}
-            Err(FrameError::TooLarge(..)) => self.tell_too_large(),
+            Err(FrameError::TooLarge(..) | FrameError::TooMany(_)) => self.tell_too_large(),
             Err(_) => super::lost(),
         }
     }

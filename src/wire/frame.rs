@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::value::MAX_DEPTH;
+use super::value::{MAX_DEPTH, MAX_VALUES, begin_count, counted};
 
 /// The largest frame that is taken from a worker, 16 MiB; the parent's own may have four times as much.
 pub const MAX_FRAME: usize = 16 << 20;
@@ -16,6 +16,8 @@ pub enum FrameError {
     Closed,
     #[error("a frame of {0} bytes, more than the limit of {1}")]
     TooLarge(usize, usize),
+    #[error("a frame of {0} values, more than the limit of {MAX_VALUES}")]
+    TooMany(usize),
     #[error("a frame that is not understood: {0}")]
     Malformed(String),
     #[error(transparent)]
@@ -31,12 +33,16 @@ pub fn write_frame(out: &mut impl Write, frame: &impl Serialize) -> Result<(), F
 /// The bytes of one frame, its length in front, if it has at most `limit` bytes.
 pub fn encode_frame(frame: &impl Serialize, limit: usize) -> Result<Vec<u8>, FrameError> {
     let mut bytes = vec![0; 4];
+    begin_count();
     frame
         .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
         .map_err(|error| FrameError::Malformed(error.to_string()))?;
     let length = bytes.len() - 4;
     if length > limit {
         return Err(FrameError::TooLarge(length, limit));
+    }
+    if counted() > MAX_VALUES {
+        return Err(FrameError::TooMany(counted()));
     }
     bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
     Ok(bytes)
@@ -77,7 +83,13 @@ pub fn read_frame<T: for<'de> Deserialize<'de>>(input: &mut impl Read, limit: us
     decode(&bytes)
 }
 
-pub(super) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, FrameError> {
+fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, FrameError> {
+    begin_count();
+    decode_part(bytes)
+}
+
+/// Decodes what lies inside of a frame: its values go on to count.
+pub(super) fn decode_part<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, FrameError> {
     let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
     // A value of MAX_DEPTH lies inside the frame's own levels.
     reader.set_max_depth(MAX_DEPTH + 16);

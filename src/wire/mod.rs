@@ -12,7 +12,7 @@ pub use message::{
     FromWorker, Jail, JailPart, Known, Level, Limits, Outcome, Purpose, Raised, ScriptError, Source, Start, ToWorker,
     What,
 };
-pub use value::{Handle, MAX_DEPTH, Value};
+pub use value::{Handle, MAX_DEPTH, MAX_VALUES, Value};
 
 #[cfg(test)]
 mod tests;

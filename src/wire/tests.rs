@@ -66,4 +66,14 @@ fn hostile_frames_are_refused() {
     assert!(matches!(read(&[2, 0, 0, 0, 0xdd, 0xff]), Err(FrameError::Malformed(_))));
     assert!(matches!(read(&[5, 0, 0, 0, 0xdd, 0xff, 0xff, 0xff, 0xff]), Err(FrameError::Malformed(_))));
     assert!(matches!(read(&[3, 0, 0, 0, 0xd4, 9, 0]), Err(FrameError::Malformed(_))));
+    // Each nil is one byte here and more than thirty in memory.
+    let mut bomb = vec![0; 4];
+    bomb.extend([0xdd, 0x00, 0xf0, 0x00, 0x00]);
+    bomb.resize(bomb.len() + 0xf0_0000, 0xc0);
+    let length = (bomb.len() - 4) as u32;
+    bomb[..4].copy_from_slice(&length.to_le_bytes());
+    let read = read_frame::<Value>(&mut bomb.as_slice(), MAX_FRAME);
+    assert!(matches!(&read, Err(FrameError::Malformed(why)) if why.contains("values")), "{:?}", read.err());
+    let many = Value::List(vec![Value::Nil; MAX_VALUES]);
+    assert!(matches!(encode_frame(&many, MAX_FRAME), Err(FrameError::TooMany(_))));
 }

@@ -8,10 +8,16 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::frame::decode;
+use super::frame::decode_part;
 
 /// How deep a value may nest.
 pub const MAX_DEPTH: usize = 64;
+
+/// How many values a frame may hold: a byte on the wire may be a hundred in memory.
+pub const MAX_VALUES: usize = 1 << 20;
+
+/// What a handle counts as: it is told with all its fields.
+const HANDLE_VALUES: usize = 8;
 
 const HANDLE_EXTENSION: i8 = 1;
 
@@ -130,6 +136,7 @@ impl Value {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        count(if matches!(self, Value::Handle(_)) { HANDLE_VALUES } else { 1 });
         match self {
             Value::Nil => serializer.serialize_unit(),
             Value::Bool(flag) => serializer.serialize_bool(*flag),
@@ -234,14 +241,38 @@ impl<'de> Deserialize<'de> for Value {
                 if tag != HANDLE_EXTENSION {
                     return Err(de::Error::custom(format!("extension {tag} is not known")));
                 }
+                count(HANDLE_VALUES - 1);
                 let _level = HandleLevel::enter().ok_or_else(|| de::Error::custom("handles are nested too deep"))?;
-                let handle = decode(&body).map_err(de::Error::custom)?;
+                let handle = decode_part(&body).map_err(de::Error::custom)?;
                 Ok(Value::Handle(Box::new(handle)))
             }
         }
 
+        if count(1) > MAX_VALUES {
+            return Err(de::Error::custom(format!("more than {MAX_VALUES} values")));
+        }
         deserializer.deserialize_any(Reader)
     }
+}
+
+thread_local! {
+    /// The values of the frame that this thread is reading or writing.
+    static VALUES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Begins the count of a frame.
+pub(super) fn begin_count() {
+    VALUES.set(0);
+}
+
+/// How many values the frame has so far.
+pub(super) fn counted() -> usize {
+    VALUES.get()
+}
+
+fn count(values: usize) -> usize {
+    VALUES.set(VALUES.get().saturating_add(values));
+    VALUES.get()
 }
 
 /// Counts handles inside handles: each body is a document of its own, so the reader's limit on depth starts anew in it.

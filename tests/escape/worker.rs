@@ -272,7 +272,7 @@ fn a_worker_has_nothing() {
     let ran = Run::new(text).soft().free().go();
     // Descriptors 0, 1 and 2, and the one that reads the folder.
     assert_eq!(ran.printed[0], "\t4\ttrue");
-    assert!(!ran.printed[1].contains("attack"));
+    assert!(!ran.printed[1].contains("attack.luau"));
 }
 
 #[test]
