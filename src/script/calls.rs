@@ -203,7 +203,7 @@ impl Calls {
         self.next.set(call + 1);
         match self.pipe.borrow_mut().send(&frame(call)) {
             Ok(()) => {}
-            Err(error @ FrameError::TooLarge(..)) => {
+            Err(error @ (FrameError::TooLarge(..) | FrameError::TooMany(_))) => {
                 return Err(Refusal::Misuse(format!("the arguments are too large: {error}")));
             }
             Err(_) => super::lost(),
