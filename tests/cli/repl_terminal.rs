@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Machine, mode};
 use crate::terminal::Terminal;
+use crate::vcsim::Vcsim;
 
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
@@ -231,4 +232,56 @@ fn a_line_of_a_person_may_hold_anything() {
     terminal.keys(CTRL_D);
     let (status, seen) = terminal.end();
     assert_eq!(status.code(), Some(0), "{seen}");
+}
+
+#[test]
+fn tab_offers_nothing_that_may_not_be_read() {
+    let machine = Machine::new();
+    let grant = machine.project().join("grant.yaml");
+    std::fs::write(&grant, "host: {connect: \"*\"}\nvm: {read: \"web-*\"}\n").unwrap();
+    let mut terminal = start(&machine, &["--host", "sim", "--grant", "grant.yaml"]);
+    terminal.prompt();
+    terminal.keys("host = esxi.connect()\r");
+    terminal.expect("SIMULATOR: ");
+    terminal.prompt();
+    terminal.keys("host:vm(\"d\t\t");
+    terminal.keys("x\")\r");
+    terminal.expect("error[door.denied]");
+    terminal.prompt();
+    terminal.keys(CTRL_D);
+    let (status, seen) = terminal.end();
+    assert_eq!(status.code(), Some(3), "{seen}");
+    assert!(!seen.contains("debian"), "{seen}");
+}
+
+#[test]
+#[ignore = "needs vcsim"]
+fn vcsim_machines_are_completed_and_shown() {
+    let vcsim = Vcsim::start(&["-username", "ops", "-password", "hunter2"]);
+    let machine = Machine::new();
+    let address = format!("127.0.0.1:{}", vcsim.url.port().unwrap());
+    let add = ["host", "add", "lab", &address, "--username", "ops", "--store", "file", "--password-stdin", "--yes"];
+    assert!(machine.command(&add).write_stdin("hunter2\n").output().unwrap().status.success());
+    let mut terminal = start(&machine, &["--host", "lab"]);
+    terminal.expect("lab (standard)");
+    terminal.prompt();
+    terminal.keys("host = esxi.connect()\r");
+    terminal.prompt();
+    terminal.keys("host:vm(\"\t0\t\").name\r");
+    terminal.expect("\n\"ha-host_VM0\"");
+    terminal.prompt();
+    terminal.keys("host:vms()\r");
+    terminal.expect("POWER");
+    terminal.prompt();
+    terminal.keys("print(\"begun\") host:vm(\"ha-host_VM0\"):wait_for_ip({ timeout = \"5 min\" })\r");
+    terminal.expect("\nbegun");
+    std::thread::sleep(Duration::from_millis(300));
+    terminal.keys(CTRL_C);
+    terminal.prompt();
+    terminal.keys("host.name\r");
+    terminal.expect("\n\"lab\"");
+    terminal.prompt();
+    terminal.keys(CTRL_D);
+    let (_, seen) = terminal.end();
+    assert!(!seen.contains("panicked") && !seen.contains("SIMULATOR"), "{seen}");
 }

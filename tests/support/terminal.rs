@@ -25,10 +25,10 @@ impl Terminal {
     /// Starts a program on a terminal of its own, 100 columns wide.
     pub fn start(mut command: Command) -> Self {
         let (mut ours, mut theirs) = (-1, -1);
-        let mut size = libc::winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = libc::winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: openpty writes two descriptors and reads the size; both descriptors are then owned here alone.
         let (ours, theirs) = unsafe {
-            let made = libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null_mut(), &mut size);
+            let made = libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null_mut(), &size);
             assert_eq!(made, 0, "a pseudo-terminal: {}", std::io::Error::last_os_error());
             libc::fcntl(ours, libc::F_SETFD, libc::FD_CLOEXEC);
             (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs))

@@ -3,6 +3,7 @@
 //! Owns the loop: at a terminal with an editor, else chunks from a pipe. What a chunk comes to is [`state`]'s, what stands behind a
 //! `:` is [`commands`]'. A pipe is read to its end whatever fails; the exit code is that of the last chunk that failed.
 
+mod around;
 mod commands;
 mod completion;
 mod editor;
@@ -11,6 +12,7 @@ mod input;
 mod show;
 mod state;
 mod syntax;
+mod worker;
 
 use std::cell::RefCell;
 use std::io::IsTerminal;

@@ -7,29 +7,19 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-
-use super::completion::Surroundings;
 use super::show::show;
+use super::worker::Worker;
 use crate::cli::context::Context;
 use crate::cli::globals::Globals;
-use crate::cli::hosts::Configured;
 use crate::cli::output::{Format, Style};
-use crate::cli::{doc, report, run as cli_run};
+use crate::cli::{report, run as cli_run};
 use crate::config::{Config, Mode, SIMULATOR, Target, printable};
-use crate::door::object::Connected;
-use crate::door::{Door, Hosts, grammar, modes};
+use crate::door::{grammar, modes};
 use crate::error::Fault;
 use crate::run::interrupt::Interrupts;
-use crate::run::output::Output;
-use crate::run::progress::Lines;
-use crate::run::session::{Ended, Said, Session};
-use crate::run::{self, Request};
+use crate::run::session::{Ended, Said};
 use crate::units::Span;
-use crate::wire::{Handle, Known, Limits, ScriptError, Source, ToWorker, Value};
-
-/// How long TAB waits for a host.
-const COMPLETION: Duration = Duration::from_secs(3);
+use crate::wire::{ScriptError, Source, ToWorker, Value};
 
 /// How long the prompt waits for a terminal that takes no output.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -56,7 +46,7 @@ pub struct Repl<'c> {
     globals: Globals,
     config: Arc<Config>,
     host: Arc<Mutex<Option<String>>>,
-    worker: Worker,
+    pub(super) worker: Worker,
     interrupts: Interrupts,
     style: Style,
     /// The chunks that succeeded in this session, in order.
@@ -75,43 +65,6 @@ pub struct Repl<'c> {
 struct Chunk {
     name: String,
     text: String,
-}
-
-/// A worker and what belongs to it alone.
-struct Worker {
-    session: Session,
-    door: Arc<Door>,
-    output: Output,
-    lines: Lines,
-    limits: Limits,
-}
-
-impl Worker {
-    fn start(config: &Arc<Config>, globals: &Globals, host: &Arc<Mutex<Option<String>>>) -> Result<Self, Fault> {
-        // The simulator lives as long as the session that started it, so each session has hosts of its own.
-        let hosts = Arc::new(Configured::new(config.clone()));
-        let source = Source { name: "repl".to_owned(), text: Vec::new() };
-        let folder = Some(std::path::PathBuf::from("."));
-        let mut request: Request = cli_run::request(config, globals, source, folder, hosts.clone())?;
-        request.hosts = Arc::new(Chosen { hosts, name: host.clone() });
-        let (session, door) = run::repl(&request).map_err(Ended::into_fault)?;
-        Ok(Self { session, door, output: request.output, lines: request.lines, limits: request.limits })
-    }
-}
-
-/// The hosts of the configuration, with a host for calls that name none which can change.
-struct Chosen {
-    hosts: Arc<Configured>,
-    name: Arc<Mutex<Option<String>>>,
-}
-
-impl Hosts for Chosen {
-    fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
-        Box::pin(async move {
-            let chosen = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            self.hosts.connect(name.or(chosen.as_deref())).await
-        })
-    }
 }
 
 impl<'c> Repl<'c> {
@@ -428,52 +381,10 @@ impl<'c> Repl<'c> {
         let faults = self.worker.session.end(self.interrupts.hurry_from_now());
         self.account();
         faults.iter().for_each(|fault| self.note(&format!("afterwards: {fault}\n")));
-        self.settle();
+        let output = &self.worker.output;
+        // A reader that takes its time (`| less`) gets all of it.
+        output.finish(self.terminated().then_some(PATIENCE));
+        output.lost()?;
         Ok(ExitCode::from(if self.interrupts.terminated() { 143 } else { self.code }))
-    }
-}
-
-impl Surroundings for Repl<'_> {
-    fn globals(&self) -> &[Known] {
-        self.worker.session.names()
-    }
-
-    fn hosts(&self) -> Vec<String> {
-        let mut names = self.host_names();
-        names.push(SIMULATOR.to_owned());
-        names
-    }
-
-    fn topics(&self) -> Vec<String> {
-        doc::names()
-    }
-
-    fn fields(&self, handle: u32) -> Vec<String> {
-        let mut value = Value::Handle(Box::new(Handle { id: handle, ..Handle::default() }));
-        match (self.worker.door.tell(&mut value), value) {
-            (Ok(()), Value::Handle(handle)) => {
-                let names = handle.fields.into_iter().map(|(name, _)| name);
-                names.chain(["name".to_owned()]).collect()
-            }
-            // The worker named a handle that this run never gave out.
-            _ => Vec::new(),
-        }
-    }
-
-    fn names(&mut self, noun: &str, host: u32) -> Vec<String> {
-        let host = Value::Handle(Box::new(Handle { id: host, kind: "host".to_owned(), ..Handle::default() }));
-        let arguments = Value::Map(vec![("host".to_owned(), host)]);
-        // TAB has no place for an error: the call itself will tell it.
-        match self.worker.session.ask(&format!("{noun}.list"), arguments, COMPLETION) {
-            Ok(Value::List(items)) => items
-                .into_iter()
-                .filter_map(|item| match item {
-                    Value::Handle(handle) => Some(handle.name),
-                    Value::Map(_) => item.get("name").and_then(Value::as_text).map(str::to_owned),
-                    _ => None,
-                })
-                .collect(),
-            _ => Vec::new(),
-        }
     }
 }

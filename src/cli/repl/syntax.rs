@@ -211,7 +211,7 @@ pub fn place<'a>(tokens: &[Token<'a>], globals: &[Known]) -> Option<Place<'a>> {
                 path.reverse();
                 return made(before, true, path);
             }
-            "=" => path.push(Some(before.checked_sub(1).map(|name| text(name))?)),
+            "=" => path.push(Some(before.checked_sub(1).map(text)?)),
             // A second argument: `f("a", { … })` belongs to the call whose parenthesis comes next.
             "," if braces.clone().next().is_some_and(|outer| text(outer) == "(") => {
                 path.reverse();
