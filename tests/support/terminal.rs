@@ -92,7 +92,7 @@ impl Terminal {
     /// Waits for the next prompt: from then on the program reads keys one by one.
     #[track_caller]
     pub fn prompt(&mut self) {
-        self.expect("> ");
+        self.expect(")> ");
     }
 
     fn take(&mut self, bytes: &[u8]) {
