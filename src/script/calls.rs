@@ -99,7 +99,9 @@ impl Calls {
 
     /// Sends what is no call. A parent that does not listen any more ends the worker.
     pub(super) fn tell(&self, frame: &FromWorker) {
-        match self.pipe.borrow_mut().send(frame) {
+        // Let go of the pipe before it is taken again.
+        let sent = self.pipe.borrow_mut().send(frame);
+        match sent {
             Ok(()) => {}
             Err(FrameError::TooLarge(..) | FrameError::TooMany(_)) => self.tell_too_large(),
             Err(_) => super::lost(),

@@ -25,8 +25,12 @@ use super::{datastore, dispatch, soap};
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
-/// A client has this long for its TLS handshake and for each request's head.
+/// A client has this long for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A kept connection may rest this long before the next request's head has come.
+const IDLE: Duration = Duration::from_secs(600);
+/// A request's body must be here after this long: what trickles in holds one of the connections.
+const BODY: Duration = Duration::from_secs(60);
 /// Requests under way have this long when the simulator stops.
 const GRACE: Duration = Duration::from_millis(200);
 /// Connections at once; more wait in the kernel's queue.
@@ -99,7 +103,7 @@ async fn serve(
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE * 60)
+        .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -147,7 +151,11 @@ const WELCOME: &str = "<html><head><title>SIMULATOR</title></head><body><h1>SIMU
     The API is at <code>/sdk</code>.</p></body></html>\n";
 
 async fn sdk(request: Request<Incoming>, head: Head, host: Arc<Host>) -> Response<Body> {
-    let body = match Limited::new(request.into_body(), soap::MAX_REQUEST).collect().await {
+    let whole = Limited::new(request.into_body(), soap::MAX_REQUEST).collect();
+    let Ok(whole) = tokio::time::timeout(BODY, whole).await else {
+        return status(StatusCode::REQUEST_TIMEOUT, "The request did not come to its end in time.");
+    };
+    let body = match whole {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             let text = format!("A request may have {} bytes at most.", soap::MAX_REQUEST);

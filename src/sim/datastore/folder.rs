@@ -289,10 +289,19 @@ async fn write(
     let copy = beside.as_file().try_clone().map_err(|error| missing(path, &error))?;
     let mut writer = tokio::fs::File::from_std(copy);
     let mut body = request.into_body();
+    let mut written = 0;
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|error| (StatusCode::BAD_REQUEST, format!("The upload of {path} ended early: {error}.")))?;
         if let Ok(data) = frame.into_data() {
+            // An upload in chunks announces no length: it must not fill the file system that others use too.
+            written += data.len() as u64;
+            if written > free {
+                return Err((
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    format!("{path}: the datastore has {free} bytes left."),
+                ));
+            }
             writer.write_all(&data).await.map_err(|error| missing(path, &error))?;
         }
     }
