@@ -112,7 +112,7 @@ fn workflow_folder_that_cannot_be_read_is_named() {
     fs::remove_file(machine.home().join("workflows")).unwrap();
     let folder = machine.home().join("workflows/site");
     fs::create_dir_all(&folder).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o000)).unwrap();
     machine.run(&["--host", "sim", "vm", "list"]).ok();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
 }
