@@ -4,7 +4,7 @@
 //! spawning thread, so that thread must live as long as the worker. The other kills it at its deadline, whatever else the
 //! parent is doing or stuck in. Neither prints, and neither waits for the other.
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -14,10 +14,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
 use crate::error::Fault;
 use crate::script;
 use crate::wire::{
-    self, FrameError, FromWorker, Jail, JailPart, Limits, MAX_FRAME, Purpose, ScriptError, Source, Start, ToWorker,
+    self, Eager, FrameError, FromWorker, Jail, JailPart, Limits, MAX_FRAME, Purpose, ScriptError, Source, Start,
+    ToWorker,
 };
 
 /// How long past its deadline a worker may live.
@@ -28,7 +32,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The frames that a worker sends, one after the other.
 pub struct Reader {
-    stream: BufReader<UnixStream>,
+    stream: BufReader<Looked>,
+}
+
+/// A socket that is looked at for a moment before its reader sleeps.
+struct Looked {
+    stream: UnixStream,
+    eager: Eager,
+}
+
+impl Read for Looked {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut count = 0;
+        let found = self.eager.look(|| match recv(&self.stream, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((received, _)) => {
+                count = received;
+                Ok(true)
+            }
+            Err(Errno::AGAIN) => Ok(false),
+            Err(error) => Err(error),
+        })?;
+        if found { Ok(count) } else { self.stream.read(buffer) }
+    }
 }
 
 impl Reader {
@@ -101,7 +126,8 @@ impl Worker {
         };
         lock(&end.state).deadline = deadline;
         begin(program.to_owned(), theirs.into(), &end).map_err(failed)?;
-        let reader = Reader { stream: BufReader::new(ours.try_clone().map_err(failed)?) };
+        let looked = Looked { stream: ours.try_clone().map_err(failed)?, eager: Eager::default() };
+        let reader = Reader { stream: BufReader::new(looked) };
         let writer = Writer { stream: Arc::new(Mutex::new(ours)), end: Arc::clone(&end) };
         writer.send(&ToWorker::Start(Box::new(start)))?;
         Ok((Worker { end }, reader, writer))

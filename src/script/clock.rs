@@ -30,6 +30,11 @@ pub(super) extern "C" fn on_signal(_: c_int) {
     SIGNALLED.store(true, Ordering::Relaxed);
 }
 
+/// Whether a signal came that nobody has looked at.
+pub(super) fn signalled() -> bool {
+    SIGNALLED.load(Ordering::Relaxed)
+}
+
 thread_local! {
     static CLOCK: Clock = const { Clock::new() };
 }

@@ -3,23 +3,30 @@
 //! Reads and writes with read(2), write(2) and poll(2) alone, because the jail knows no other calls.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::wire::{self, FrameError, MAX_FRAME, ToWorker};
+use super::clock;
+use crate::wire::{self, Eager, FrameError, MAX_FRAME, ToWorker};
 
 /// The largest frame that a parent sends.
 const LARGEST: usize = 4 * MAX_FRAME;
+
+/// Room for that much is made before each read.
+const CHUNK: usize = 1 << 16;
 
 pub(super) struct Pipe {
     stream: File,
     buffer: Vec<u8>,
     /// How much of `buffer` has been taken already.
     taken: usize,
+    eager: Eager,
 }
 
 /// What waiting for a frame came to.
@@ -35,7 +42,7 @@ impl Pipe {
     pub(super) fn new(stream: OwnedFd) -> std::io::Result<Self> {
         // Neither side may wait for the other to read while the other waits for the same.
         rustix::io::ioctl_fionbio(&stream, true)?;
-        Ok(Self { stream: File::from(stream), buffer: Vec::new(), taken: 0 })
+        Ok(Self { stream: File::from(stream), buffer: Vec::new(), taken: 0, eager: Eager::default() })
     }
 
     /// Sends one frame, unless it is larger than a parent would take. What comes in meanwhile is kept.
@@ -67,13 +74,31 @@ impl Pipe {
                 self.taken += size;
                 return Ok(Arrival::Frame(Box::new(frame)));
             }
+            // A signal that comes while no call to the kernel is waiting interrupts none.
+            let signalled = clock::signalled();
+            let found = self.look()?;
+            if !signalled && clock::signalled() {
+                return Ok(Arrival::Signal);
+            }
+            if found {
+                continue;
+            }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             match self.wait(PollFlags::IN, left)? {
-                Waited::Readable | Waited::Writable => self.fill()?,
+                Waited::Readable | Waited::Writable => {
+                    self.fill()?;
+                }
                 Waited::Late => return Ok(Arrival::Late),
                 Waited::Signal => return Ok(Arrival::Signal),
             }
         }
+    }
+
+    fn look(&mut self) -> Result<bool, FrameError> {
+        let mut eager = self.eager;
+        let found = eager.look(|| self.fill());
+        self.eager = eager;
+        found
     }
 
     fn rest(&self) -> &[u8] {
@@ -93,29 +118,27 @@ impl Pipe {
             Ok(_) if descriptor.revents() == PollFlags::OUT => Ok(Waited::Writable),
             // Also where the other side is gone: reading tells.
             Ok(_) => Ok(Waited::Readable),
-            Err(rustix::io::Errno::INTR) => Ok(Waited::Signal),
+            Err(Errno::INTR) => Ok(Waited::Signal),
             Err(error) => Err(FrameError::Io(error.into())),
         }
     }
 
-    fn fill(&mut self) -> Result<(), FrameError> {
+    /// Takes what is there; says whether there was anything.
+    fn fill(&mut self) -> Result<bool, FrameError> {
         if self.taken == self.buffer.len() {
             self.buffer.clear();
             // One large answer must not keep its memory for the rest of the run.
-            self.buffer.shrink_to(1 << 16);
+            self.buffer.shrink_to(CHUNK);
         } else if self.taken > 0 {
             self.buffer.drain(..self.taken);
         }
         self.taken = 0;
-        let mut chunk = [0; 1 << 14];
-        match self.stream.read(&mut chunk) {
+        self.buffer.reserve(CHUNK);
+        match rustix::io::read(&self.stream, spare_capacity(&mut self.buffer)) {
             Ok(0) => Err(FrameError::Closed),
-            Ok(count) => {
-                self.buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
-                Ok(())
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => Ok(()),
-            Err(error) => Err(FrameError::Io(error)),
+            Ok(_) => Ok(true),
+            Err(Errno::INTR | Errno::AGAIN) => Ok(false),
+            Err(error) => Err(FrameError::Io(error.into())),
         }
     }
 }

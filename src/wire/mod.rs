@@ -3,10 +3,12 @@
 //! The worker is not trusted: lengths and nesting are bounded before anything is kept. A handle carries an index into its own run's
 //! table of objects, so a forged index names at most what the run was given anyway.
 
+mod eager;
 mod frame;
 mod message;
 mod value;
 
+pub use eager::Eager;
 pub use frame::{FrameError, MAX_FRAME, decode_frame, encode_frame, read_frame, write_frame};
 pub use message::{
     FromWorker, Jail, JailPart, Known, Level, Limits, Outcome, Purpose, Raised, ScriptError, Source, Start, ToWorker,
