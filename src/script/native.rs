@@ -245,6 +245,13 @@ fn compile(lua: &Lua, text: &LuaString, name: &str, environment: Table) -> mlua:
     let bytes = text.as_bytes().to_vec();
     let chunk = lua.load(bytes).set_name(format!("={name}")).set_mode(ChunkMode::Text).set_environment(environment);
     match chunk.into_function() {
+        // Luau takes a NUL for the end of the text: what stands behind it would be left out in silence.
+        Ok(_) if text.as_bytes().contains(&0) => {
+            let before = text.as_bytes().iter().take_while(|byte| **byte != 0).filter(|byte| **byte == b'\n').count();
+            let line = before + 1;
+            let message = "a NUL character, which ends the text for Luau; write it as \"\\0\" in a string";
+            (false, message, u32::try_from(line).ok()).into_lua_multi(lua)
+        }
         Ok(function) => (true, function).into_lua_multi(lua),
         Err(mlua::Error::SyntaxError { message, .. }) => {
             let rest = message.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')).unwrap_or(&message);

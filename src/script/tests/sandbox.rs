@@ -319,3 +319,10 @@ fn bytecode_is_refused_because_only_text_is_taken() {
     let ran = run_as(|source| Purpose::Run(Source { text: bytecode.clone(), ..source }), "", Limits::default());
     assert_eq!(ran.error().kind, "script.syntax");
 }
+
+#[test]
+fn a_nul_hides_nothing_that_stands_behind_it() {
+    let error = run("local x = 1\nx = 2 \0 error('hidden')").error().clone();
+    assert_eq!((error.kind.as_str(), error.line), ("script.syntax", Some(2)));
+    assert!(error.message.contains("NUL"), "{error:?}");
+}
