@@ -212,7 +212,7 @@ fn described(name: &str, declaration: Option<&Declaration>) -> serde_json::Value
             })
         })
         .collect();
-    let needs = declaration.needs_as_written().map(|table| grammar::write(&table)).unwrap_or_default();
+    let needs = declaration.needs_as_written().map(|table| grammar::write_as_written(&table)).unwrap_or_default();
     serde_json::json!({
         "file": name, "kind": "playbook", "summary": declaration.summary, "params": params, "needs": needs,
     })

@@ -182,11 +182,20 @@ pub fn parameters(value: &Value) -> Vec<String> {
 
 /// The table as Luau, ready to paste as `needs`.
 pub fn write(table: &Table) -> String {
+    write_with(table, &selector)
+}
+
+/// The table as its playbook wrote it, with parameters in braces.
+pub fn write_as_written(table: &Table) -> String {
+    write_with(table, &|pattern| Some(quote(&pattern.to_string())))
+}
+
+fn write_with(table: &Table, selector: &dyn Fn(&Pattern) -> Option<String>) -> String {
     let mut out = String::from("needs = {\n");
     for noun in vocabulary::NOUNS {
         let entries: Vec<&Entry> = table.entries.iter().filter(|entry| entry.noun == noun.name).collect();
         let verbs: Vec<String> =
-            entries.iter().filter_map(|entry| Some(format!("{} = {}", entry.verb, rule(entry)?))).collect();
+            entries.iter().filter_map(|entry| Some(format!("{} = {}", entry.verb, rule(entry, selector)?))).collect();
         if !verbs.is_empty() {
             out.push_str(&format!("  {} = {{ {} }},\n", noun.name, verbs.join(", ")));
         }
@@ -208,7 +217,7 @@ pub fn selector(pattern: &Pattern) -> Option<String> {
     (!reads_otherwise).then(|| quote(&text))
 }
 
-fn rule(entry: &Entry) -> Option<String> {
+fn rule(entry: &Entry, selector: &dyn Fn(&Pattern) -> Option<String>) -> Option<String> {
     let patterns: Vec<String> = entry.patterns.iter().filter_map(selector).collect();
     let name = match patterns.as_slice() {
         [] => return None,

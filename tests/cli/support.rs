@@ -197,6 +197,11 @@ pub fn done(output: Output) -> Done {
 }
 
 impl Done {
+    /// Standard output with each run of white space as one space: columns are as wide as their widest word.
+    pub fn words(&self) -> String {
+        self.out.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");

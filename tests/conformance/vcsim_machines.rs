@@ -84,7 +84,7 @@ async fn vcsim_lets_a_machine_live_from_create_to_destroy() {
     assert_eq!(address.to_string(), "192.0.2.7");
     let error = host.destroy(&vm, &silent).await.unwrap_err();
     assert_eq!(error.kind(), "esxi.invalid_power_state");
-    assert!(error.hint().unwrap().contains("power it off"), "{error:?}");
+    assert!(error.hint().unwrap().contains("turn it off"), "{error:?}");
     host.reset(&vm, &silent).await.unwrap();
     host.suspend(&vm, &silent).await.unwrap();
     host.power_on(&vm, &silent).await.unwrap();

@@ -33,7 +33,8 @@ async fn vcsim_lists_machines_with_one_request_over_a_kept_session() {
     assert_eq!((rows.len(), host.traffic().requests, host.traffic().logins), (5, 1, 0));
     assert!(host.take_notices().is_empty());
     let vm = &rows[0].vm;
-    assert_eq!(host.lookup_vm(&vm.moref).await.unwrap(), *vm);
+    let found = host.lookup_vm(&vm.moref).await.unwrap();
+    assert_eq!((&found.moref, &found.name, &found.instance_uuid), (&vm.moref, &vm.name, &vm.instance_uuid));
     assert_eq!(host.lookup_vms().await.unwrap().len(), 5);
     assert_eq!(host.lookup_datastores().await.unwrap()[0].name, "LocalDS_0");
     assert_eq!(host.lookup_networks().await.unwrap()[0].name, "VM Network");

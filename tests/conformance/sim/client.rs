@@ -40,7 +40,8 @@ impl Client {
         static PROVIDER: Once = Once::new();
         // Another test may have been first: there is one provider for the process, and it is the same one.
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+        let http =
+            reqwest::Client::builder().pool_max_idle_per_host(0).tls_danger_accept_invalid_certs(true).build().unwrap();
         Self { http, base: server.url(), cookie: None, action: "urn:vim25/8.0.3.0".to_owned() }
     }
 
