@@ -2,8 +2,11 @@
 //!
 //! `good/NAME.yaml` holds an input and what the guest must end up with; `good/NAME.json` the documents, as ceso writes them (after a
 //! wanted change: `CESO_BLESS=1 cargo test --test cloudinit`, then read the difference). `bad/NAME.yaml` holds an input and what
-//! its error must say. Tests named `cloud_init_…` run Debian's cloud-init, through `guest.py`.
+//! its error must say. Tests named `cloud_init_…` run the real cloud-init (`real.rs`), through `guest.py`
+//! and `renderers.py`.
 
 mod cases;
 mod documents;
 mod guest;
+mod networks;
+mod real;
