@@ -37,6 +37,7 @@ pub const FAMILIES: &[(&str, u8, &str)] = &[
     ("limit", 124, "a limit of the run: time, memory, calls, source, output"),
     ("script", 1, "the script itself: a syntax error, an error that it raised, a module that is missing"),
     ("cloudinit", 1, "a field of a cloud-init document"),
+    ("audit", 1, "the audit log: it cannot be written, it is damaged, or it is nothing that may be trusted"),
     ("jail", 1, "the kernel does not lock the script's process down"),
     ("output", 1, "a result that could not be written"),
     ("ceso", 1, "a defect of ceso"),

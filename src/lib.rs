@@ -3,12 +3,13 @@
 //! The rooms, and the one rule of imports: down only.
 //!
 //! ```text
-//! main → cli, serve → run → ops → door → esxi, cloudinit, backup, catalog → config → error, units, wire, xml
+//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → error, units, wire, xml
 //! ```
 //!
 //! `script` is what runs inside the worker process: it imports the declarations in `ops` and `wire`, never a client. `sim` is the
 //! simulator; only `cli` starts it. The engines (esxi, cloudinit, …) know nothing of scripts and do not import each other.
 
+pub mod audit;
 pub mod cli;
 pub mod cloudinit;
 pub mod config;

@@ -165,9 +165,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Security {
     /// The capability table that a run gets where none is named.
     pub mode: Mode,
-    /// Not in use yet: the file that every operation will be recorded in; ~/.ceso/audit.jsonl unless another is named.
+    /// The file that every operation is recorded in; ~/.ceso/audit.json unless another is named.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "path", "examples" = ["/var/log/ceso/audit.jsonl"]))]
+    #[schemars(extend("format" = "path", "examples" = ["/var/log/ceso/audit.json"]))]
     pub audit_log: Option<PathBuf>,
     /// The networks that a host must lie in (CIDR); without the setting any, with an empty list none.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -320,8 +320,8 @@ impl Home {
         self.0.join("repl_history")
     }
 
-    /// `audit.jsonl`: the record of operations where the settings name no other file.
+    /// `audit.json`: the record of operations where the settings name no other file.
     pub fn audit_log(&self) -> PathBuf {
-        self.0.join("audit.jsonl")
+        self.0.join("audit.json")
     }
 }

@@ -12,12 +12,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &["error", "units", "config"]),
     ("esxi", &["error", "units", "xml", "config::Fingerprint"]),
     ("cloudinit", &["error", "units"]),
-    ("door", &["error", "units", "wire", "config", "esxi", "cloudinit"]),
+    ("audit", &["error", "units"]),
+    ("door", &["error", "units", "wire", "config", "esxi", "cloudinit", "audit"]),
     ("ops", &["error", "units", "wire", "config", "esxi", "cloudinit", "door"]),
     ("script", &["error", "units", "wire", "config", "ops", "door::operation"]),
-    ("run", &["error", "units", "wire", "config", "esxi", "door", "ops", "script"]),
+    ("run", &["error", "units", "wire", "config", "esxi", "audit", "door", "ops", "script"]),
     ("sim", &["error", "units", "xml"]),
-    ("cli", &["error", "units", "wire", "config", "esxi", "door", "ops", "run", "sim", "script"]),
+    ("cli", &["error", "units", "wire", "config", "esxi", "audit", "door", "ops", "run", "sim", "script"]),
     ("main", &["cli", "script"]),
 ];
 

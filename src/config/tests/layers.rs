@@ -46,7 +46,7 @@ fn a_variable_sets_each_kind_of_value() {
         .var("CESO_METRICS_ENABLED", "true")
         .var("CESO_METRICS_PORT", "9999")
         .var("CESO_CONNECTION_POOL_MAX_IDLE_TIME", "90s")
-        .var("CESO_SECURITY_AUDIT_LOG", "~/audit.jsonl")
+        .var("CESO_SECURITY_AUDIT_LOG", "~/audit.json")
         .var("CESO_PEERS", "/somewhere")
         .good();
     assert_eq!(config.mode(), Mode::Restricted);
@@ -54,7 +54,7 @@ fn a_variable_sets_each_kind_of_value() {
     assert!(config.settings().metrics.enabled);
     assert_eq!(config.settings().metrics.port, 9999);
     assert_eq!(config.settings().connection_pool.max_idle_time.0.as_secs(), 90);
-    assert!(config.audit_log().ends_with("home/audit.jsonl") && config.audit_log().is_absolute());
+    assert!(config.audit_log().ends_with("home/audit.json") && config.audit_log().is_absolute());
 }
 
 #[test]

@@ -1,0 +1,223 @@
+//! One line of the log: its bytes, its hash, its parts.
+//!
+//! The layout is fixed to the byte (see the page at the head of [`audit`](super)), so that a line is taken apart from its two ends
+//! without a parser, and whatever does not lie where it must is a flaw.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+/// What every hash of a record begins with, so that it is the hash of nothing else.
+pub(super) const DOMAIN: &[u8] = b"ceso audit record 1\0";
+
+const BOOT: &[u8] = b"{\"boot\":\"";
+const EVENT: &[u8] = b"\",\"event\":";
+const HASH: &[u8] = b",\"hash\":\"";
+const PREV: &[u8] = b"\",\"prev\":\"";
+const SEQ: &[u8] = b"\",\"seq\":";
+const TS: &[u8] = b",\"ts\":\"";
+const END: &[u8] = b"\"}";
+const BOOT_LENGTH: usize = 36;
+const TS_LENGTH: usize = 27;
+
+/// A SHA-256 hash. Shown in hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Hash(pub [u8; 32]);
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&hex(&self.0)).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Hash {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        unhex(text.as_bytes()).map(Self).ok_or(())
+    }
+}
+
+/// The state of a log after a record: its number and its hash. Shown as `118:3fa9…`, all 64 digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    pub seq: u64,
+    pub head: Hash,
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.head)
+    }
+}
+
+/// A line, taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub seq: u64,
+    pub hash: Hash,
+    pub prev: Hash,
+    #[allow(dead_code, reason = "for readers")]
+    pub ts: &'a str,
+    #[allow(dead_code, reason = "for readers")]
+    pub event: &'a [u8],
+}
+
+/// What is wrong with a line by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// It is not of the form that every line has.
+    Form(&'static str),
+    /// Its content has another hash than the one that it states.
+    Hash { seq: u64 },
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form(what) => write!(f, "it is no record: {what}"),
+            Self::Hash { .. } => write!(f, "its content is not what its hash was made of"),
+        }
+    }
+}
+
+impl<'a> Line<'a> {
+    /// Takes a line (without its line feed) apart and holds its hash against its content.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Flaw> {
+        let form = |what| Flaw::Form(what);
+        let rest = bytes.strip_suffix(END).ok_or(form("it does not end as a record does"))?;
+        let (rest, ts) = split_back(rest, TS_LENGTH).ok_or(form("its time is missing"))?;
+        let ts = std::str::from_utf8(ts).ok().filter(|ts| is_time(ts)).ok_or(form("its time is not of the form"))?;
+        let rest = rest.strip_suffix(TS).ok_or(form("its time is not where it belongs"))?;
+        let digits = rest.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let (rest, seq) = split_back(rest, digits).ok_or(form("its sequence number is missing"))?;
+        let seq = number(seq).ok_or(form("its sequence number is not of the form"))?;
+        let rest = rest.strip_suffix(SEQ).ok_or(form("its sequence number is not where it belongs"))?;
+        let (rest, prev) = split_back(rest, 64).ok_or(form("the hash of the line before is missing"))?;
+        let prev = unhex(prev).map(Hash).ok_or(form("the hash of the line before is not of the form"))?;
+        let rest = rest.strip_suffix(PREV).ok_or(form("the hash of the line before is not where it belongs"))?;
+        let (rest, hash) = split_back(rest, 64).ok_or(form("its hash is missing"))?;
+        let hash = unhex(hash).map(Hash).ok_or(form("its hash is not of the form"))?;
+        let first = rest.strip_suffix(HASH).ok_or(form("its hash is not where it belongs"))?;
+        let event = first.strip_prefix(BOOT).ok_or(form("it does not begin as a record does"))?;
+        let (boot, event) = event.split_at_checked(BOOT_LENGTH).ok_or(form("it ends too early"))?;
+        if !boot.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-')) {
+            return Err(form("the id of the boot is not of the form"));
+        }
+        let event = event.strip_prefix(EVENT).ok_or(form("it does not begin as a record does"))?;
+        if !event.starts_with(b"{") || !event.ends_with(b"}") {
+            return Err(form("its event is not an object"));
+        }
+        // Behind the hash stands `"` and what PREV has behind its own.
+        let last = bytes.get(first.len() + HASH.len() + 64 + 1..).unwrap_or_default();
+        if digest(&prev, first, last) != hash {
+            return Err(Flaw::Hash { seq });
+        }
+        Ok(Self { seq, hash, prev, ts, event })
+    }
+}
+
+/// Appends a record's line, with its line feed, to `out`; the record's hash.
+pub(super) fn write(out: &mut Vec<u8>, boot: &str, event: &[u8], prev: &Hash, seq: u64, ts: &str) -> Hash {
+    let begin = out.len();
+    out.extend_from_slice(BOOT);
+    out.extend_from_slice(boot.as_bytes());
+    out.extend_from_slice(EVENT);
+    out.extend_from_slice(event);
+    let mut last = Vec::with_capacity(160);
+    last.extend_from_slice(&PREV[1..]);
+    last.extend_from_slice(&hex(&prev.0));
+    last.extend_from_slice(SEQ);
+    last.extend_from_slice(seq.to_string().as_bytes());
+    last.extend_from_slice(TS);
+    last.extend_from_slice(ts.as_bytes());
+    last.extend_from_slice(END);
+    let hash = digest(prev, out.get(begin..).unwrap_or_default(), &last);
+    out.extend_from_slice(HASH);
+    out.extend_from_slice(&hex(&hash.0));
+    out.push(b'"');
+    out.extend_from_slice(&last);
+    out.push(b'\n');
+    hash
+}
+
+/// The hash of a record: of the one before, and of the record's canonical JSON without its own hash.
+fn digest(prev: &Hash, first: &[u8], last: &[u8]) -> Hash {
+    let hasher = Sha256::new().chain_update(DOMAIN).chain_update(prev.0).chain_update(first).chain_update(last);
+    Hash(hasher.finalize().into())
+}
+
+/// The canonical JSON (RFC 8785) of an event.
+pub(super) fn canonical(event: &impl Serialize) -> Result<Vec<u8>, String> {
+    serde_jcs::to_vec(event).map_err(|error| error.to_string())
+}
+
+/// A moment as a line gives it: UTC, microseconds, always 27 characters.
+pub(super) fn time_text(at: OffsetDateTime) -> String {
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        at.microsecond()
+    )
+}
+
+fn is_time(text: &str) -> bool {
+    text.len() == TS_LENGTH
+        && text.bytes().zip(b"0000-00-00T00:00:00.000000Z").all(|(byte, form)| match form {
+            b'0' => byte.is_ascii_digit(),
+            form => byte == *form,
+        })
+}
+
+fn split_back(bytes: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
+    bytes.split_at_checked(bytes.len().checked_sub(length)?)
+}
+
+/// A number as JSON writes it: no sign, no leading zero, and one that a double holds.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 16 || (digits.len() > 1 && digits.first() == Some(&b'0')) {
+        return None;
+    }
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    (number <= super::event::MOST_EXACT).then_some(number)
+}
+
+pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = [0; 64];
+    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    out
+}
+
+fn unhex(text: &[u8]) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut out = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?;
+    }
+    Some(out)
+}

@@ -1,0 +1,346 @@
+//! The log as the rest of the program has it: a queue, and a thread that writes what stands in it.
+//!
+//! Whoever waits for the disk ([`Sync::Now`]) shares one sync with all who wait at the same time. What need not be on disk at once
+//! ([`Sync::Grouped`]) is written within some milliseconds and synced within a tenth of a second.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::disk::Disk;
+use super::error::Error;
+use super::event::Event;
+use super::line::{self, Receipt};
+use crate::units::Bytes;
+
+/// How long written lines may wait for their sync.
+const SYNC_WITHIN: Duration = Duration::from_millis(100);
+
+/// How long a line that nobody waits for may wait for others to be written with.
+const WRITE_WITHIN: Duration = Duration::from_millis(5);
+
+/// The most events that wait to be written; then whoever brings another waits.
+const MOST_WAITING: usize = 8192;
+
+/// Where a log is, and how it is kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file; its folder is made (mode 0700) where it is missing.
+    pub file: PathBuf,
+    /// The size at which the file is set aside and a new one goes on.
+    pub rotate_at: Bytes,
+    /// Every how many records one is a signed checkpoint.
+    pub checkpoint_every: u64,
+    /// After what time records that are not signed yet are.
+    pub checkpoint_after: Duration,
+}
+
+impl Options {
+    /// The log in that file, with everything else as it is by default.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self {
+            file: file.into(),
+            rotate_at: Bytes(256 << 20),
+            checkpoint_every: 1000,
+            checkpoint_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// When an event must be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// When the call returns.
+    Now,
+    /// Soon: the call returns at once, and the event is on disk within about a tenth of a second, or at the close.
+    Grouped,
+}
+
+/// An open audit log. Cheap to clone; the last one that is dropped closes it.
+#[derive(Clone)]
+pub struct Log(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    options: Options,
+    state: Mutex<State>,
+    /// Wakes the writer.
+    wake: Condvar,
+    /// Wakes those who wait for room in the queue without a runtime.
+    freed: Condvar,
+    /// Wakes those who wait for room in the queue.
+    room: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Item>,
+    urgent: bool,
+    closing: bool,
+    ended: bool,
+    receipt: Option<Receipt>,
+    failure: Option<Error>,
+}
+
+type Answer = Box<dyn FnOnce(Result<Receipt, Error>) + Send>;
+
+struct Item {
+    event: Event,
+    answer: Option<Answer>,
+}
+
+impl Log {
+    /// Opens the log, or makes it. Reads the end of the file only, however long it is.
+    ///
+    /// Errors: all of [`Error`]; a log whose end does not verify is [`Error::Damaged`] and is not gone on with.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let disk = Disk::open(&options.file)?;
+        let state = State { receipt: disk.receipt(), ..State::default() };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            freed: Condvar::new(),
+            room: tokio::sync::Notify::new(),
+            options,
+        });
+        let writer = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run(disk))
+            .map_err(|error| Error::unwritable(&shared.options.file, error))?;
+        Ok(Self(Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) })))
+    }
+
+    /// Records an event. With [`Sync::Now`] it is on disk when this returns, and the receipt is its own; with [`Sync::Grouped`]
+    /// there is no receipt yet, and an error is that of an earlier event that could not be written.
+    pub async fn write(&self, event: Event, sync: Sync) -> Result<Option<Receipt>, Error> {
+        let shared = &self.0.shared;
+        let mut event = Some(event);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let mut tell = Some(tell);
+        loop {
+            let room = shared.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            let mut answer = || {
+                let tell = tell.take();
+                let answer: Answer = Box::new(move |result| {
+                    // Whoever asked may have gone away meanwhile.
+                    if let Some(tell) = tell {
+                        drop(tell.send(result));
+                    }
+                });
+                answer
+            };
+            if shared.put(&mut event, sync, &mut answer)? {
+                break;
+            }
+            room.await;
+        }
+        match sync {
+            Sync::Now => told.await.unwrap_or_else(|_| Err(shared.closed())).map(Some),
+            Sync::Grouped => Ok(None),
+        }
+    }
+
+    /// [`Log::write`] where there is no runtime, such as at the end of a run. Must not be called on a runtime's thread.
+    pub fn write_blocking(&self, event: Event, sync: Sync) -> Result<Option<Receipt>, Error> {
+        let shared = &self.0.shared;
+        let mut event = Some(event);
+        let (tell, told) = mpsc::channel();
+        let mut answer = || {
+            let tell = tell.clone();
+            let answer: Answer = Box::new(move |result| drop(tell.send(result)));
+            answer
+        };
+        while !shared.put(&mut event, sync, &mut answer)? {
+            let state = shared.state();
+            let full = |state: &mut State| state.waiting.len() >= MOST_WAITING && !state.ended;
+            drop(shared.freed.wait_while(state, full).unwrap_or_else(PoisonError::into_inner));
+        }
+        drop(tell);
+        match sync {
+            Sync::Now => told.recv().unwrap_or_else(|_| Err(shared.closed())).map(Some),
+            Sync::Grouped => Ok(None),
+        }
+    }
+
+    /// The newest record that this process knows of: its number and the head of the chain.
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.0.shared.state().receipt
+    }
+
+    /// The failure that the log is in, until something could be written again.
+    pub fn failure(&self) -> Option<Error> {
+        self.0.shared.state().failure.clone()
+    }
+
+    /// Writes and syncs what is still waiting, and ends the writer; the last receipt. What comes later is refused. Closing twice is
+    /// closing once.
+    pub fn close(&self) -> Result<Option<Receipt>, Error> {
+        self.0.close()
+    }
+}
+
+impl Handle {
+    fn close(&self) -> Result<Option<Receipt>, Error> {
+        self.shared.state().closing = true;
+        self.shared.wake.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            return Err(Error::unwritable(&self.shared.options.file, "its writer has panicked"));
+        }
+        let state = self.shared.state();
+        match &state.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(state.receipt),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Whoever wants to know how it ended calls `close` before.
+        drop(self.close());
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn closed(&self) -> Error {
+        Error::Closed { file: self.options.file.clone() }
+    }
+
+    /// Puts the event into the queue; whether there was room.
+    fn put(&self, event: &mut Option<Event>, sync: Sync, answer: &mut dyn FnMut() -> Answer) -> Result<bool, Error> {
+        let mut state = self.state();
+        if state.closing || state.ended {
+            return Err(self.closed());
+        }
+        if let (Some(failure), Sync::Grouped) = (&state.failure, sync) {
+            let failure = failure.clone();
+            // The writer tries again with it, so that the log is found to be well as soon as it is.
+            if let Some(event) = event.take().filter(|_| state.waiting.len() < MOST_WAITING) {
+                state.waiting.push(Item { event, answer: None });
+                self.wake.notify_one();
+            }
+            return Err(failure);
+        }
+        if state.waiting.len() >= MOST_WAITING {
+            return Ok(false);
+        }
+        let Some(event) = event.take() else { return Ok(true) };
+        let urgent = sync == Sync::Now;
+        let wake = state.waiting.is_empty() || (urgent && !state.urgent);
+        state.waiting.push(Item { event, answer: urgent.then(answer) });
+        state.urgent |= urgent;
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(true)
+    }
+
+    /// The writer's life.
+    fn run(&self, mut disk: Disk) {
+        /// However the writer ends, nobody waits for it.
+        struct Ending<'a>(&'a Shared);
+        impl Drop for Ending<'_> {
+            fn drop(&mut self) {
+                let mut state = self.0.state();
+                state.ended = true;
+                state.waiting.clear();
+                drop(state);
+                self.0.room.notify_waiters();
+                self.0.freed.notify_all();
+            }
+        }
+        let _ending = Ending(self);
+        let mut unsynced: Option<Instant> = None;
+        loop {
+            let (items, closing) = self.next(unsynced.map(|since| since + SYNC_WITHIN));
+            let urgent = items.iter().any(|item| item.answer.is_some());
+            let result = self.write_batch(&mut disk, &items);
+            if result.is_ok() && !items.is_empty() {
+                unsynced.get_or_insert_with(Instant::now);
+            }
+            let due = urgent || closing || unsynced.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
+            let result = result.and_then(|receipts| {
+                if due && unsynced.take().is_some() {
+                    disk.sync()?;
+                }
+                Ok(receipts)
+            });
+            let mut state = self.state();
+            state.receipt = disk.receipt().or(state.receipt);
+            match &result {
+                Ok(_) if !items.is_empty() => state.failure = None,
+                Ok(_) => {}
+                Err(error) => state.failure = Some(error.clone()),
+            }
+            drop(state);
+            let answers = items.into_iter().map(|item| item.answer);
+            match result {
+                Ok(receipts) => answers.zip(receipts).for_each(|(answer, receipt)| {
+                    if let Some(answer) = answer {
+                        answer(Ok(receipt));
+                    }
+                }),
+                Err(error) => answers.flatten().for_each(|answer| answer(Err(error.clone()))),
+            }
+            if closing {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to write, or until what was written must be synced. Takes all that waits.
+    fn next(&self, sync_at: Option<Instant>) -> (Vec<Item>, bool) {
+        let mut state = self.state();
+        let mut write_at = None;
+        loop {
+            if !state.waiting.is_empty() {
+                write_at.get_or_insert_with(|| Instant::now() + WRITE_WITHIN);
+            }
+            let now = Instant::now();
+            let at = write_at.into_iter().chain(sync_at).min();
+            if state.urgent || state.closing || at.is_some_and(|at| at <= now) || state.waiting.len() >= MOST_WAITING {
+                break;
+            }
+            state = match at {
+                Some(at) => self
+                    .wake
+                    .wait_timeout(state, at - now)
+                    .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state),
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        state.urgent = false;
+        let items = std::mem::take(&mut state.waiting);
+        let closing = state.closing;
+        drop(state);
+        if !items.is_empty() {
+            self.room.notify_waiters();
+            self.freed.notify_all();
+        }
+        (items, closing)
+    }
+
+    fn write_batch(&self, disk: &mut Disk, items: &[Item]) -> Result<Vec<Receipt>, Error> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let events: Result<Vec<Vec<u8>>, String> = items.iter().map(|item| line::canonical(&item.event)).collect();
+        disk.append(&events.map_err(|reason| Error::unwritable(&self.options.file, reason))?)
+    }
+}

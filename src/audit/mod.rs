@@ -1,0 +1,17 @@
+//! The audit log on disk: what happened, in an order and with a content that cannot be changed unseen.
+//!
+//! Knows files, hashes, keys and witnesses; knows nothing of doors, runs or scripts: whoever writes an [`Event`] says what it means.
+
+mod disk;
+mod error;
+mod event;
+mod line;
+mod log;
+
+pub use self::error::Error;
+pub use self::event::{Event, FaultNote, Kind};
+pub use self::line::{Hash, Receipt};
+pub use self::log::{Log, Options, Sync};
+
+#[cfg(test)]
+mod tests;
