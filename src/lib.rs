@@ -3,7 +3,7 @@
 //! The rooms, and the one rule of imports: down only.
 //!
 //! ```text
-//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → error, units, wire, xml
+//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → redact → error, units, wire, xml
 //! ```
 //!
 //! `script` is what runs inside the worker process: it imports the declarations in `ops` and `wire`, never a client. `sim` is the
@@ -17,6 +17,7 @@ pub mod door;
 pub mod error;
 pub mod esxi;
 pub mod ops;
+pub mod redact;
 pub mod run;
 pub mod script;
 pub mod sim;

@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 /// Each room and what it may import.
 const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("redact", &[]),
     ("units", &["error"]),
     ("xml", &["error"]),
-    ("config", &["error", "units"]),
+    ("config", &["error", "redact", "units"]),
     ("wire", &["error", "units", "config"]),
-    ("esxi", &["error", "units", "xml", "config::Fingerprint"]),
-    ("cloudinit", &["error", "units"]),
-    ("audit", &["error", "units"]),
-    ("door", &["error", "units", "wire", "config", "esxi", "cloudinit", "audit"]),
-    ("ops", &["error", "units", "wire", "config", "esxi", "cloudinit", "door"]),
+    ("esxi", &["error", "redact", "units", "xml", "config::Fingerprint"]),
+    ("cloudinit", &["error", "redact", "units"]),
+    ("audit", &["error", "redact", "units"]),
+    ("door", &["error", "redact", "units", "wire", "config", "esxi", "cloudinit", "audit"]),
+    ("ops", &["error", "redact", "units", "wire", "config", "esxi", "cloudinit", "door"]),
     ("script", &["error", "units", "wire", "config", "ops", "door::operation"]),
-    ("run", &["error", "units", "wire", "config", "esxi", "audit", "door", "ops", "script"]),
+    ("run", &["error", "redact", "units", "wire", "config", "esxi", "audit", "door", "ops", "script"]),
     ("sim", &["error", "units", "xml"]),
-    ("cli", &["error", "units", "wire", "config", "esxi", "audit", "door", "ops", "run", "sim", "script"]),
+    ("cli", &["error", "redact", "units", "wire", "config", "esxi", "audit", "door", "ops", "run", "sim", "script"]),
     ("main", &["cli", "script"]),
 ];
 
