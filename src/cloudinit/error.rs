@@ -82,6 +82,46 @@ pub(super) enum Problem {
     InterfaceName(Shown),
     #[error("{0} is not between {1} and {2}")]
     OutOfRange(u32, u32, u32),
+    #[error("{0} names a zone (`%`): a document speaks of one card at a time")]
+    Zone(Shown),
+    #[error("`none` stands alone")]
+    NoneAndMore,
+    #[error("a member of a bond or bridge has nothing of its own that needs an address")]
+    OfMember,
+    #[error("{0} is the default route, which is written as `gateway`")]
+    DefaultRoute(Shown),
+    #[error("{0} is not a network with a prefix length")]
+    Subnet(Shown),
+    #[error("{0} is an address in the network {1}, not the network")]
+    HostBits(Shown, String),
+    #[error("{0} cannot be routed to: {1}")]
+    UnusableRoute(Shown, &'static str),
+    #[error("{0} is of another address family than {1}")]
+    OtherFamily(Shown, Shown),
+    #[error("{0} also lies in {1} of the entry {2}, so the guest may look for it there")]
+    RouterOnTwoSides(Shown, String, Shown),
+    #[error("the entry has no {1} address to ask {0} from, and some guests drop such a server")]
+    ServerOfOtherFamily(Shown, &'static str),
+    #[error("is missing")]
+    Missing,
+    #[error("the entry is a {0} already")]
+    SecondKind(&'static str),
+    #[error("is only for a network card")]
+    OnlyForCards,
+    #[error("{0} is not the name of this VLAN: some guests read the id from the name")]
+    VlanName(Shown, u32),
+    #[error("the VLAN's name would be {0}, which is longer than 15 characters")]
+    VlanNameTooLong(Shown, u32),
+    #[error("no entry of `network` has the name {0}")]
+    UnknownLink(Shown),
+    #[error("{0} cannot be used here: {1}")]
+    Link(Shown, &'static str),
+    #[error("is only for a bond in the modes {0}")]
+    OnlyInModes(&'static str),
+    #[error("{0} is more than {1} takes, which is {2}")]
+    MtuBeyond(u32, Shown, u32),
+    #[error("{0} is not the MTU of the bond {1} that the card is in, which is {2}")]
+    MtuOfBond(u32, Shown, u32),
 }
 
 impl Problem {
@@ -109,6 +149,17 @@ impl Problem {
             Self::Mode(_) => "Write the mode as a string of three or four octal digits, such as `0644`.",
             Self::Mac(_) => "Write it as `00:50:56:12:34:56`.",
             Self::StaticAndDhcp => "Keep one of the two.",
+            Self::InterfaceName(_) => {
+                "At most 15 letters, digits, `-` and `_`, beginning with a letter, and none of `lo`, `all`, `default`, `none`, `bonding_masters`."
+            }
+            Self::OfMember => "Give it to the bond or bridge.",
+            Self::DefaultRoute(_) => "Take the route away and give the router's address as `gateway` of the entry.",
+            Self::Subnet(_) => "Write the network's own address and its prefix length, such as `10.20.0.0/16`.",
+            Self::RouterOnTwoSides(..) => "Check the prefix lengths: the subnets of two entries overlap.",
+            Self::ServerOfOtherFamily(..) => "Put the server into the entry that has such an address.",
+            Self::VlanName(..) | Self::VlanNameTooLong(..) => "Name it `vlan` and its id, such as `vlan10`.",
+            Self::UnknownLink(_) => "Give the link or member an entry of its own, with that `name`.",
+            Self::MtuOfBond(..) => "A bond's MTU is that of its members: give it to the bond alone.",
             _ => return None,
         })
     }

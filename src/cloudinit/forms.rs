@@ -10,13 +10,13 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::spec::Nic;
+use super::network::spec::Nic;
 
 /// A list of strings, where a single string stands for a list of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strings(pub Vec<String>);
 
-/// The network cards: a list, where a single table stands for a list of one.
+/// The entries of a network: a list, where a single table stands for a list of one.
 #[derive(Clone, Debug, Default)]
 pub struct Nics(pub Vec<Nic>);
 

@@ -28,7 +28,8 @@ pub use document::{Document, Target};
 pub use encode::{GuestInfo, decode};
 pub use forms::{Command, Nics, Strings, Sudo};
 pub use mac::MacAddress;
-pub use spec::{File, Nic, Spec, User};
+pub use network::spec::{Bond, BondMode, Bridge, HashPolicy, LacpRate, Nic, Route, Vlan};
+pub use spec::{File, Spec, User};
 
 use crate::error::Fault;
 

@@ -27,7 +27,7 @@ pub struct Spec {
     /// SSH public keys that may log in as each of `users`, or as the image's own user where there are no `users`.
     #[serde(default)]
     pub ssh_keys: Strings,
-    /// The network card, or a list of them. A card without `mac` takes the machine's next card, in the machine's own order.
+    /// The network card, or a list of cards, VLANs, bonds and bridges. A card without `mac` takes the machine's next card, in the machine's own order.
     #[serde(default)]
     pub network: Option<Nics>,
     /// Packages of the image's distribution to install, by name. The package lists are updated first.
@@ -87,39 +87,6 @@ pub struct File {
     /// Whether the content is added to what the file holds, in place of replacing it. Default: false.
     #[serde(default)]
     pub append: bool,
-}
-
-/// One network card's configuration.
-///
-/// Without `address` the card asks by DHCP (IPv4).
-#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "CloudInitNic")]
-pub struct Nic {
-    /// The addresses, each with its prefix length (`"10.0.1.241/24"`, `"2001:db8::5/64"`), or `"dhcp"` or `"dhcp6"`.
-    /// One family is either given by hand or asked for by DHCP. Default: `"dhcp"`.
-    #[serde(default)]
-    pub address: Strings,
-    /// The default route: at most one gateway of each family over all cards, in the subnet of one of this card's addresses. An IPv6
-    /// gateway may be link-local.
-    #[serde(default)]
-    pub gateway: Strings,
-    /// DNS servers, by address: at most three over all cards, which is what a guest asks. Beside DHCP alone some guests drop them: those that run NetworkManager with cloud-init 22.4, and those
-    /// that run ifupdown with a newer one.
-    #[serde(default)]
-    pub dns: Strings,
-    /// Domains that unqualified names are looked up in: at most six over all cards, 256 characters in all. They need `dns`.
-    #[serde(default)]
-    pub search: Strings,
-    /// The MAC address of the card that is meant. Default: the machine's next card that no other entry names.
-    #[serde(default)]
-    pub mac: Option<String>,
-    /// The name that the interface gets in the guest. Default: `eth0`, `eth1`, … in the order of this list.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// The largest packet in bytes: 576 to 9000, at least 1280 where IPv6 is used. Default: the guest's, usually 1500.
-    #[serde(default)]
-    pub mtu: Option<u32>,
 }
 
 fn yes() -> bool {
