@@ -40,6 +40,8 @@ pub const FAMILIES: &[(&str, u8, &str)] = &[
     ("audit", 1, "the audit log: it cannot be written, it is damaged, or it is nothing that may be trusted"),
     ("jail", 1, "the kernel does not lock the script's process down"),
     ("output", 1, "a result that could not be written"),
+    ("metrics", 1, "figures for Prometheus that could not be told or written"),
+    ("log", 1, "log lines or traces that could not be written"),
     ("ceso", 1, "a defect of ceso"),
 ];
 

@@ -3,7 +3,7 @@
 //! The rooms, and the one rule of imports: down only.
 //!
 //! ```text
-//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → redact → error, units, wire, xml
+//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → metrics, redact → error, units, wire, xml
 //! ```
 //!
 //! `script` is what runs inside the worker process: it imports the declarations in `ops` and `wire`, never a client. `sim` is the
@@ -16,6 +16,7 @@ pub mod config;
 pub mod door;
 pub mod error;
 pub mod esxi;
+pub mod metrics;
 pub mod ops;
 pub mod redact;
 pub mod run;

@@ -20,6 +20,8 @@ pub struct Globals {
     pub explain: bool,
     pub no_jail: bool,
     pub verbose: bool,
+    pub metrics_port: Option<String>,
+    pub log: Option<String>,
 }
 
 /// The flags, as help shows them.
@@ -35,6 +37,12 @@ pub fn arguments() -> Vec<Arg> {
         value("mode", "MODE", "restricted, standard or unrestricted [default: standard, or security.mode]"),
         value("timeout", "TIME", "How long the run may take, such as 10m [default: 10m, or sandbox.run_time]"),
         value("grant", "FILE", "A capability table (YAML) that the run may not go beyond"),
+        value(
+            "metrics-port",
+            "PORT",
+            "Serve /metrics for Prometheus on this port while the run lasts; 0 takes a free one",
+        ),
+        value("log", "LEVEL", "What is logged: info, or esxi=debug,door=info by room [env: CESO_LOG]"),
         flag("explain", "Print the entries that the run used, ready to paste as needs"),
         flag("no-jail", "Run without the kernel's jail where this machine cannot give it"),
         flag("verbose", "Print causes, and what the run did").short('v'),
@@ -66,6 +74,8 @@ pub fn extract(words: Vec<String>) -> Result<(Globals, Vec<String>), Fault> {
             "--mode" => once(&mut globals.mode, value("--mode")?, "--mode")?,
             "--timeout" => once(&mut globals.timeout, value("--timeout")?, "--timeout")?,
             "--grant" => once(&mut globals.grant, PathBuf::from(value("--grant")?), "--grant")?,
+            "--metrics-port" => once(&mut globals.metrics_port, value("--metrics-port")?, "--metrics-port")?,
+            "--log" => once(&mut globals.log, value("--log")?, "--log")?,
             "--explain" if inline.is_none() => globals.explain = true,
             "--no-jail" if inline.is_none() => globals.no_jail = true,
             "--verbose" | "-v" if inline.is_none() => globals.verbose = true,
@@ -90,6 +100,12 @@ impl Globals {
         }
         if let Some(timeout) = &self.timeout {
             sources = sources.flag("--timeout", "sandbox.run_time", timeout);
+        }
+        if let Some(port) = &self.metrics_port {
+            sources = sources.flag("--metrics-port", "metrics.port", port);
+        }
+        if let Some(level) = &self.log {
+            sources = sources.flag("--log", "log.level", level);
         }
         sources.host(self.host.clone())
     }

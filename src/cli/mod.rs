@@ -18,6 +18,7 @@ mod repl;
 mod report;
 mod run;
 mod sim;
+mod telemetry;
 mod types;
 mod workflow;
 
@@ -98,13 +99,29 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
             return Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)));
         }
     };
+    let name = matches.subcommand_name().unwrap_or_default();
+    if globals.metrics_port.is_some() && !["run", "repl", "sim"].contains(&name) {
+        return Err(Fault::new(
+            "usage.flag",
+            format!("--metrics-port: `ceso {name}` runs nothing that would be counted"),
+        )
+        .hint("it is for run, repl, sim and the commands that are scripts"));
+    }
+    // What mends a broken configuration, or needs none, is not held up by its log.
+    if ["run", "repl", "sim", "check", "host", "status"].contains(&name) {
+        telemetry::logs::begin(&context, globals.log.as_deref())?;
+    }
     match matches.subcommand() {
-        Some(("run", matches)) => run::run(matches, &globals, &context),
-        Some(("repl", _)) => repl::run(&globals, &context),
+        Some(("run", matches)) => telemetry::within(&globals, &context, || run::run(matches, &globals, &context)),
+        Some(("repl", _)) => telemetry::within(&globals, &context, || repl::run(&globals, &context)),
         Some(("check", matches)) => run::check(matches, &context),
         Some(("host", matches)) => host::run(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("config", matches)) => config::run(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("policy", matches)) => policy::run(matches, &globals, &context),
+        // The simulator needs no configuration, unless its metrics are asked for.
+        Some(("sim", matches)) if globals.metrics_port.is_some() => {
+            telemetry::within(&globals, &context, || sim::run(matches, &context))
+        }
         Some(("sim", matches)) => sim::run(matches, &context),
         Some(("doctor", matches)) => doctor::run(matches, &context),
         Some(("doc", matches)) => doc::run(matches, &context),

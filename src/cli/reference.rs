@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::config::{Sandbox, Settings};
 use crate::door::vocabulary;
 use crate::error::{EXIT_CODES, FAMILIES};
+use crate::metrics;
 use crate::ops::reference::page::{self, Block};
 use crate::ops::reference::shape::{Fields, Shape};
 use crate::ops::reference::{Reference, luau};
@@ -88,12 +89,13 @@ pub struct Topic {
 }
 
 /// Those that need no operation.
-pub fn topics() -> [Topic; 5] {
+pub fn topics() -> [Topic; 6] {
     [
         Topic { name: "params", summary: "Parameters of a playbook and their types", make: parameters },
         Topic { name: "errors", summary: "Kinds of errors", make: errors },
         Topic { name: "exit-codes", summary: "Exit codes of the command", make: exit_codes },
         Topic { name: "limits", summary: "Limits of a run", make: limits },
+        Topic { name: "metrics", summary: "Families of metrics for Prometheus", make: families },
         Topic { name: "config", summary: "Settings, their files and variables", make: settings },
     ]
 }
@@ -170,6 +172,25 @@ fn limits(level: usize) -> Vec<Block> {
                 .to_owned(),
         ),
         Rows(vec!["limit", "default", "what it bounds"], rows.collect()),
+    ]
+}
+
+fn families(level: usize) -> Vec<Block> {
+    let rows = metrics::page::rows().into_iter().map(|row| {
+        let labels = row.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        vec![format!("`{}`", row.name), row.kind.to_owned(), labels, row.help.to_owned()]
+    });
+    vec![
+        Heading(level, "Metrics".to_owned()),
+        Text(
+            "Figures for Prometheus, off unless asked for: `--metrics-port PORT` serves them at `/metrics` for as long as the command \
+             runs, and the settings below `metrics` do so for every command, or have each add what it counted to a textfile of the node \
+             exporter. No label takes a user's text: `operation` and `effect` come from the declarations, `host` is a configured name, \
+             and those beyond the first 200 are `other`. An `outcome` of an operation is done, unchanged, failed, denied, limited, cancelled \
+             or unknown."
+                .to_owned(),
+        ),
+        Rows(vec!["family", "kind", "labels", "what it tells"], rows.collect()),
     ]
 }
 
@@ -254,7 +275,7 @@ mod tests {
 
     #[test]
     fn every_setting_and_every_limit_has_a_row_with_a_text() {
-        for blocks in [settings(2), limits(2), parameters(2)] {
+        for blocks in [settings(2), limits(2), parameters(2), families(2)] {
             for block in blocks {
                 if let Rows(_, rows) = block {
                     assert!(

@@ -22,7 +22,7 @@ use crate::run::output::Output;
 use crate::run::params::{self, Given};
 use crate::run::progress::Lines;
 use crate::run::session::Ended;
-use crate::run::{self, Decision, Looks, Report, Request};
+use crate::run::{self, Decision, Kind, Looks, Report, Request};
 use crate::wire::{Jail, Limits, Source};
 
 /// `ceso run`.
@@ -62,7 +62,7 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
         )
         .hint("return a playbook: { params = { … }, run = function(p) … end }"));
     }
-    let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())))?;
+    let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())), Kind::Run)?;
     let output = request.output.clone();
     keep_apart(&output, matches, context)?;
     let report = run::run(request, |declaration| params::resolve(&declaration.params, &given).map(Decision::Go));
@@ -87,12 +87,22 @@ pub fn run_workflow(
     if words.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h") {
         return help(workflow, words, context);
     }
+    super::telemetry::logs::begin(context, globals.log.as_deref())?;
+    super::telemetry::within(globals, context, || run_command(workflow, words, globals, context))
+}
+
+fn run_command(
+    workflow: &workflow::Workflow,
+    words: &[String],
+    globals: &Globals,
+    context: &Context,
+) -> Result<ExitCode, Fault> {
     let config = context.config()?;
     let (source, folder) = (workflow.source.clone(), workflow.folder.clone());
     if folder.is_some() && matches!(run::check(source.clone(), looks(&config, folder.clone())?), Ok(None)) {
         return Err(no_playbook(workflow));
     }
-    let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())))?;
+    let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())), Kind::Command)?;
     let output = request.output.clone();
     let mut parsed = None;
     let mut stopped = None;
@@ -225,6 +235,7 @@ pub fn request(
     source: Source,
     folder: Option<PathBuf>,
     hosts: Arc<Configured>,
+    kind: Kind,
 ) -> Result<Request, Fault> {
     let grant = grant::read(config, globals)?;
     Ok(Request {
@@ -237,6 +248,7 @@ pub fn request(
         output: Output::standard(config.limits().output).map_err(no_thread)?.for_run(hosts.run().as_str()),
         hosts,
         lines: Lines::new(),
+        kind,
     })
 }
 

@@ -26,7 +26,9 @@ use serde_json::{Map, Value};
 
 pub use self::hosts::{DEFAULT_USERNAME, HostConfig, Target};
 pub use self::layers::Origin;
-pub use self::settings::{ConnectionPool, HostEntry, Metrics, Retention, Sandbox, Security, Settings};
+pub use self::settings::{
+    ConnectionPool, HostEntry, Log, LogFormat, Metrics, Retention, Sandbox, Security, Settings, Traces,
+};
 pub use self::sources::{
     Environment, Flag, Home, OTHER_VARIABLES, PROJECT_FILE, SYSTEM_FILE, Sources, settings_variables,
 };

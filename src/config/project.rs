@@ -9,7 +9,9 @@ use std::path::{Component, Path};
 
 use serde_json::{Map, Value};
 
-use super::settings::{ConnectionPool, HostEntry, Metrics, RepositoryEntry, Retention, Sandbox, Security, Settings};
+use super::settings::{
+    ConnectionPool, HostEntry, Log, Metrics, RepositoryEntry, Retention, Sandbox, Security, Settings, Traces,
+};
 use super::values::{ENVIRONMENT, SIMULATOR, Trust};
 use crate::error::Fault;
 
@@ -23,7 +25,18 @@ pub fn check(
     host_is_named: bool,
 ) -> Result<(), Fault> {
     let rule = Rule { file };
-    let Settings { default_host, hosts, connection_pool, sandbox, security, metrics, repositories, retention } = with;
+    let Settings {
+        default_host,
+        hosts,
+        connection_pool,
+        sandbox,
+        security,
+        metrics,
+        log,
+        traces,
+        repositories,
+        retention,
+    } = with;
     for (name, host) in hosts {
         if layer.get("hosts").and_then(|hosts| hosts.get(name)).is_some() {
             rule.host(name, base.hosts.get(name), host)?;
@@ -36,6 +49,8 @@ pub fn check(
     rule.sandbox(&base.sandbox, sandbox)?;
     rule.security(&base.security, security)?;
     rule.metrics(&base.metrics, metrics)?;
+    rule.log(&base.log, log)?;
+    rule.traces(&base.traces, traces)?;
     for (name, repository) in repositories {
         if layer.get("repositories").and_then(|repositories| repositories.get(name)).is_some() {
             rule.repository(name, base.repositories.get(name), repository)?;
@@ -140,11 +155,31 @@ impl Rule<'_> {
     }
 
     fn metrics(&self, base: &Metrics, with: &Metrics) -> Result<(), Fault> {
-        let Metrics { enabled, port } = with;
+        let Metrics { enabled, address, port, textfile } = with;
         if *enabled != base.enabled {
             return self.refuse("metrics.enabled", "open or close a port");
         }
-        if *port != base.port { self.refuse("metrics.port", "open or close a port") } else { Ok(()) }
+        if *address != base.address {
+            return self.refuse("metrics.address", "open or close a port");
+        }
+        if *port != base.port {
+            return self.refuse("metrics.port", "open or close a port");
+        }
+        if *textfile != base.textfile {
+            return self.refuse("metrics.textfile", "say which file is written");
+        }
+        Ok(())
+    }
+
+    /// How much is logged is no danger; where to is.
+    fn log(&self, base: &Log, with: &Log) -> Result<(), Fault> {
+        let Log { level: _, format: _, file } = with;
+        if *file != base.file { self.refuse("log.file", "say which file is written") } else { Ok(()) }
+    }
+
+    fn traces(&self, base: &Traces, with: &Traces) -> Result<(), Fault> {
+        let Traces { endpoint } = with;
+        if *endpoint != base.endpoint { self.refuse("traces.endpoint", "send traces elsewhere") } else { Ok(()) }
     }
 
     fn repository(

@@ -204,6 +204,7 @@ pub fn check_leaf(value: &Value, schema: &Value) -> Result<(), String> {
         Some("duration") => return reads::<Span>(value, "a duration such as \"10 min\""),
         Some("host-url") => return reads_text::<HostUrl>(value),
         Some("cidr") => return reads::<ipnet::IpNet>(value, "a network such as \"10.0.0.0/8\""),
+        Some("ip") => return reads::<std::net::IpAddr>(value, "an address such as \"127.0.0.1\""),
         Some("trust") => {
             return reads::<Trust>(
                 value,

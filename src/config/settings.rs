@@ -4,6 +4,7 @@
 //! commented example that `ceso config init` writes. No setting names a command to run, and none holds a secret.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,8 +31,12 @@ pub struct Settings {
     pub sandbox: Sandbox,
     /// What scripts may do, and on which networks.
     pub security: Security,
-    /// Not in use yet: figures for Prometheus.
+    /// Figures for Prometheus.
     pub metrics: Metrics,
+    /// What is logged, and where to.
+    pub log: Log,
+    /// Traces: what took how long within a run.
+    pub traces: Traces,
     /// Not in use yet: the places of backups, each under a name.
     pub repositories: BTreeMap<String, RepositoryEntry>,
     /// Not in use yet: which backups are kept when a repository is pruned; without a rule all are kept.
@@ -179,17 +184,65 @@ pub struct Security {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
-    /// Whether they are served.
+    /// Whether commands with a run serve them for as long as they run, at /metrics. Where the port is taken, by another ceso, a
+    /// command says so and goes on; with --metrics-port it ends before anything is done.
     pub enabled: bool,
-    /// The port on loopback that they are served on.
-    #[schemars(range(min = 1))]
+    /// The address that they are served on. On another than loopback everybody who can reach it can read them.
+    #[schemars(with = "String", extend("format" = "ip"))]
+    pub address: IpAddr,
+    /// The port that they are served on; 0 takes a free one, and says which.
+    #[schemars(range(min = 0))]
     pub port: u16,
+    /// A file for the node exporter's textfile collector, which ends in .prom: each command with a run adds what it counted. Beside it
+    /// lie its sums (.state) and its lock (.lock).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path", "examples" = ["/var/lib/prometheus/node-exporter/ceso.prom"]))]
+    pub textfile: Option<PathBuf>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { enabled: false, port: 9273 }
+        Self { enabled: false, address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9273, textfile: None }
     }
+}
+
+/// Log lines.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// What is logged, such as "info" or "esxi=debug,door=info": a level (off, error, warn, info, debug, trace) for all rooms, or for
+    /// one. The flag --log and the variable CESO_LOG go before it; without any of them nothing is logged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["door=info,esxi=debug"]))]
+    pub level: Option<String>,
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The file that lines are appended to; without one they go to the standard error stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path", "examples" = ["~/.ceso/ceso.log"]))]
+    pub file: Option<PathBuf>,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Traces.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traces {
+    /// The collector that spans are sent to by OTLP over HTTP (protobuf), such as "http://127.0.0.1:4318"; without it what
+    /// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT names, and without that none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["http://127.0.0.1:4318"]))]
+    pub endpoint: Option<String>,
 }
 
 /// One place of backups.

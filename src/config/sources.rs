@@ -30,7 +30,7 @@ pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("CESO_PASSWORD", "the password for CESO_URL, or for the host that --host or CESO_HOST names"),
     ("CESO_FINGERPRINT", "the SHA-256 fingerprint of the certificate of CESO_URL"),
     ("CESO_OUTPUT", "the form of results, like --output"),
-    ("CESO_LOG", "what is logged to the standard error stream, as tracing's filters are written"),
+    ("CESO_LOG", "what is logged, like --log: \"info\", or \"esxi=debug,door=info\" by room"),
     ("CESO_PEERS", "the folder of the peers that ceso's own tests use"),
     ("CESO_BLESS", "lets ceso's own tests rewrite the files that they compare with"),
 ];

@@ -5,13 +5,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex as AsyncMutex;
 use zeroize::Zeroizing;
 
+use crate::metrics::{Connection, HostLabel};
 use crate::xml::{Element, Limits};
 
 use super::content::ServiceContent;
@@ -48,6 +49,8 @@ pub(super) struct Link {
     /// Held by the one who logs in; holds the user that the host has refused.
     gate: AsyncMutex<Option<String>>,
     notices: Mutex<Vec<String>>,
+    /// Counts the link as open until it is gone.
+    _open: Connection,
 }
 
 impl Link {
@@ -70,6 +73,7 @@ impl Link {
             }
         };
         let warm = kept.is_some();
+        let open = transport.label.opened(warm);
         let current = match kept {
             Some(kept) => Current {
                 generation: 1,
@@ -89,6 +93,7 @@ impl Link {
             current: RwLock::new(current),
             gate: AsyncMutex::new(None),
             notices: Mutex::new(Vec::new()),
+            _open: open,
             options,
         });
         for notice in notices {
@@ -102,6 +107,10 @@ impl Link {
 
     pub(super) fn host(&self) -> &str {
         &self.options.name
+    }
+
+    pub(super) fn label(&self) -> &HostLabel {
+        &self.transport.label
     }
 
     pub(super) fn counters(&self) -> &super::transport::Counters {
@@ -132,7 +141,11 @@ impl Link {
         for _ in 0..RENEWALS {
             let generation = self.epoch();
             match self.call_once(call).await {
-                Err(error) if error.is("NotAuthenticated") => self.renew(generation).await?,
+                Err(error) if error.is("NotAuthenticated") => {
+                    tracing::info!(host = %self.options.name, "the session has ended: the request is made anew");
+                    self.transport.label.retry("session");
+                    self.renew(generation).await?;
+                }
                 done => return done,
             }
         }
@@ -152,6 +165,7 @@ impl Link {
         let reply = match first {
             // A kept connection that the host has closed meanwhile looks the same as one that breaks.
             Err(Error::Lost { .. }) if call.method.repeatable() => {
+                self.transport.label.retry("lost");
                 self.send(call.method, envelope, &contract.version, cookie.as_deref()).await?
             }
             other => other?,
@@ -163,7 +177,10 @@ impl Link {
         let waits = method == Method::WaitForUpdatesEx;
         let timeouts = &self.options.timeouts;
         let timeout = if waits { timeouts.wait + Duration::from_secs(30) } else { timeouts.request };
-        self.transport.post(envelope, version, cookie, timeout, waits).await
+        let began = Instant::now();
+        let result = self.transport.post(envelope, version, cookie, timeout, waits).await;
+        self.transport.count(method.wire_name(), &result, began);
+        result
     }
 
     fn envelope(&self, call: &Call) -> Result<String, Error> {
@@ -195,11 +212,19 @@ impl Link {
         let login = self.ask().await?;
         let cookie = match self.login(&contract, &login).await {
             Err(error) if error.is("InvalidLogin") => {
+                self.transport.label.login("refused");
+                tracing::warn!(host = %self.options.name, "the host refused the login");
                 *gate = Some(login.username.clone());
                 return Err(Error::InvalidLogin { host: self.host().to_owned(), user: login.username });
             }
-            other => other?,
+            Err(error) => {
+                self.transport.label.login("failed");
+                return Err(error);
+            }
+            Ok(cookie) => cookie,
         };
+        self.transport.label.login("done");
+        tracing::info!(host = %self.options.name, "logged in");
         self.keep(&contract, &login.username, &cookie);
         self.replace(cookie, contract);
         Ok(())

@@ -2,6 +2,8 @@
 //!
 //! Specification: vSphere Web Services API, `Task`, `TaskInfo`.
 
+use std::time::Instant;
+
 use crate::xml::Element;
 
 use super::error::Error;
@@ -18,6 +20,16 @@ pub(super) struct Task<'a> {
     host: &'a Host,
     moref: MoRef,
     what: String,
+    began: Instant,
+    /// How it is counted when it is dropped.
+    outcome: &'static str,
+}
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        tracing::debug!(host = self.host.name(), task = %self.moref, outcome = self.outcome, "a task is no longer awaited");
+        self.host.link.label().task(self.outcome, self.began);
+    }
 }
 
 impl<'a> Task<'a> {
@@ -29,16 +41,18 @@ impl<'a> Task<'a> {
             host: host.name().to_owned(),
             reason: format!("{} without a task", call.method.wire_name()),
         })?;
-        Ok(Self { host, moref, what: what.into() })
+        let what = what.into();
+        tracing::debug!(host = host.name(), task = %moref, what, "a task has begun");
+        Ok(Self { host, moref, what, began: Instant::now(), outcome: "abandoned" })
     }
 
     /// Takes up a task by its reference.
     pub(super) fn resume(host: &'a Host, moref: MoRef) -> Self {
-        Self { host, moref, what: "task".to_owned() }
+        Self { host, moref, what: "task".to_owned(), began: Instant::now(), outcome: "abandoned" }
     }
 
     /// Waits for the end of the task; returns its result.
-    pub(super) async fn done(self, progress: Progress<'_>) -> Result<Option<Element>, Error> {
+    pub(super) async fn done(mut self, progress: Progress<'_>) -> Result<Option<Element>, Error> {
         let mut watch = self.host.monitor.watch(Awaited {
             object: self.moref.clone(),
             kind: "Task",
@@ -50,8 +64,12 @@ impl<'a> Task<'a> {
             let mut info =
                 watch.next().await.map_err(|error| error.doing(format!("wait for {} ({})", self.what, self.moref)))?;
             match state(&info) {
-                Some("success") => return Ok(info.remove("info.result")),
+                Some("success") => {
+                    self.outcome = "success";
+                    return Ok(info.remove("info.result"));
+                }
                 Some("error") => {
+                    self.outcome = "error";
                     let fault = info.get("info.error").map(VimFault::from_localized).unwrap_or_else(|| VimFault {
                         name: "MethodFault".to_owned(),
                         message: "the task failed without saying why".to_owned(),

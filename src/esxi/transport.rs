@@ -6,13 +6,14 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderValue, LOCATION, SET_COOKIE};
 use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::metrics::HostLabel;
 use crate::units::Span;
 
 use super::allowed::Resolver;
@@ -43,6 +44,7 @@ pub(super) struct Transport {
     permits: Semaphore,
     refusal: Arc<LastRefusal>,
     pub(super) counters: Counters,
+    pub(super) label: HostLabel,
 }
 
 impl Transport {
@@ -97,6 +99,7 @@ impl Transport {
             permits: Semaphore::new(options.max_connections.max(1)),
             refusal,
             counters: Counters::default(),
+            label: HostLabel::new(&options.name),
         })
     }
 
@@ -108,7 +111,10 @@ impl Transport {
     /// Fetches the list of API versions; no session is needed.
     pub(super) async fn get_versions(&self, timeout: Duration) -> Result<Reply, Error> {
         let _permit = self.permits.acquire().await;
-        self.exchange(self.client.get(self.versions.clone()), 0, timeout).await
+        let began = Instant::now();
+        let result = self.exchange(self.client.get(self.versions.clone()), 0, timeout).await;
+        self.count("vimServiceVersions", &result, began);
+        result
     }
 
     /// Sends one envelope. A wait for updates takes no permit, or a few waits would stop everything else.
@@ -143,6 +149,7 @@ impl Transport {
     async fn exchange(&self, request: reqwest::RequestBuilder, sent: u64, timeout: Duration) -> Result<Reply, Error> {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
+        self.label.bytes(sent, 0);
         let failed = |error: reqwest::Error| self.failure(&error, timeout);
         let mut response = request.timeout(timeout).send().await.map_err(failed)?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -171,12 +178,28 @@ impl Transport {
             })?;
             let Some(chunk) = chunk else { break };
             self.counters.bytes_received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            self.label.bytes(0, chunk.len() as u64);
             if reply.body.len() + chunk.len() > self.limit {
                 return Err(too_large(self.limit as u64));
             }
             reply.body.extend_from_slice(&chunk);
         }
         Ok(reply)
+    }
+
+    /// Counts a request that has ended; what the host made of it is said by its answer.
+    pub(super) fn count(&self, method: &'static str, result: &Result<Reply, Error>, began: Instant) {
+        let outcome = match result {
+            Ok(reply) if reply.status < 400 => "answered",
+            Ok(_) => "fault",
+            Err(Error::Timeout { .. }) => "timeout",
+            Err(Error::Lost { .. }) => "lost",
+            Err(Error::Unreachable { .. }) => "unreachable",
+            Err(_) => "refused",
+        };
+        let took = began.elapsed();
+        tracing::debug!(host = %self.host, method, outcome, ?took, "a request has ended");
+        self.label.request(method, outcome, took);
     }
 
     fn failure(&self, error: &reqwest::Error, timeout: Duration) -> Error {

@@ -20,6 +20,7 @@ use crate::door::pass::Progress;
 use crate::door::table::Table;
 use crate::door::{Door, Grant, Hosts};
 use crate::error::Fault;
+use crate::metrics;
 use crate::wire::{Jail, Limits, Purpose, Source, Start, ToWorker, Value};
 
 use declaration::Declaration;
@@ -56,6 +57,27 @@ impl std::fmt::Display for RunId {
     }
 }
 
+/// What started a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `ceso run`.
+    Run,
+    /// A workflow as a command.
+    Command,
+    /// The REPL.
+    Repl,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Run => "run",
+            Kind::Command => "command",
+            Kind::Repl => "repl",
+        }
+    }
+}
+
 /// What a run is made of.
 pub struct Request {
     pub id: RunId,
@@ -69,6 +91,7 @@ pub struct Request {
     pub lines: Lines,
     /// How far the kernel must lock the worker down.
     pub jail: Jail,
+    pub kind: Kind,
 }
 
 /// What comes of a playbook once its declaration is known.
@@ -99,6 +122,31 @@ pub struct Report {
 
 /// Runs a script. `decide` is asked once a playbook's declaration is known; a plain script just runs.
 pub fn run(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision, Fault>) -> Report {
+    let _span = tracing::info_span!("run", id = %request.id, script = %request.source.name).entered();
+    let mode = request.grant.mode.name();
+    let counted = metrics::Run::begin(request.kind.name(), mode);
+    tracing::info!(mode, kind = request.kind.name(), "the run begins");
+    let mut looked = false;
+    let report = run_on(request, |declaration| {
+        let decision = decide(declaration)?;
+        looked = matches!(decision, Decision::Stop);
+        Ok(decision)
+    });
+    let outcome = report.result.as_ref().map_or_else(Ended::outcome, |_| metrics::Outcome::Done);
+    match &report.result {
+        Ok(_) => tracing::info!("the run is done"),
+        Err(ended) => {
+            ended.count(mode);
+            tracing::warn!(kind = ended.kind(), "the run has failed");
+        }
+    }
+    if !looked {
+        counted.end(outcome);
+    }
+    report
+}
+
+fn run_on(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision, Fault>) -> Report {
     let id = request.id.clone();
     let source = request.source.clone();
     let door = Arc::new(open_door(&request));

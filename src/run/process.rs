@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use crate::error::Fault;
+use crate::metrics;
 use crate::script;
 use crate::wire::{
     self, Eager, FrameError, FromWorker, Jail, JailPart, Limits, MAX_FRAME, Purpose, ScriptError, Source, Start,
@@ -171,6 +172,18 @@ impl Worker {
             state = self.end.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ended { fault: self.end.verdict(&mut state) }
+    }
+}
+
+impl Worker {
+    /// Kills the worker and waits until it is gone: a moment, unless the kernel holds it.
+    pub fn kill_and_wait(self) {
+        self.end.signal(libc::SIGKILL);
+        let mut state = lock(&self.end.state);
+        let began = Instant::now();
+        while state.exit.is_none() && began.elapsed() < PATIENCE {
+            state = self.end.changed.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 }
 
@@ -402,9 +415,13 @@ fn begin(program: PathBuf, theirs: OwnedFd, end: &Arc<End>) -> std::io::Result<(
         drop(command);
         lock(&shared.state).pid = child.id();
         tell.send(Ok(())).ok();
-        wait_without_reaping(child.id());
+        metrics::worker_spawned();
+        let used = wait_without_reaping(child.id());
         let mut state = lock(&shared.state);
         state.exit = child.wait().ok().or_else(|| Some(ExitStatus::from_raw(libc::SIGKILL)));
+        let reason = reason(&state);
+        tracing::debug!(reason, "a worker has ended");
+        metrics::worker_ended(reason, used);
         shared.changed.notify_all();
     })?;
     let shared = Arc::clone(end);
@@ -412,18 +429,61 @@ fn begin(program: PathBuf, theirs: OwnedFd, end: &Arc<End>) -> std::io::Result<(
     told.recv().unwrap_or_else(|_| Err(std::io::Error::other("the thread that starts it ended")))
 }
 
-/// Waits for the end of a child and leaves it to be reaped, so that its number stays taken until then.
-fn wait_without_reaping(pid: u32) {
+/// Why a worker has ended, in the words of its metric.
+fn reason(state: &State) -> &'static str {
+    const LIMITS: [&str; 5] = ["run_time", "calls", "output", "memory", "cpu_time"];
+    if let Some(fault) = &state.killed {
+        let limit = fault.kind().strip_prefix("limit.").unwrap_or_default();
+        let other = if fault.is("script.cancelled") { "cancelled" } else { "misbehaved" };
+        return LIMITS.into_iter().find(|known| *known == limit).unwrap_or(other);
+    }
+    match state.exit.map(|exit| (exit.success(), exit.signal())) {
+        Some((true, _)) => "done",
+        // Ours, when its work was done.
+        Some((_, Some(libc::SIGKILL))) => "stopped",
+        Some((_, Some(libc::SIGXCPU))) => "cpu_time",
+        Some((_, Some(libc::SIGABRT))) => "memory",
+        Some((_, Some(libc::SIGSYS))) => "jail",
+        _ => "crashed",
+    }
+}
+
+/// Waits for the end of a child and leaves it to be reaped, so that its number stays taken until then. Returns its processor time and
+/// the most memory that it held, in bytes, where the kernel says.
+fn wait_without_reaping(pid: u32) -> Option<(Duration, u64)> {
     loop {
-        // SAFETY: waitid writes the struct and keeps no pointer to it.
-        let result = unsafe {
+        // SAFETY: both write the structs that are given, and keep no pointer to them.
+        #[cfg(target_os = "linux")]
+        let (result, usage) = unsafe {
             let mut info: libc::siginfo_t = std::mem::zeroed();
-            libc::waitid(libc::P_PID, pid, &mut info, libc::WEXITED | libc::WNOWAIT)
+            let mut usage: libc::rusage = std::mem::zeroed();
+            let options = libc::WEXITED | libc::WNOWAIT;
+            // The C library's waitid leaves out the fifth argument of the kernel's.
+            let result = libc::syscall(libc::SYS_waitid, libc::P_PID, pid, &raw mut info, options, &raw mut usage);
+            (result, Some(usage))
         };
-        if result == 0 || std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
-            return;
+        #[cfg(not(target_os = "linux"))]
+        let (result, usage) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let result = libc::waitid(libc::P_PID, pid, &mut info, libc::WEXITED | libc::WNOWAIT);
+            (result, None::<libc::rusage>)
+        };
+        if result == 0 {
+            return usage.map(used);
+        }
+        if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+            return None;
         }
     }
+}
+
+fn used(usage: libc::rusage) -> (Duration, u64) {
+    let time = |time: libc::timeval| {
+        let whole = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
+        whole + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
+    };
+    // Linux counts in KiB.
+    (time(usage.ru_utime) + time(usage.ru_stime), u64::try_from(usage.ru_maxrss).unwrap_or_default() << 10)
 }
 
 /// A poisoned lock only means that a thread panicked between two writes of plain data.

@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::modules::Modules;
 use super::output::Output;
@@ -20,6 +21,7 @@ use super::progress::Lines;
 use crate::door::Door;
 use crate::door::operation::Effect;
 use crate::error::Fault;
+use crate::metrics;
 use crate::ops;
 use crate::units::Span;
 use crate::wire::{FrameError, FromWorker, Known, Limits, Outcome, Raised, ScriptError, Source, ToWorker, Value};
@@ -82,6 +84,30 @@ impl Ended {
     }
 }
 
+impl Ended {
+    pub fn kind(&self) -> &str {
+        match self {
+            Ended::Fault { fault, .. } => fault.kind(),
+            Ended::Script(error) => &error.kind,
+        }
+    }
+
+    /// How a run that ends so is counted: what a script says of itself is no denial.
+    pub fn outcome(&self) -> metrics::Outcome {
+        match self {
+            Ended::Script(error) if error.kind.starts_with("door") => metrics::Outcome::Failed,
+            ended => metrics::Outcome::of_fault(ended.kind()),
+        }
+    }
+
+    /// Counts the limit that ended it; one that was raised to the script is counted already.
+    pub fn count(&self, mode: &'static str) {
+        if !matches!(self, Ended::Fault { script: Some(_), .. }) && self.kind().starts_with("limit.") {
+            metrics::limit(self.kind(), mode);
+        }
+    }
+}
+
 impl From<Fault> for Ended {
     fn from(fault: Fault) -> Self {
         Ended::Fault { fault: Arc::new(fault), script: None }
@@ -122,6 +148,9 @@ struct Raises {
 impl Shared {
     fn raise(&self, fault: Fault) -> Raised {
         let fault = fault.shortened(FAULT_TEXT);
+        if fault.is("limit") {
+            metrics::limit(fault.kind(), self.door.policy().mode().name());
+        }
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if faults.newest.len() >= FAULTS {
             faults.newest.pop_front();
@@ -230,7 +259,12 @@ impl Session {
 
     /// Like [`Session::finish_unless`], for who still holds the session; it answers nothing any more.
     pub fn end(&mut self, mut hurry: watch::Receiver<bool>) -> Vec<Fault> {
-        drop(self.worker.take());
+        if let Some(worker) = self.worker.take()
+            && metrics::is_enabled()
+        {
+            // What it used is known once it is gone; without anybody who counts it, nobody waits.
+            worker.kill_and_wait();
+        }
         self.lines.clear();
         self.shared.door.cancel(true);
         let Some(runtime) = self.runtime.take() else { return Vec::new() };
@@ -278,7 +312,8 @@ impl Session {
             }
         };
         let shared = self.shared.clone();
-        let mut pass = async move { declared.call(&shared.door, call, arguments).await }.boxed();
+        let span = tracing::info_span!("operation", name = declared.name, call, id = tracing::field::Empty);
+        let mut pass = async move { declared.call(&shared.door, call, arguments).await }.instrument(span).boxed();
         if declared.effect == Effect::Pure {
             let result = pass.now_or_never().unwrap_or_else(|| {
                 Err(Fault::new("ceso.waited", format!("{operation} is declared pure, but it waits"))

@@ -16,6 +16,8 @@ use crate::cli::{report, run as cli_run};
 use crate::config::{Config, Mode, SIMULATOR, Target, printable};
 use crate::door::{grammar, modes};
 use crate::error::Fault;
+use crate::metrics;
+use crate::run::Kind;
 use crate::run::interrupt::Interrupts;
 use crate::run::session::{Ended, Said};
 use crate::units::Span;
@@ -59,6 +61,7 @@ pub struct Repl<'c> {
     code: u8,
     interrupted: bool,
     said_simulator: bool,
+    counted: metrics::Run,
 }
 
 #[derive(Clone)]
@@ -71,6 +74,7 @@ impl<'c> Repl<'c> {
     pub fn new(globals: &Globals, context: &'c Context) -> Result<Self, Fault> {
         let config = context.config()?;
         let host = Arc::new(Mutex::new(None));
+        let mode = config.mode().name();
         let worker = Worker::start(&config, globals, &host)?;
         let interrupts = Interrupts::listen(None, false)
             .map_err(|error| Fault::new("ceso.signals", format!("signals cannot be awaited: {error}")).cause(error))?;
@@ -89,6 +93,7 @@ impl<'c> Repl<'c> {
             code: 0,
             interrupted: false,
             said_simulator: false,
+            counted: metrics::Run::begin(Kind::Repl.name(), mode),
         })
     }
 
@@ -384,6 +389,7 @@ impl<'c> Repl<'c> {
         let output = &self.worker.output;
         // A reader that takes its time (`| less`) gets all of it.
         output.finish(self.terminated().then_some(PATIENCE));
+        self.counted.end(if self.code == 0 { metrics::Outcome::Done } else { metrics::Outcome::Failed });
         output.lost()?;
         Ok(ExitCode::from(if self.interrupts.terminated() { 143 } else { self.code }))
     }

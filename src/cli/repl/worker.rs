@@ -14,7 +14,7 @@ use crate::error::Fault;
 use crate::run::output::Output;
 use crate::run::progress::Lines;
 use crate::run::session::{Ended, Session};
-use crate::run::{self, Request};
+use crate::run::{self, Kind, Request};
 use crate::wire::{Limits, Source};
 
 /// A worker and what belongs to it alone.
@@ -33,7 +33,7 @@ impl Worker {
         let hosts = Arc::new(Configured::new(config.clone()));
         let source = Source { name: "repl".to_owned(), text: Vec::new() };
         let folder = Some(std::path::PathBuf::from("."));
-        let mut request: Request = cli_run::request(config, globals, source, folder, hosts.clone())?;
+        let mut request: Request = cli_run::request(config, globals, source, folder, hosts.clone(), Kind::Repl)?;
         request.hosts = Arc::new(Chosen { hosts, name: host.clone() });
         let (session, door) = run::repl(&request).map_err(Ended::into_fault)?;
         Ok(Self { session, door, output: request.output, lines: request.lines, limits: request.limits })

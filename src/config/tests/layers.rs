@@ -89,6 +89,8 @@ fn a_wrong_type_names_the_file_the_path_and_what_was_expected() {
         ("security:\n  allowed_networks: [10.0.0.0/99]\n", "security.allowed_networks", "a network"),
         ("metrics:\n  enabled: \"yes\"\n", "metrics.enabled", "true or false"),
         ("metrics:\n  port: 70000\n", "metrics.port", "65535"),
+        ("metrics:\n  address: everywhere\n", "metrics.address", "an address"),
+        ("log:\n  format: xml\n", "log.format", "text, json"),
         ("default_host: 5\n", "default_host", "a text"),
         ("hosts: [lab]\n", "hosts", "a section"),
         ("hosts:\n  lab: esx1\n", "hosts.lab", "a section"),
