@@ -88,7 +88,7 @@ pub fn extract(words: Vec<String>) -> Result<(Globals, Vec<String>), Fault> {
 fn once<T>(slot: &mut Option<T>, value: T, name: &str) -> Result<(), Fault> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Fault::new("usage.flag", format!("{name} is given twice"))),
+        Some(_) => Err(Fault::new("usage.flag", format!("{name} is given twice")).hint("give it once")),
     }
 }
 

@@ -186,8 +186,8 @@ fn families(level: usize) -> Vec<Block> {
             "Figures for Prometheus, off unless asked for: `--metrics-port PORT` serves them at `/metrics` for as long as the command \
              runs, and the settings below `metrics` do so for every command, or have each add what it counted to a textfile of the node \
              exporter. No label takes a user's text: `operation` and `effect` come from the declarations, `host` is a configured name, \
-             and those beyond the first 200 are `other`. An `outcome` of an operation is done, unchanged, failed, denied, limited, cancelled \
-             or unknown."
+             and those beyond the first 200 are `other`. An `outcome` of an operation is done, unchanged, failed, denied, timed_out, dropped \
+             (nobody waited for it any more) or unknown; of a run done, failed, denied, limited or cancelled."
                 .to_owned(),
         ),
         Rows(vec!["family", "kind", "labels", "what it tells"], rows.collect()),

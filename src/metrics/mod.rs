@@ -54,49 +54,34 @@ fn broken(error: prometheus::Error) -> Fault {
         .cause(error)
 }
 
-/// How an operation ended.
+/// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did what it was asked.
     Done,
-    /// All held already; nothing was sent.
-    Unchanged,
-    /// It failed, at the host or before.
     Failed,
-    /// A capability table did not allow it.
+    /// A capability table did not allow what it tried.
     Denied,
-    /// It was refused at a limit of the run.
+    /// It came to a limit.
     Limited,
-    /// The run was stopped first.
+    /// Somebody stopped it.
     Cancelled,
-    /// Whether the host did it is not known.
-    Unknown,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 7] = [
-        Outcome::Done,
-        Outcome::Unchanged,
-        Outcome::Failed,
-        Outcome::Denied,
-        Outcome::Limited,
-        Outcome::Cancelled,
-        Outcome::Unknown,
-    ];
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Done, Outcome::Failed, Outcome::Denied, Outcome::Limited, Outcome::Cancelled];
 
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Done => "done",
-            Outcome::Unchanged => "unchanged",
             Outcome::Failed => "failed",
             Outcome::Denied => "denied",
             Outcome::Limited => "limited",
             Outcome::Cancelled => "cancelled",
-            Outcome::Unknown => "unknown",
         }
     }
 
-    /// The outcome that a fault of this kind means, for an operation or a run.
+    /// The outcome of a run that ends with a fault of this kind.
     pub fn of_fault(kind: &str) -> Outcome {
         match kind.split('.').next().unwrap_or_default() {
             "door" => Outcome::Denied,
@@ -115,13 +100,15 @@ pub struct Operation {
     pub mode: &'static str,
 }
 
-/// Counts an operation that has ended, however.
-pub fn operation(of: Operation, outcome: Outcome, took: Duration) {
+/// Counts an operation that has ended, however, in the words of the door; `took` where it is known.
+pub fn operation(of: Operation, outcome: &'static str, took: Option<Duration>) {
     let Some(Metrics { families, .. }) = METRICS.get() else { return };
-    let labels = [of.name, of.effect, of.mode, outcome.name()];
+    let labels = [of.name, of.effect, of.mode, outcome];
     add(&families.operations, &labels, 1);
-    observe(&families.operation_duration, &labels, took);
-    if outcome == Outcome::Denied {
+    if let Some(took) = took {
+        observe(&families.operation_duration, &labels, took);
+    }
+    if outcome == "denied" {
         add(&families.denials, &[of.name, of.mode], 1);
     }
 }

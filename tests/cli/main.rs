@@ -6,6 +6,8 @@ mod config_command;
 mod config_hostile;
 mod host_command;
 mod host_vcsim;
+mod logs;
+mod metrics;
 mod policy_commands;
 mod repl_pipe;
 mod repl_terminal;

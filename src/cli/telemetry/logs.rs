@@ -23,6 +23,7 @@ use crate::redact;
 
 /// The rooms that a filter may name.
 const ROOMS: &[&str] = &[
+    "audit",
     "cli",
     "cloudinit",
     "config",
@@ -31,6 +32,7 @@ const ROOMS: &[&str] = &[
     "esxi",
     "metrics",
     "ops",
+    "redact",
     "run",
     "script",
     "sim",
