@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::context::Context;
 use crate::error::Fault;
-use crate::sim::{Options, Server};
+use crate::sim::{Options, Server, read_fault};
 use crate::units::Span;
 
 pub fn command() -> Command {
@@ -60,6 +60,9 @@ pub fn command() -> Command {
                 .value_parser(|text: &str| text.parse::<Span>())
                 .help("After how long an unused session ends [default: 30 min]"),
         )
+        .arg(Arg::new("fault").long("fault").value_name("METHOD:FAULT[:TIMES]").action(ArgAction::Append).help(
+            "Have a method fail: with a fault of the API, 503, drop, drop-answer, expire or delay=2s; may be repeated",
+        ))
 }
 
 pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
@@ -83,10 +86,16 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     if let Some(idle) = matches.get_one::<Span>("idle") {
         options.idle_timeout = idle.0;
     }
+    let delay = |text: &str| text.parse::<Span>().ok().map(|span| span.0);
+    let faults = matches.get_many::<String>("fault").unwrap_or_default();
+    let faults = faults.map(|text| read_fault(text, delay)).collect::<Result<Vec<_>, _>>()?;
     let made_up = matches.get_one::<String>("password").is_none();
     let username = options.username.clone();
     context.block_on(async move {
         let server = Server::start(options).await?;
+        for rule in faults {
+            server.fault(rule)?;
+        }
         let mut ready = serde_json::json!({
             "simulator": true,
             "url": server.url(),

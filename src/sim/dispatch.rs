@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::call::{Answer, Call, Reply};
 use super::fault::VimFault;
+use super::faults::Due;
 use super::http::Head;
 use super::schema::{Version, schema};
 use super::server::Host;
@@ -25,6 +26,15 @@ pub struct Outcome {
     pub cookie: Option<String>,
     /// The host has no room for a further session.
     pub unavailable: bool,
+    /// What somebody asked for in place of the answer.
+    pub instead: Option<Instead>,
+}
+
+/// No answer, or one of the web server's own.
+#[derive(Debug, Clone, Copy)]
+pub enum Instead {
+    Drop,
+    Status(u16),
 }
 
 /// Methods that need no session.
@@ -32,7 +42,8 @@ const PUBLIC: &[&str] = &["RetrieveServiceContent", "Login", "CurrentTime"];
 
 /// Answers one SOAP document.
 pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
-    let mut outcome = Outcome { document: String::new(), fault: false, cookie: None, unavailable: false };
+    let mut outcome =
+        Outcome { document: String::new(), fault: false, cookie: None, unavailable: false, instead: None };
     let version = version(head.action.as_deref());
     let spoken = version.as_ref().copied().unwrap_or(Version::NEWEST);
     let answered = async {
@@ -40,13 +51,42 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         let request = soap::request(document)?;
         let known = schema().knows_method(&request.name);
         host.count(if known { &request.name } else { "(unknown method)" });
+        let mut fault = None;
+        match host.faults.due(&request.name) {
+            None => {}
+            Some(Due::Fault { fault: asked, in_task }) => fault = Some((asked, in_task)),
+            Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Due::DropAnswer) => outcome.instead = Some(Instead::Drop),
+            Some(Due::Expire) => {
+                host.expire_sessions();
+            }
+            Some(due) => {
+                outcome.instead = Some(if let Due::Status(code) = due { Instead::Status(code) } else { Instead::Drop });
+                return Ok(String::new());
+            }
+        }
+        if let Some((fault, false)) = fault {
+            // The session comes first, as for any method.
+            if request.name != "Login" {
+                prepare(host, head, &request, version)?;
+            }
+            return Err(fault);
+        }
         if request.name == "Login" {
             let (cookie, reply) = login(host, head, &request, version, &mut outcome.unavailable)?;
             outcome.cookie = Some(cookie);
             return written(&request.name, "SessionManager", &reply, version);
         }
         let (call, owner) = prepare(host, head, &request, version)?;
-        let reply = perform(call).await?;
+        let reply = match fault {
+            Some((fault, _)) => {
+                let mut world = host.world();
+                let answer = task::change(&mut world, &call, &call.this, move |_, _| Err(fault))?;
+                host.announce(world.tick());
+                answer
+            }
+            None => perform(call).await?,
+        };
         written(&request.name, owner, &reply, version)
     };
     match answered.await {
@@ -137,6 +177,7 @@ fn prepare(
     })?;
     let args = decode::arguments(request, method, version)?;
     let owner = this.kind;
+    host.calls.note(&world, method.name, &this);
     Ok((Call { host: Arc::clone(host), session, version, this, method: method.name, args }, owner))
 }
 

@@ -1,6 +1,5 @@
 //! Sockets, TLS and routes: which request goes where. It understands no SOAP and no files.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::dispatch::Instead;
+use super::faults::Due;
 use super::schema::VERSIONS;
 use super::server::Host;
 use super::{datastore, dispatch, soap};
@@ -99,7 +100,7 @@ async fn serve(
     };
     let service = service_fn(move |request| {
         let host = Arc::clone(&host);
-        async move { Ok::<_, Infallible>(guarded(request, peer, host).await) }
+        async move { guarded(request, peer, host).await }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -128,42 +129,73 @@ async fn stopping(stopped: &mut watch::Receiver<bool>) {
 }
 
 /// A panic while answering is a bug of the simulator, and must still be an answer.
-async fn guarded(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) -> Response<Body> {
+async fn guarded(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) -> Result<Response<Body>, Dropped> {
     let answer = std::panic::AssertUnwindSafe(route(request, peer, host)).catch_unwind();
-    answer.await.unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR, "The simulator failed on this request."))
+    let failed = |_| Ok(status(StatusCode::INTERNAL_SERVER_ERROR, "The simulator failed on this request."));
+    answer.await.unwrap_or_else(failed)
 }
 
-async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) -> Response<Body> {
+/// The connection is to be closed without an answer: somebody asked for that.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection was dropped on demand")]
+pub struct Dropped;
+
+async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) -> Result<Response<Body>, Dropped> {
     let head = head(&request, peer);
     let path = request.uri().path().to_owned();
-    match (request.method(), path.as_str()) {
+    let mut drops = false;
+    if path == "/folder" || path.starts_with("/folder/") {
+        match host.faults.due(&format!("{} folder", request.method())) {
+            None | Some(Due::Fault { .. }) => {}
+            Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Due::Drop) => return Err(Dropped),
+            Some(Due::DropAnswer) => drops = true,
+            Some(Due::Status(code)) => return Ok(on_demand(code)),
+            Some(Due::Expire) => {
+                host.expire_sessions();
+            }
+        }
+    }
+    let response = match (request.method(), path.as_str()) {
         (&Method::GET, "/sdk/vimServiceVersions.xml") => answer(StatusCode::OK, "text/xml", versions()),
         (&Method::GET, "/") => answer(StatusCode::OK, "text/html; charset=utf-8", WELCOME.to_owned()),
-        (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService") => sdk(request, head, host).await,
+        (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService") => sdk(request, head, host).await?,
         (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
         (_, "/folder") => datastore::folder::serve(request, head, host).await,
         (_, path) if path.starts_with("/folder/") => datastore::folder::serve(request, head, host).await,
         _ => status(StatusCode::NOT_FOUND, "Nothing is here. The API is at /sdk, files are below /folder."),
-    }
+    };
+    if drops { Err(Dropped) } else { Ok(response) }
+}
+
+/// A status that somebody asked for.
+fn on_demand(code: u16) -> Response<Body> {
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    status(code, code.canonical_reason().unwrap_or("An error that was asked for."))
 }
 
 const WELCOME: &str = "<html><head><title>SIMULATOR</title></head><body><h1>SIMULATOR</h1><p>A ceso simulator of an ESXi host. \
     The API is at <code>/sdk</code>.</p></body></html>\n";
 
-async fn sdk(request: Request<Incoming>, head: Head, host: Arc<Host>) -> Response<Body> {
+async fn sdk(request: Request<Incoming>, head: Head, host: Arc<Host>) -> Result<Response<Body>, Dropped> {
     let whole = Limited::new(request.into_body(), soap::MAX_REQUEST).collect();
     let Ok(whole) = tokio::time::timeout(BODY, whole).await else {
-        return status(StatusCode::REQUEST_TIMEOUT, "The request did not come to its end in time.");
+        return Ok(status(StatusCode::REQUEST_TIMEOUT, "The request did not come to its end in time."));
     };
     let body = match whole {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             let text = format!("A request may have {} bytes at most.", soap::MAX_REQUEST);
-            return status(StatusCode::PAYLOAD_TOO_LARGE, &text);
+            return Ok(status(StatusCode::PAYLOAD_TOO_LARGE, &text));
         }
-        Err(error) => return status(StatusCode::BAD_REQUEST, &format!("The request ended early: {error}")),
+        Err(error) => return Ok(status(StatusCode::BAD_REQUEST, &format!("The request ended early: {error}"))),
     };
     let outcome = dispatch::soap(&host, &head, &body).await;
+    match outcome.instead {
+        None => {}
+        Some(Instead::Drop) => return Err(Dropped),
+        Some(Instead::Status(code)) => return Ok(on_demand(code)),
+    }
     let code = match (outcome.unavailable, outcome.fault) {
         (true, _) => StatusCode::SERVICE_UNAVAILABLE,
         (false, true) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -176,7 +208,7 @@ async fn sdk(request: Request<Incoming>, head: Head, host: Arc<Host>) -> Respons
             response.headers_mut().insert(SET_COOKIE, value);
         }
     }
-    response
+    Ok(response)
 }
 
 fn head(request: &Request<Incoming>, peer: SocketAddr) -> Head {

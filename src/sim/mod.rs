@@ -11,6 +11,7 @@
 //! datastore/                files, disks, the browser, /folder
 //! service, esx/             facts about the host itself
 //! state                     what outlives the process
+//! stage, faults             what a test puts in, looks at, and has go wrong
 //! ```
 //!
 //! It knows nothing of the client in `esxi/`: the two are held against other implementations, not against each other. The rules it
@@ -25,6 +26,7 @@ mod dispatch;
 mod encode;
 mod esx;
 mod fault;
+mod faults;
 mod guest;
 mod http;
 mod property;
@@ -34,6 +36,7 @@ mod server;
 mod service;
 mod sessions;
 mod soap;
+mod stage;
 mod state;
 mod task;
 mod updates;
@@ -42,4 +45,6 @@ mod view;
 mod vm;
 mod world;
 
+pub use faults::{Rule, Trouble, read as read_fault};
 pub use server::{Options, Server};
+pub use stage::{Called, Machine, Stage, Staged};

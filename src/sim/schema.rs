@@ -207,6 +207,16 @@ impl Schema {
         self.methods.contains_key(name)
     }
 
+    /// The names of all methods.
+    pub fn method_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.methods.keys().copied()
+    }
+
+    /// The names of the data types that are derived from `ancestor`.
+    pub fn derived<'a>(&'a self, ancestor: &'a str) -> impl Iterator<Item = &'static str> + 'a {
+        self.types.values().filter(move |one| !one.managed && self.is_a(one.name, ancestor)).map(|one| one.name)
+    }
+
     /// The method of that name that objects of the managed type `owner` have.
     pub fn method(&self, owner: &str, name: &str) -> Option<&Method> {
         self.methods.get(name)?.iter().find(|(has_it, _)| self.is_a(owner, has_it)).map(|(_, method)| method)

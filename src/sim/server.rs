@@ -10,6 +10,8 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::faults::{Faults, Rule};
+use super::stage::{Called, Calls};
 use super::state::Store;
 use super::world::World;
 use super::{cert, http};
@@ -40,6 +42,8 @@ pub struct Options {
     pub update_size: Option<usize>,
     /// Whether `/folder` answers Range with 206, as some hosts do and others do not. Default true.
     pub ranges: bool,
+    /// The seed of what happens by chance: the faults that were asked for with a chance.
+    pub seed: u64,
     /// How long to wait for another process that holds the state folder. Default 10 s.
     pub patience: Duration,
 }
@@ -59,6 +63,7 @@ impl Default for Options {
             page_size: None,
             update_size: None,
             ranges: true,
+            seed: 1,
             patience: Duration::from_secs(10),
         }
     }
@@ -71,6 +76,8 @@ pub struct Host {
     /// Rises with every change that a waiting client may want to see.
     pub ticks: watch::Sender<u64>,
     pub requests: Mutex<BTreeMap<String, u64>>,
+    pub faults: Faults,
+    pub calls: Calls,
     pub options: Options,
     /// The host's address as clients reach it, for links that it hands out.
     pub authority: String,
@@ -90,6 +97,14 @@ impl Host {
             *seen = tick.max(*seen);
             newer
         });
+    }
+
+    /// Ends every session; returns how many there were.
+    pub fn expire_sessions(&self) -> usize {
+        let mut world = self.world();
+        let gone = world.sessions.clear();
+        gone.iter().for_each(|key| world.end_session(key));
+        gone.len()
     }
 
     pub fn count(&self, request: &str) {
@@ -128,6 +143,8 @@ impl Server {
             world: Mutex::new(world),
             ticks,
             requests: Mutex::default(),
+            faults: Faults::new(options.seed),
+            calls: Calls::default(),
             options,
             authority: address.to_string(),
         });
@@ -156,6 +173,25 @@ impl Server {
         self.host.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The newest calls, oldest first: each method with the object that it was called on.
+    pub fn calls(&self) -> Vec<Called> {
+        self.host.calls.all()
+    }
+
+    /// Has requests go wrong from now on. Faults: `sim.fault` for what the API does not have.
+    pub fn fault(&self, rule: Rule) -> Result<(), Fault> {
+        self.host.faults.add(rule)
+    }
+
+    /// Has nothing go wrong any more.
+    pub fn clear_faults(&self) {
+        self.host.faults.clear();
+    }
+
+    pub(super) fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
     /// How many sessions are logged in now.
     pub fn open_sessions(&self) -> usize {
         self.host.world().sessions.count()
@@ -168,10 +204,7 @@ impl Server {
 
     /// Ends every session, as an idle time-out or a restart of the host's agent does. Returns how many there were.
     pub fn expire_sessions(&self) -> usize {
-        let mut world = self.host.world();
-        let gone = world.sessions.clear();
-        gone.iter().for_each(|key| world.end_session(key));
-        gone.len()
+        self.host.expire_sessions()
     }
 
     /// Ends the simulator: no new connections, a moment for requests under way, then the state folder is free for others.

@@ -82,7 +82,8 @@ pub fn redact(vm: &mut Vm) {
     }
 }
 
-fn decoded(vm: &Vm, key: &str) -> Option<String> {
+/// A key's text, unpacked as its encoding says; nothing where it is not there, was redacted, or cannot be read.
+pub fn decoded(vm: &Vm, key: &str) -> Option<String> {
     let text = vm.extra(key).filter(|text| !text.is_empty() && *text != "---")?;
     unpack(text, vm.extra(&format!("{key}.encoding")).unwrap_or_default())
 }

@@ -6,7 +6,7 @@
 //!
 //! Sources: cloud-init's `DataSourceVMware`, its network-config formats 1 and 2.
 
-mod metadata;
+pub mod metadata;
 mod network;
 
 use std::collections::HashSet;

@@ -248,14 +248,7 @@ fn address(world: &mut World, card: &mut Data, index: i32) -> Result<(), VimFaul
         }
         None => {
             card.set("addressType", "generated");
-            loop {
-                world.file.next_mac = world.file.next_mac % 0xef_ffff + 1;
-                let [_, a, b, c] = world.file.next_mac.to_be_bytes();
-                let mac = format!("00:0c:29:{a:02x}:{b:02x}:{c:02x}");
-                if !world.vms.values().any(|vm| vm.nics().any(|nic| nic.text("macAddress") == Some(&mac))) {
-                    break mac;
-                }
-            }
+            generated(world)
         }
     };
     card.set("macAddress", mac);
@@ -431,4 +424,16 @@ fn grow(world: &World, vm: &Vm, device: &mut Data, wanted: &Data, index: i32) ->
     let label = device.data("deviceInfo").and_then(|info| info.text("label")).unwrap_or_default().to_owned();
     device.set("deviceInfo", hardware::description(label, format!("{} KB", hardware::grouped(new >> 10))));
     Ok(())
+}
+
+/// A MAC address that no machine has.
+pub fn generated(world: &mut World) -> String {
+    loop {
+        world.file.next_mac = world.file.next_mac % 0xef_ffff + 1;
+        let [_, a, b, c] = world.file.next_mac.to_be_bytes();
+        let mac = format!("00:0c:29:{a:02x}:{b:02x}:{c:02x}");
+        if !world.vms.values().any(|vm| vm.nics().any(|nic| nic.text("macAddress") == Some(&mac))) {
+            return mac;
+        }
+    }
 }

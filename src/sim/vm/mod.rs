@@ -9,12 +9,12 @@
 //! template  debian-12                          filler     vm-0001 …
 //! ```
 
-mod create;
-mod devices;
+pub mod create;
+pub mod devices;
 pub mod filler;
-mod hardware;
+pub mod hardware;
 mod layout;
-mod power;
+pub mod power;
 mod reconfig;
 mod record;
 mod render;

@@ -56,7 +56,7 @@ fn expect(world: &World, object: &Ref, needed: Power, requested: &'static str) -
     }
 }
 
-fn on(host: &Arc<Host>, world: &mut World, object: &Ref) -> Result<(), VimFault> {
+pub fn on(host: &Arc<Host>, world: &mut World, object: &Ref) -> Result<(), VimFault> {
     let mut vm = world.vm(object)?.clone();
     match vm.power {
         Power::On => Err(VimFault::invalid_power_state(Some("poweredOn"), vm.power.name())),

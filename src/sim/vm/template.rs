@@ -17,12 +17,29 @@ const CAPACITY: u64 = 2 << 30;
 /// The size of an EFI machine's variables on a host.
 pub const NVRAM_SIZE: u64 = 270_840;
 
+/// What tells one such machine apart from another.
+pub struct Plan<'a> {
+    pub id: u64,
+    pub name: &'a str,
+    pub mac: &'a str,
+    pub annotation: &'a str,
+}
+
 /// Makes the template's files and its record.
 pub fn make(world: &mut World) -> Result<Vm, VimFault> {
-    let folder = DatastorePath::inside(NAME).unwrap_or_else(DatastorePath::root);
+    let annotation = "Debian 12 with cloud-init and open-vm-tools (SIMULATOR)";
+    installed(world, &Plan { id: 1, name: NAME, mac: "00:0c:29:00:00:01", annotation })
+}
+
+/// Makes the files and the record of a machine with the template's hardware and system.
+pub fn installed(world: &World, plan: &Plan<'_>) -> Result<Vm, VimFault> {
+    let name = plan.name;
+    let folder = DatastorePath::inside(name).filter(|folder| folder.parts().len() == 1).ok_or_else(|| {
+        VimFault::new("InvalidName", format!("'{name}' cannot be a folder's name.")).with("name", name.to_owned())
+    })?;
     let at = world.datastore.resolve(&folder)?;
     std::fs::create_dir_all(&at).map_err(|error| file_fault(&folder, &error))?;
-    let disk = folder.join(&format!("{NAME}.vmdk"));
+    let disk = folder.join(&format!("{name}.vmdk"));
     let file = world.datastore.resolve(&disk)?;
     let made = match vmdk::create(&file, CAPACITY, "lsilogic", true) {
         Ok(made) => made,
@@ -35,8 +52,8 @@ pub fn make(world: &mut World) -> Result<Vm, VimFault> {
     vmdk::install(&file).map_err(|error| disk_fault(&disk, &error))?;
     let system = SystemDisk { file: disk.to_string(), capacity: CAPACITY, uuid: made.api_uuid() };
     let vm = Vm {
-        id: 1,
-        name: NAME.to_owned(),
+        id: plan.id,
+        name: name.to_owned(),
         uuid: format!("564d{}", &Uuid::new_v4().to_string()[4..]),
         instance_uuid: format!("52{}", &Uuid::new_v4().to_string()[2..]),
         guest_id: "debian12_64Guest".to_owned(),
@@ -45,12 +62,12 @@ pub fn make(world: &mut World) -> Result<Vm, VimFault> {
         cpus: 1,
         cores_per_socket: 1,
         memory_mb: 1024,
-        annotation: "Debian 12 with cloud-init and open-vm-tools (SIMULATOR)".to_owned(),
-        vmx: folder.join(&format!("{NAME}.vmx")).to_string(),
+        annotation: plan.annotation.to_owned(),
+        vmx: folder.join(&format!("{name}.vmx")).to_string(),
         created: OffsetDateTime::now_utc(),
         change_version: 1,
-        extra: vec![("nvram".to_owned(), format!("{NAME}.nvram"))],
-        devices: hardware::usual(&system, "00:0c:29:00:00:01"),
+        extra: vec![("nvram".to_owned(), format!("{name}.nvram"))],
+        devices: hardware::usual(&system, plan.mac),
         settings: Data::new("VirtualMachineConfigInfo"),
         power: Power::Off,
         powered_on: None,

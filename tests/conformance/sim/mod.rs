@@ -1,6 +1,7 @@
 //! The simulator under real clients (govc, pyVmomi), and its semantics over raw SOAP.
 
 mod client;
+mod faults;
 mod files;
 mod govc;
 mod hostile;

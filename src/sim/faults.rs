@@ -1,0 +1,346 @@
+//! Faults on demand: what goes wrong with which requests, how often, and when.
+//!
+//! A rule is about one method of the API (`PowerOnVM_Task`) or one kind of file transfer (`PUT folder`); the first rule that is due
+//! decides. A typed fault is answered where a host answers it: of a `…_Task` method most faults end the task, and those that are
+//! found before a task begins come at once. It decides nothing by itself: who asks for no faults gets none.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::esx;
+use super::fault::VimFault;
+use super::schema::{Kind, schema};
+use super::value::Value;
+use crate::error::{Fault, nearest};
+
+/// The most rules that may be set at once.
+const MOST: usize = 1000;
+/// The longest a request may be held up.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// Faults that a host answers at once, also to a method that begins a task.
+const AT_ONCE: &[&str] = &[
+    "InvalidArgument",
+    "InvalidRequest",
+    "InvalidType",
+    "ManagedObjectNotFound",
+    "NotSupported",
+    "NotImplemented",
+    "NoPermission",
+    "NotAuthenticated",
+    "RestrictedVersion",
+    "TaskInProgress",
+    "HostNotReachable",
+];
+
+/// What happens to a request that a rule catches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The method fails with this fault of the API, with a message of its own or the usual one.
+    Fault { kind: String, message: Option<String> },
+    /// It is carried out after a while.
+    Delay(Duration),
+    /// The connection is closed without an answer, and nothing was done.
+    Drop,
+    /// It is carried out, and the connection closed without an answer.
+    DropAnswer,
+    /// The web server answers with this status, and nothing was done.
+    Status(u16),
+    /// The caller's session has ended.
+    Expire,
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// A method, or `GET folder`, `PUT folder`, `HEAD folder`, `DELETE folder`.
+    pub method: String,
+    pub trouble: Trouble,
+    /// How many requests pass before the first that is caught.
+    pub after: u64,
+    /// How many are caught; without it, all from then on.
+    pub times: Option<u64>,
+    /// Which share of the requests that are due is caught, 0 to 1, by a generator whose seed makes each run the same.
+    pub chance: f64,
+}
+
+/// The rules of a simulator, and how often each came up.
+#[derive(Debug, Default)]
+pub struct Faults(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    rules: Vec<Counted>,
+    random: u64,
+}
+
+#[derive(Debug)]
+struct Counted {
+    rule: Rule,
+    fault: Option<VimFault>,
+    seen: u64,
+    caught: u64,
+}
+
+/// A [`Trouble`] for one request, ready to be carried out.
+#[derive(Debug, Clone)]
+pub enum Due {
+    /// In place of the method: at once, or as the end of its task.
+    Fault {
+        fault: VimFault,
+        in_task: bool,
+    },
+    Delay(Duration),
+    Drop,
+    DropAnswer,
+    Status(u16),
+    Expire,
+}
+
+impl Faults {
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(State { rules: Vec::new(), random: seed }))
+    }
+
+    /// Adds a rule behind those that are there. Faults: `sim.fault` for a method or a fault that the API does not have.
+    pub fn add(&self, rule: Rule) -> Result<(), Fault> {
+        let wrong = |what: String| Fault::new("sim.fault", what);
+        let transfer = rule
+            .method
+            .strip_suffix(" folder")
+            .is_some_and(|method| matches!(method, "GET" | "PUT" | "HEAD" | "DELETE"));
+        if !transfer && !schema().knows_method(&rule.method) {
+            let shown: String = rule.method.chars().take(60).collect();
+            let near = nearest(&shown, schema().method_names());
+            let hint = near.first().map_or_else(
+                || {
+                    "methods are named as in the vSphere API, such as PowerOnVM_Task; file transfers PUT folder"
+                        .to_owned()
+                },
+                |near| format!("did you mean {near}?"),
+            );
+            return Err(wrong(format!("the API has no method {shown:?}")).hint(hint));
+        }
+        let fault = match &rule.trouble {
+            Trouble::Fault { .. } if transfer => {
+                return Err(wrong(format!("{}: a file transfer has no typed faults", rule.method))
+                    .hint("give a status, such as 507, or drop the connection"));
+            }
+            Trouble::Fault { kind, message } => Some(typed(kind, message.as_deref())?),
+            Trouble::Delay(delay) if *delay > LONGEST => {
+                return Err(wrong(format!("a request is held up for {LONGEST:?} at most")));
+            }
+            Trouble::Status(code) if !(400..=599).contains(code) => {
+                return Err(wrong(format!("{code} is no status of an error: 400 to 599")));
+            }
+            _ => None,
+        };
+        if !(0.0..=1.0).contains(&rule.chance) {
+            return Err(wrong(format!("the chance of a fault is a number from 0 to 1, not {}", rule.chance)));
+        }
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.rules.len() >= MOST {
+            return Err(wrong(format!("there are {MOST} rules already, as many as there may be")));
+        }
+        state.rules.push(Counted { rule, fault, seen: 0, caught: 0 });
+        Ok(())
+    }
+
+    /// Forgets all rules.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).rules.clear();
+    }
+
+    /// What is to happen to a request, which is counted by each rule that it reaches.
+    pub fn due(&self, method: &str) -> Option<Due> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { rules, random } = &mut *state;
+        for counted in rules.iter_mut().filter(|counted| counted.rule.method == method) {
+            counted.seen += 1;
+            let over = counted.rule.times.is_some_and(|times| counted.caught >= times);
+            if counted.seen <= counted.rule.after || over || draw(random) >= counted.rule.chance {
+                continue;
+            }
+            counted.caught += 1;
+            return Some(match (&counted.rule.trouble, &counted.fault) {
+                (Trouble::Fault { kind, .. }, Some(fault)) => {
+                    let in_task = method.ends_with("_Task") && !AT_ONCE.contains(&kind.as_str());
+                    Due::Fault { fault: fault.clone(), in_task }
+                }
+                (Trouble::Delay(delay), _) => Due::Delay(*delay),
+                (Trouble::DropAnswer, _) => Due::DropAnswer,
+                (Trouble::Status(code), _) => Due::Status(*code),
+                (Trouble::Expire, _) => Due::Expire,
+                (Trouble::Drop | Trouble::Fault { .. }, _) => Due::Drop,
+            });
+        }
+        None
+    }
+}
+
+/// The next number from 0 to 1 of the generator (SplitMix64).
+fn draw(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// A fault of the API by its name, with what its type requires.
+fn typed(kind: &str, message: Option<&str>) -> Result<VimFault, Fault> {
+    let known = schema().data_type(kind).filter(|found| schema().is_a(found.name, "MethodFault"));
+    let Some(known) = known else {
+        let shown: String = kind.chars().take(60).collect();
+        let near = nearest(&shown, schema().derived("MethodFault"));
+        let hint = near
+            .first()
+            .map_or_else(|| "such as NoDiskSpace or InvalidState".to_owned(), |near| format!("did you mean {near}?"));
+        return Err(Fault::new("sim.fault", format!("the API has no fault {shown:?}")).hint(hint));
+    };
+    let mut data = esx::filled(known.name);
+    let lineage: Vec<_> = schema().lineage(known.name).collect();
+    for field in lineage.into_iter().rev().flat_map(|one| one.own.iter()).filter(|field| !field.optional) {
+        let value = match (field.name, field.kind) {
+            ("datastore", Kind::Text) => Value::from("datastore1"),
+            ("file", Kind::Text) => Value::from("[datastore1] simulated"),
+            ("host", Kind::Named("ManagedObjectReference")) => esx::HOST.into(),
+            (_, Kind::Named(name)) => match schema().enumeration(name).and_then(|words| words.first()) {
+                Some(word) => Value::from(*word),
+                None => continue,
+            },
+            _ => continue,
+        };
+        data.set(field.name, value);
+    }
+    Ok(VimFault { data, message: message.map_or_else(|| usual(known.name), str::to_owned) })
+}
+
+/// What a host says of a fault, where it is one that people meet.
+fn usual(kind: &str) -> String {
+    match kind {
+        "NoDiskSpace" => "There is not enough space on the datastore datastore1.".to_owned(),
+        "FileLocked" => "Unable to access file since it is locked".to_owned(),
+        "InvalidState" => "The operation is not allowed in the current state.".to_owned(),
+        "InvalidPowerState" => {
+            "The attempted operation cannot be performed in the current state (Powered off).".to_owned()
+        }
+        "NotAuthenticated" => "The session is not authenticated.".to_owned(),
+        "NoPermission" => "Permission to perform this operation was denied.".to_owned(),
+        "TaskInProgress" => {
+            "The operation is not allowed in the current state: another task is in progress.".to_owned()
+        }
+        "RestrictedVersion" => {
+            "Current license or ESXi version prohibits execution of the requested operation.".to_owned()
+        }
+        other => format!("{other} (asked for)"),
+    }
+}
+
+/// Reads `METHOD:FAULT[:TIMES]`, as a command line gives it. FAULT is a fault's name, a status such as `503`, `drop`, `drop-answer`,
+/// `expire`, or `delay=2s`.
+pub fn read(text: &str, delay: impl Fn(&str) -> Option<Duration>) -> Result<Rule, Fault> {
+    let wrong = || {
+        Fault::new("sim.fault", format!("{:?} is no rule for a fault", text.chars().take(80).collect::<String>()))
+            .hint("write METHOD:FAULT or METHOD:FAULT:TIMES, such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, drop, drop-answer, expire or delay=2s")
+    };
+    let mut parts = text.splitn(3, ':');
+    let (Some(method), Some(what), times) = (parts.next(), parts.next(), parts.next()) else { return Err(wrong()) };
+    let trouble = match what {
+        "drop" => Trouble::Drop,
+        "drop-answer" => Trouble::DropAnswer,
+        "expire" => Trouble::Expire,
+        what => match (what.parse::<u16>(), what.strip_prefix("delay=")) {
+            (Ok(code), _) => Trouble::Status(code),
+            (_, Some(time)) => Trouble::Delay(delay(time).ok_or_else(wrong)?),
+            _ => Trouble::Fault { kind: what.to_owned(), message: None },
+        },
+    };
+    let times = times.map(|times| times.parse().map_err(|_| wrong())).transpose()?;
+    Ok(Rule { method: method.to_owned(), trouble, after: 0, times, chance: 1.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(method: &str, kind: &str) -> Rule {
+        let trouble = Trouble::Fault { kind: kind.to_owned(), message: None };
+        Rule { method: method.to_owned(), trouble, after: 0, times: None, chance: 1.0 }
+    }
+
+    #[test]
+    fn a_rule_comes_up_as_often_as_it_says() {
+        let faults = Faults::new(1);
+        faults.add(Rule { after: 1, times: Some(2), ..rule("PowerOnVM_Task", "NoDiskSpace") }).unwrap();
+        let due: Vec<bool> = (0..5).map(|_| faults.due("PowerOnVM_Task").is_some()).collect();
+        assert_eq!(due, [false, true, true, false, false]);
+        assert!(faults.due("PowerOffVM_Task").is_none());
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_chances() {
+        let drawn = |seed| {
+            let faults = Faults::new(seed);
+            faults.add(Rule { chance: 0.3, ..rule("Login", "InvalidLogin") }).unwrap();
+            (0..1000).map(|_| faults.due("Login").is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+        let caught = drawn(7).into_iter().filter(|caught| *caught).count();
+        assert!((200..400).contains(&caught), "{caught}");
+    }
+
+    #[test]
+    fn what_the_api_does_not_have_is_refused_with_the_nearest_name() {
+        let faults = Faults::new(1);
+        let fault = faults.add(rule("PowerOnVM_Tusk", "NoDiskSpace")).unwrap_err();
+        assert_eq!((fault.kind(), fault.hint_text()), ("sim.fault", Some("did you mean PowerOnVM_Task?")));
+        let fault = faults.add(rule("PowerOnVM_Task", "NoDiskSpece")).unwrap_err();
+        assert_eq!(fault.hint_text(), Some("did you mean NoDiskSpace?"));
+        for kind in ["VirtualMachineConfigSpec", "", "VirtualMachine"] {
+            assert!(faults.add(rule("PowerOnVM_Task", kind)).is_err(), "{kind}");
+        }
+        assert!(faults.add(rule("PUT folder", "NoDiskSpace")).is_err());
+        let bad = [Trouble::Status(200), Trouble::Status(999), Trouble::Delay(Duration::from_secs(86_400))];
+        for trouble in bad {
+            assert!(faults.add(Rule { trouble, ..rule("Login", "") }).is_err());
+        }
+        for chance in [-0.1, 1.1, f64::NAN] {
+            assert!(faults.add(Rule { chance, ..rule("Login", "InvalidLogin") }).is_err());
+        }
+    }
+
+    #[test]
+    fn every_fault_of_the_api_can_be_made_with_what_it_requires() {
+        let mut count = 0;
+        for kind in schema().derived("MethodFault") {
+            let fault = typed(kind, Some("x")).unwrap();
+            let data = &fault.data;
+            for field in
+                schema().lineage(kind).flat_map(|one| one.own.iter()).filter(|field| !field.optional && !field.many)
+            {
+                let simple = matches!(field.kind, Kind::Text | Kind::Int | Kind::Long | Kind::Boolean);
+                assert!(!simple || data.get(field.name).is_some(), "{kind}.{}", field.name);
+            }
+            count += 1;
+        }
+        assert!(count > 300, "{count}");
+    }
+
+    #[test]
+    fn a_rule_is_read_from_a_command_line() {
+        let delay = |text: &str| text.strip_suffix('s').and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let read = |text| read(text, delay);
+        assert_eq!(
+            read("PowerOnVM_Task:NoDiskSpace:2").unwrap(),
+            Rule { times: Some(2), ..rule("PowerOnVM_Task", "NoDiskSpace") }
+        );
+        assert_eq!(read("Login:503").unwrap().trouble, Trouble::Status(503));
+        assert_eq!(read("Login:delay=2s").unwrap().trouble, Trouble::Delay(Duration::from_secs(2)));
+        assert_eq!(read("Login:drop-answer:1").unwrap().trouble, Trouble::DropAnswer);
+        for text in ["", "Login", "Login:x:y", "Login:delay=z"] {
+            assert_eq!(read(text).unwrap_err().kind(), "sim.fault", "{text}");
+        }
+    }
+}
