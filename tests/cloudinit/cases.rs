@@ -1,12 +1,14 @@
 //! The files of good and bad input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ceso::cloudinit::{self, Document, GuestInfo, MacAddress, Spec, Target};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::meant::Interface;
 
 /// The UUID of every machine in these tests.
 pub const UUID: &str = "564D1234-ABCD-4EF0-8123-0123456789AB";
@@ -27,11 +29,16 @@ pub struct Good {
 pub struct Guest {
     #[serde(default)]
     pub fqdn: Option<String>,
-    pub interfaces: BTreeMap<String, Value>,
-    pub dns: Vec<String>,
-    pub search: Vec<String>,
-    #[serde(default)]
-    pub dns_lost_by: Option<String>,
+    pub interfaces: BTreeMap<String, Interface>,
+    pub dns: BTreeSet<String>,
+    pub search: BTreeSet<String>,
+}
+
+impl Guest {
+    /// What `renderers.py` answers where the guest ends up with this.
+    pub fn answer(&self) -> Value {
+        json!({ "interfaces": self.interfaces, "dns": self.dns, "search": self.search })
+    }
 }
 
 /// A bad input and what its error must say. The input stays untyped: it may fail at its types.

@@ -5,8 +5,11 @@
 //! its error must say. Tests named `cloud_init_…` run the real cloud-init (`real.rs`), through `guest.py`
 //! and `renderers.py`.
 
+mod any_network;
 mod cases;
 mod documents;
 mod guest;
+mod losses;
+mod meant;
 mod networks;
 mod real;
