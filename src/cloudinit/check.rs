@@ -141,6 +141,74 @@ pub(super) fn distinct<'a>(at: &At, values: impl IntoIterator<Item = &'a str>) -
     Ok(())
 }
 
+/// A number between two others, both of them too.
+pub(super) fn within(at: &At, number: u32, least: u32, most: u32) -> Result<(), Error> {
+    if !(least..=most).contains(&number) {
+        return Err(at.is(Problem::OutOfRange(number, least, most)));
+    }
+    Ok(())
+}
+
+/// A day of the calendar, as `YYYY-MM-DD`.
+pub(super) fn day(at: &At, text: &str) -> Result<(), Error> {
+    let format = time::macros::format_description!("[year]-[month]-[day]");
+    if text.len() == 10 && time::Date::parse(text, format).is_ok() {
+        return Ok(());
+    }
+    Err(at.is(Problem::Day(Shown::new(text))))
+}
+
+/// A hash in crypt's modular form whose scheme every distribution's libcrypt knows: crypt(5). Not a password, and not a lock.
+pub(super) fn password_hash(at: &At, hash: &str) -> Result<(), Error> {
+    let bad = |why| Err(at.is(Problem::PasswordHash(why)));
+    let body = |digits: &str, length: usize| {
+        digits.len() == length && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(&byte))
+    };
+    let Some(rest) = hash.strip_prefix('$') else { return bad("it has no `$` in front, so it may be a password") };
+    let Some((scheme, rest)) = rest.split_once('$') else { return bad("it is cut off") };
+    let length = match scheme {
+        "6" => 86,
+        "5" => 43,
+        "y" => 43,
+        "2b" | "2y" | "2a" => {
+            let whole = rest.split_once('$').is_some_and(|(cost, tail)| {
+                cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit()) && body(tail, 53)
+            });
+            return if whole { Ok(()) } else { bad("it is cut off or damaged") };
+        }
+        "1" => return bad("MD5 is broken"),
+        _ => return bad("its scheme is none of $6$, $5$, $y$ and $2b$"),
+    };
+    let parts: Vec<&str> = rest.split('$').collect();
+    let (salt, digest) = match parts.as_slice() {
+        [salt, digest] if scheme != "y" => (*salt, *digest),
+        [rounds, salt, digest] if scheme != "y" => {
+            let number = rounds.strip_prefix("rounds=");
+            if number.is_none_or(|number| {
+                number.is_empty() || number.len() > 9 || !number.bytes().all(|byte| byte.is_ascii_digit())
+            }) {
+                return bad("it is cut off or damaged");
+            }
+            (*salt, *digest)
+        }
+        [parameters, salt, digest] if body(parameters, parameters.len()) && !parameters.is_empty() => (*salt, *digest),
+        _ => return bad("it is cut off or damaged"),
+    };
+    if salt.len() > 86 || !body(salt, salt.len()) || !body(digest, length) {
+        return bad("it is cut off or damaged");
+    }
+    Ok(())
+}
+
+/// A version of a package, as apt, dnf and zypper take it.
+pub(super) fn version(at: &At, version: &str) -> Result<(), Error> {
+    let rest = version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-._:~^*".contains(&byte));
+    if rest && (1..=255).contains(&version.len()) && version.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Ok(());
+    }
+    Err(at.is(Problem::Version(Shown::new(version))))
+}
+
 /// At most `most` entries.
 pub(super) fn at_most(at: &At, entries: usize, most: usize) -> Result<(), Error> {
     if entries > most {

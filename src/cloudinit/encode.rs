@@ -23,6 +23,7 @@ const DECODED_LIMIT: u64 = 16 * 1024 * 1024;
 
 const METADATA: &str = "guestinfo.metadata";
 const USERDATA: &str = "guestinfo.userdata";
+const VENDORDATA: &str = "guestinfo.vendordata";
 
 /// A rendered document, as keys and values of a machine's extra configuration.
 ///
@@ -33,11 +34,19 @@ pub struct GuestInfo {
 }
 
 impl GuestInfo {
-    pub(super) fn new(metadata: &str, userdata: &str) -> Result<Self, Error> {
-        let mut entries = Vec::with_capacity(4);
-        for (key, encoding_key, text) in
-            [(METADATA, "guestinfo.metadata.encoding", metadata), (USERDATA, "guestinfo.userdata.encoding", userdata)]
-        {
+    pub(super) fn new(metadata: &str, userdata: &str, vendordata: Option<&str>) -> Result<Self, Error> {
+        let mut entries = Vec::with_capacity(6);
+        for (key, encoding_key, text) in [
+            (METADATA, "guestinfo.metadata.encoding", Some(metadata)),
+            (USERDATA, "guestinfo.userdata.encoding", Some(userdata)),
+            (VENDORDATA, "guestinfo.vendordata.encoding", vendordata),
+        ] {
+            let Some(text) = text else {
+                // An empty value takes the key away: what an earlier document left there would be acted on.
+                entries.push((key, String::new()));
+                entries.push((encoding_key, String::new()));
+                continue;
+            };
             if u64::try_from(text.len()).is_ok_and(|size| size > DECODED_LIMIT) {
                 return Err(Error::TooLarge { size: text.len(), limit: LIMIT });
             }
@@ -52,7 +61,8 @@ impl GuestInfo {
     }
 
     /// The keys and their values, always in the same order: `guestinfo.metadata`, `guestinfo.metadata.encoding`,
-    /// `guestinfo.userdata`, `guestinfo.userdata.encoding`.
+    /// `guestinfo.userdata`, `guestinfo.userdata.encoding`, `guestinfo.vendordata`, `guestinfo.vendordata.encoding`. An empty value means that
+    /// the machine is to have no such key, which is what ESXi makes of one.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|(key, value)| (*key, value.as_str()))
     }
@@ -62,8 +72,11 @@ impl GuestInfo {
     /// Values are compared decoded, so another compression or encoding of the same text is the same. What cannot be decoded, and
     /// what the guest has redacted, is different.
     pub fn same_as<'a>(&self, existing: impl Fn(&str) -> Option<&'a str>) -> bool {
-        [METADATA, USERDATA].into_iter().all(|key| {
+        [METADATA, USERDATA, VENDORDATA].into_iter().all(|key| {
             let encoding = format!("{key}.encoding");
+            if self.get(key).is_none_or(str::is_empty) {
+                return existing(key).is_none_or(str::is_empty);
+            }
             let ours = self.get(key).zip(self.get(&encoding)).map(|(value, encoding)| unpack(value, encoding));
             let theirs = existing(key).map(|value| unpack(value, existing(&encoding).unwrap_or_default()));
             matches!((ours, theirs), (Some(Ok(ours)), Some(Ok(theirs))) if ours == theirs)
@@ -89,9 +102,9 @@ pub fn decode(value: &str, encoding: &str) -> Result<String, Fault> {
     Ok(unpack(value, encoding)?)
 }
 
-/// Whether a text must be encoded to know that it fits: what is well under the limit as it is fits in any case.
-pub(super) fn may_be_too_large(text: &str) -> bool {
-    text.len() > LIMIT / 2
+/// Whether texts must be encoded to know that they fit: what is well under the limit as it is fits in any case.
+pub(super) fn may_be_too_large(userdata: &str, vendordata: &str) -> bool {
+    userdata.len() + vendordata.len() > LIMIT / 2
 }
 
 fn encode(text: &str) -> Result<String, Error> {
@@ -107,7 +120,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-fn unpack(value: &str, encoding: &str) -> Result<String, Error> {
+pub(super) fn unpack(value: &str, encoding: &str) -> Result<String, Error> {
     let compressed = match encoding.trim() {
         "gzip+base64" | "gz+b64" => true,
         "base64" | "b64" => false,

@@ -19,6 +19,12 @@ pub(super) enum Error {
     NoSuchNic { at: At, mac: String, present: String },
     #[error("the document configures {wanted} network cards, and the machine has {present}")]
     TooFewNics { wanted: usize, present: usize },
+    #[error("the files of the seed image take {size} bytes, and at most {limit} are put into one")]
+    IsoTooLarge { size: usize, limit: usize },
+    #[error(
+        "cloudbase-init cannot be given a new network on a machine that already runs: for a new instance-id it does all of its work again"
+    )]
+    ReipOnWindows,
     #[error("{0:?} is not the UUID of a machine")]
     NotAUuid(String),
     #[error("{0}")]
@@ -122,6 +128,66 @@ pub(super) enum Problem {
     MtuBeyond(u32, Shown, u32),
     #[error("{0} is not the MTU of the bond {1} that the card is in, which is {2}")]
     MtuOfBond(u32, Shown, u32),
+    #[error("is a secret that has not been looked up")]
+    Unfilled,
+    #[error("is not text in UTF-8")]
+    NotUtf8,
+    #[error("is written out, and must be a secret")]
+    NotASecret,
+    #[error("is not a password's hash: {0}")]
+    PasswordHash(&'static str),
+    #[error("cannot be a password: {0}")]
+    Password(&'static str),
+    #[error("is not an SSH host key: {0}")]
+    HostKey(&'static str),
+    #[error("{0} is not a day, written as YYYY-MM-DD")]
+    Day(Shown),
+    #[error("is given together with {0}")]
+    Both(&'static str),
+    #[error("needs {0}")]
+    Needs(&'static str),
+    #[error("is not base64")]
+    NotBase64,
+    #[error("{0} is not a version of a package")]
+    Version(Shown),
+    #[error("{0} is not a device")]
+    Device(Shown),
+    #[error("{0} is not a partition's type")]
+    PartitionType(Shown),
+    #[error("the partitions take {0} percent of the disk")]
+    MoreThanWhole(u32),
+    #[error("{0} is not a kind of file system")]
+    FilesystemKind(Shown),
+    #[error("is not between 1 MiB and 16 TiB")]
+    SwapSize,
+    #[error("{0} is not a time zone")]
+    TimeZone(Shown),
+    #[error("{0} is not a locale")]
+    Locale(Shown),
+    #[error("{0} is not a setting of a keyboard")]
+    Keyboard(Shown),
+    #[error("is not a certificate: {0}")]
+    Certificate(&'static str),
+    #[error("is no cloud-config: {0}")]
+    Yaml(String),
+    #[error("{0} is not a rule of merging")]
+    Merge(Shown),
+    #[error("says how `raw` is merged, and there is no `raw`")]
+    MergeWithoutRaw,
+    #[error("only cloud-config is merged, and only by cloud-init")]
+    MergeOfOther,
+    #[error("{0} is not a type of part")]
+    PartType(Shown),
+    #[error("{0} is not a name for a part")]
+    PartName(Shown),
+    #[error("is not what its type says: {0}")]
+    PartContent(&'static str),
+    #[error("begins with nothing that cloud-init knows")]
+    VendorData,
+    #[error("cannot be done on Windows: {0}")]
+    Windows(&'static str),
+    #[error("{0} is not a path on Windows: {1}")]
+    WindowsPath(Shown, &'static str),
 }
 
 impl Problem {
@@ -160,6 +226,21 @@ impl Problem {
             Self::VlanName(..) | Self::VlanNameTooLong(..) => "Name it `vlan` and its id, such as `vlan10`.",
             Self::UnknownLink(_) => "Give the link or member an entry of its own, with that `name`.",
             Self::MtuOfBond(..) => "A bond's MTU is that of its members: give it to the bond alone.",
+            Self::NotASecret => "Keep it as a secret of ceso, and give the secret here.",
+            Self::PasswordHash(_) => {
+                "Make a hash with `openssl passwd -6` or `mkpasswd -m yescrypt`, keep it as a secret of ceso, and give the secret here."
+            }
+            Self::Device(_) => {
+                "Write a device (`/dev/sdb1`), `LABEL=…`, `UUID=…`, `SERVER:/PATH`, `//SERVER/SHARE` or `tmpfs`, as the field takes it."
+            }
+            Self::TimeZone(_) => "Write an IANA name, such as `Europe/Berlin` or `Etc/UTC`.",
+            Self::Locale(_) => "Write it as `locale -a` does, such as `de_DE.UTF-8`.",
+            Self::Certificate(_) => "Give the certificate in PEM: `-----BEGIN CERTIFICATE-----` and what follows.",
+            Self::Merge(_) => {
+                "Write it as cloud-init's documentation does, such as `list(append)+dict(recurse_list)+str()`."
+            }
+            Self::VendorData => "Begin it with `#cloud-config`, or `#!` and an interpreter.",
+            Self::Windows(_) => "Take the field away, or leave `dialect` away if the guest runs cloud-init.",
             _ => return None,
         })
     }
@@ -222,6 +303,14 @@ impl From<Error> for Fault {
             Error::TooLarge { .. } => (
                 "cloudinit.too_large",
                 Some("Let the machine fetch large files itself, or put them into the template."),
+            ),
+            Error::IsoTooLarge { .. } => (
+                "cloudinit.too_large",
+                Some("Let the machine fetch large files itself, or put them into the template."),
+            ),
+            Error::ReipOnWindows => (
+                "cloudinit.invalid",
+                Some("Set the address inside the guest, or make the machine anew from its template."),
             ),
             Error::NoSuchNic { .. } => {
                 ("cloudinit.invalid", Some("Leave `mac` away: cards are then taken in the machine's own order."))

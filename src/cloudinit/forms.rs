@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::network::spec::Nic;
+use super::text::{SecretHandle, Text};
 
 /// A list of strings, where a single string stands for a list of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,22 +34,30 @@ pub enum Sudo {
 }
 
 /// One command: a line for the shell, or a program and its arguments.
-#[derive(Clone, PartialEq, Eq)]
+///
+/// Debug leaves the text out: it may hold a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// A line (or several) for `sh`.
-    Shell(String),
+    Shell(Text),
     /// A program and its arguments, taken as they are.
-    Program(Vec<String>),
+    Program(Vec<Text>),
 }
 
-impl fmt::Debug for Command {
-    /// Leaves the text out: it may hold a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Shell(line) => write!(f, "Shell({} bytes)", line.len()),
-            Self::Program(words) => write!(f, "Program({} words)", words.len()),
-        }
-    }
+/// The packages to install: a list, where a single name stands for a list of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packages(pub Vec<Package>);
+
+/// One package: its name, or its name and version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "CloudInitPackage")]
+pub struct Package {
+    /// The name.
+    pub name: String,
+    /// The version, as the distribution's package manager takes it. Default: the newest.
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
 /// Reads a list of `T` where one `T` may stand for a list of one. `single` says how a lone value is read.
@@ -121,6 +130,68 @@ impl<'de> Deserialize<'de> for Strings {
     }
 }
 
+struct PackagesVisitor;
+
+impl<'de> Visitor<'de> for PackagesVisitor {
+    type Value = Vec<Package>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a package's name, or a list of names and tables of `name` and `version`")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(vec![Package { name: name.to_owned(), version: None }])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(OnePackage(package)) = items.next_element()? {
+            list.push(package);
+        }
+        Ok(list)
+    }
+
+    /// Lua's empty table is a list and a map at once.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(Vec::new()),
+            Some(_) => Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
+        }
+    }
+}
+
+struct OnePackage(Package);
+
+struct OnePackageVisitor;
+
+impl<'de> Visitor<'de> for OnePackageVisitor {
+    type Value = OnePackage;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a package's name, or a table of `name` and `version`")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<OnePackage, E> {
+        Ok(OnePackage(Package { name: name.to_owned(), version: None }))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OnePackage, A::Error> {
+        Package::deserialize(de::value::MapAccessDeserializer::new(map)).map(OnePackage)
+    }
+}
+
+impl<'de> Deserialize<'de> for OnePackage {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(OnePackageVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Packages {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(PackagesVisitor).map(Self)
+    }
+}
+
 impl<'de> Deserialize<'de> for Nics {
     /// An empty table is one card that asks by DHCP.
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -163,11 +234,20 @@ impl<'de> Visitor<'de> for CommandVisitor {
     }
 
     fn visit_str<E: de::Error>(self, line: &str) -> Result<Command, E> {
-        Ok(Command::Shell(line.to_owned()))
+        Ok(Command::Shell(Text::plain(line)))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Command, A::Error> {
-        ListOf::<String>::new("a list of strings").visit_seq(items).map(Command::Program)
+    /// A secret handle by itself is a line.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Command, D::Error> {
+        SecretHandle::deserialize(from).map(|handle| Command::Shell(Text::handle(handle)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Command, A::Error> {
+        let mut words = Vec::new();
+        while let Some(word) = items.next_element()? {
+            words.push(word);
+        }
+        Ok(Command::Program(words))
     }
 }
 
@@ -188,6 +268,22 @@ impl JsonSchema for Strings {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+    }
+}
+
+impl JsonSchema for Packages {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Packages".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let package = generator.subschema_for::<Package>();
+        let one = json_schema!({ "anyOf": [{ "type": "string" }, package] });
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": one }] })
     }
 }
 
@@ -229,7 +325,8 @@ impl JsonSchema for Command {
         "Command".into()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let word = Text::json_schema(generator);
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": word }] })
     }
 }

@@ -1,7 +1,9 @@
 //! Cloud-init documents: typed input, checked, as user-data, meta-data and network configuration, and how a guest receives them.
 //!
 //! ```text
-//! Spec ── build ──▶ Document ── render(Target) ──▶ GuestInfo ── entries ──▶ the machine's extra configuration
+//! Spec ── fill ──▶ Spec ── build ──▶ Document ── guestinfo(Target) ──▶ GuestInfo ── entries ──▶ the machine's extra configuration
+//! Reip ───────────── reip ───┘   └── iso(Target) ──▶ Iso ── bytes ──▶ an image in the machine's drive
+//! extra configuration ── read ──▶ Seen
 //! ```
 //!
 //! A [`Spec`] is what a playbook writes. [`build`] checks every field and answers with a [`Document`], or with a fault that names the
@@ -16,20 +18,40 @@ mod document;
 mod encode;
 mod error;
 mod forms;
+mod host_key;
+mod iso;
 mod mac;
+mod machine;
 mod meta_data;
 mod network;
+mod outline;
+mod parts;
+mod read;
+mod reip;
+mod secrets;
 mod spec;
 mod ssh_key;
+mod storage;
+mod text;
 mod user_data;
+mod warning;
+mod windows;
 mod yaml;
 
 pub use document::{Document, Target};
 pub use encode::{GuestInfo, decode};
-pub use forms::{Command, Nics, Strings, Sudo};
+pub use forms::{Command, Nics, Package, Packages, Strings, Sudo};
+pub use iso::Iso;
 pub use mac::MacAddress;
+pub use machine::{HostKey, Keyboard, Ntp, Ssh};
 pub use network::spec::{Bond, BondMode, Bridge, HashPolicy, LacpRate, Nic, Route, Vlan};
-pub use spec::{File, Spec, User};
+pub use parts::Part;
+pub use read::{Found, Seen, State, read};
+pub use reip::Reip;
+pub use spec::{Dialect, File, Spec, User};
+pub use storage::{Disk, Filesystem, Grow, Mount, Partition, Swap, Table};
+pub use text::{Purpose, SecretHandle, Slot, Text};
+pub use warning::Warning;
 
 use crate::error::Fault;
 
@@ -41,4 +63,12 @@ use crate::error::Fault;
 /// as in Lua), `cloudinit.too_large`.
 pub fn build(spec: &Spec) -> Result<Document, Fault> {
     Ok(document::build(spec)?)
+}
+
+/// Checks a [`Reip`] and makes the [`Document`] that gives a running machine a new network and changes nothing else.
+///
+/// The guest takes it at its next boot. Errors: `cloudinit.invalid` with the path of the first field that cannot be taken, or because the
+/// guest is a Windows.
+pub fn reip(reip: &Reip) -> Result<Document, Fault> {
+    Ok(document::reip(reip)?)
 }

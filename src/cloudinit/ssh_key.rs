@@ -25,6 +25,12 @@ pub(super) fn fingerprint(line: &str) -> String {
     }
 }
 
+/// The blob of a key that has no options in front of it.
+pub(super) fn plain_blob(line: &str) -> Option<Vec<u8>> {
+    key_type(line.trim())?;
+    parse(line.trim()).ok().map(|(_, blob)| blob)
+}
+
 /// The key's type and blob.
 fn parse(line: &str) -> Result<(&'static str, Vec<u8>), Problem> {
     if line.is_empty() {
@@ -118,7 +124,7 @@ fn structure(kind: &str, blob: &[u8]) -> Option<()> {
 }
 
 /// Takes one string of SSH's wire format: four bytes of length, then as many bytes.
-fn field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, tail) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
     let value = tail.get(..length)?;

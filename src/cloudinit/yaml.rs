@@ -9,15 +9,47 @@ use std::io;
 
 use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use zeroize::Zeroizing;
 
 use super::error::Error;
 
 /// Writes a value as indented JSON that is YAML too. The same value always gives the same text.
 pub(super) fn to_text(value: &Value) -> Result<String, Error> {
-    let mut bytes = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut bytes, YamlSafe(PrettyFormatter::new()));
-    serde::Serialize::serialize(value, &mut serializer).map_err(|error| Error::Unwritable(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| Error::Unwritable(error.to_string()))
+    to_text_after("", value).map(|mut text| std::mem::take(&mut *text))
+}
+
+/// The same after a first line, with a line end, in memory that is wiped: a document may hold secrets.
+pub(super) fn to_text_after(first: &str, value: &Value) -> Result<Zeroizing<String>, Error> {
+    let unwritable = |error: serde_json::Error| Error::Unwritable(error.to_string());
+    // Counted beforehand: a buffer that grows leaves copies of what it held behind.
+    let mut size = Counted(0);
+    let mut serializer = Serializer::with_formatter(&mut size, YamlSafe(PrettyFormatter::new()));
+    serde::Serialize::serialize(value, &mut serializer).map_err(unwritable)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size.0 + first.len() + 1));
+    bytes.extend_from_slice(first.as_bytes());
+    let mut serializer = Serializer::with_formatter(&mut *bytes, YamlSafe(PrettyFormatter::new()));
+    serde::Serialize::serialize(value, &mut serializer).map_err(unwritable)?;
+    if !first.is_empty() {
+        bytes.push(b'\n');
+    }
+    match String::from_utf8(std::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(_) => Err(Error::Unwritable("it is not text".to_owned())),
+    }
+}
+
+/// A writer that only counts.
+struct Counted(usize);
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// serde_json's pretty formatter, with the characters escaped that PyYAML would not give back.

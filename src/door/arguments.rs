@@ -166,7 +166,10 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             Value::Bytes(bytes) => visitor.visit_bytes(bytes),
             Value::List(items) => visitor.visit_seq(Items { items, next: 0 }),
             Value::Map(entries) => visitor.visit_map(Entries { entries, next: 0 }),
-            Value::Handle(_) => Err(self.wrong(&visitor)),
+            // What takes any form may take a handle too: most visitors refuse a newtype.
+            Value::Handle(handle) => {
+                visitor.visit_newtype_struct(de::value::MapAccessDeserializer::new(HandleFields { handle, next: 0 }))
+            }
         }
     }
 
