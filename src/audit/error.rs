@@ -8,22 +8,25 @@ use crate::error::Fault;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The file or its folder cannot be written: permissions, no space, a failed sync.
-    #[error("the audit log {file} cannot be written: {reason}")]
+    #[error("the audit log {} cannot be written: {reason}", file.display())]
     Unwritable { file: PathBuf, reason: String },
     /// The file is nothing that may be trusted: a link, a pipe, a folder, another user's, open to others.
-    #[error("the audit log {file} is not used: {reason}")]
+    #[error("the audit log {} is not used: {reason}", file.display())]
     Untrusted { file: PathBuf, reason: String },
     /// What stands in the file is not the log that was written.
-    #[error("the audit log {file} is damaged: line {line}, byte {offset}: {reason}")]
-    Damaged { file: PathBuf, line: String, offset: u64, reason: String },
+    #[error("the audit log {} is damaged: the line at byte {offset}: {reason}", file.display())]
+    Damaged { file: PathBuf, offset: u64, reason: String },
     /// The file is another program's, or a newer ceso's.
-    #[error("{file} is no audit log that this ceso can go on with: {reason}")]
+    #[error("{} is no audit log that this ceso can go on with: {reason}", file.display())]
     Format { file: PathBuf, reason: String },
+    /// The key that signs, or the one that checks, cannot be used.
+    #[error("the audit log's key {} cannot be used: {reason}", file.display())]
+    Key { file: PathBuf, reason: String },
     /// The file cannot be read.
-    #[error("the audit log {file} cannot be read: {reason}")]
+    #[error("the audit log {} cannot be read: {reason}", file.display())]
     Unreadable { file: PathBuf, reason: String },
     /// The log was closed before the event came.
-    #[error("the audit log {file} is closed already")]
+    #[error("the audit log {} is closed already", file.display())]
     Closed { file: PathBuf },
 }
 
@@ -40,6 +43,18 @@ impl Error {
         Self::Unreadable { file: file.to_owned(), reason: reason.to_string() }
     }
 
+    pub(super) fn damaged(file: &Path, offset: u64, reason: String) -> Self {
+        Self::Damaged { file: file.to_owned(), offset, reason }
+    }
+
+    pub(super) fn format(file: &Path, reason: impl Into<String>) -> Self {
+        Self::Format { file: file.to_owned(), reason: reason.into() }
+    }
+
+    pub(super) fn key(file: &Path, reason: impl std::fmt::Display) -> Self {
+        Self::Key { file: file.to_owned(), reason: reason.to_string() }
+    }
+
     /// The kind of the fault that this becomes.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -47,6 +62,7 @@ impl Error {
             Self::Untrusted { .. } => "audit.untrusted_file",
             Self::Damaged { .. } => "audit.damaged",
             Self::Format { .. } => "audit.format",
+            Self::Key { .. } => "audit.key",
             Self::Unreadable { .. } => "audit.unreadable",
             Self::Closed { .. } => "audit.closed",
         }
@@ -67,6 +83,10 @@ impl Error {
                     .to_owned()
             }
             Self::Format { .. } => "move the file away, or name another one as security.audit_log".to_owned(),
+            Self::Key { .. } => {
+                "put the key back (mode 0600); where it is lost, `ceso audit set-aside` moves the log away and begins a new one with a new key"
+                    .to_owned()
+            }
             Self::Unreadable { .. } => "correct the permissions of the file".to_owned(),
             Self::Closed { .. } => "this is a defect of ceso: please report it".to_owned(),
         }

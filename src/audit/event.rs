@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::canonical;
+
 /// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,6 +150,62 @@ impl Event {
     /// An event of a run.
     pub fn of_run(kind: Kind, run: impl Into<String>) -> Self {
         Self { run: Some(run.into()), ..Self::new(kind) }
+    }
+
+    /// The event's canonical JSON. What is longer than a line may be loses its values, and says how long they were; a log must not
+    /// refuse to tell of a call because the call was large.
+    pub(super) fn into_body(mut self) -> Result<Vec<u8>, String> {
+        for value in [&mut self.arguments, &mut self.details, &mut self.result].into_iter().flatten() {
+            canonical::exact(value);
+        }
+        let body = canonical::of(&self);
+        if body.as_ref().is_ok_and(|body| body.len() <= LONGEST) {
+            return body;
+        }
+        for value in [&mut self.arguments, &mut self.details, &mut self.result] {
+            if let Some(value) = value {
+                *value = serde_json::json!({ "omitted_bytes": value.to_string().len() });
+            }
+        }
+        let texts = [
+            &mut self.correlation,
+            &mut self.effect,
+            &mut self.entry,
+            &mut self.host,
+            &mut self.message,
+            &mut self.mode,
+            &mut self.operation,
+            &mut self.outcome,
+            &mut self.principal,
+            &mut self.run,
+            &mut self.script,
+        ];
+        texts.into_iter().flatten().for_each(shorten);
+        self.fault.iter_mut().for_each(|fault| {
+            shorten(&mut fault.kind);
+            shorten(&mut fault.message);
+        });
+        if self.objects.len() > MOST_OBJECTS {
+            let more = self.objects.len() - MOST_OBJECTS;
+            self.objects.truncate(MOST_OBJECTS);
+            self.objects.push(format!("… and {more} more"));
+        }
+        self.objects.iter_mut().for_each(shorten);
+        canonical::of(&self)
+    }
+}
+
+/// The longest event, in bytes: a line must be shorter than [`super::tail::LONGEST`].
+const LONGEST: usize = 256 << 10;
+
+/// How many characters stay of a text of an event that is too long, and how many objects.
+const MOST_CHARACTERS: usize = 300;
+const MOST_OBJECTS: usize = 100;
+
+fn shorten(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(MOST_CHARACTERS) {
+        text.truncate(at);
+        text.push('…');
     }
 }
 

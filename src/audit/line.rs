@@ -6,9 +6,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+
+use super::canonical::{self, NotCanonical};
+use super::key::Key;
+use super::own::Body;
 
 /// What every hash of a record begins with, so that it is the hash of nothing else.
 pub(super) const DOMAIN: &[u8] = b"ceso audit record 1\0";
@@ -20,6 +23,7 @@ const PREV: &[u8] = b"\",\"prev\":\"";
 const SEQ: &[u8] = b"\",\"seq\":";
 const TS: &[u8] = b",\"ts\":\"";
 const END: &[u8] = b"\"}";
+const SIGNATURE: &[u8] = b",\"signature\":\"";
 const BOOT_LENGTH: usize = 36;
 const TS_LENGTH: usize = 27;
 
@@ -66,42 +70,54 @@ pub(super) struct Line<'a> {
     pub seq: u64,
     pub hash: Hash,
     pub prev: Hash,
-    #[allow(dead_code, reason = "for readers")]
     pub ts: &'a str,
-    #[allow(dead_code, reason = "for readers")]
+    /// The canonical JSON of the event.
     pub event: &'a [u8],
+    /// What stands before the hash's member, and what stands behind it: together the record without its hash.
+    first: &'a [u8],
+    last: &'a [u8],
 }
 
 /// What is wrong with a line by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Flaw {
-    /// It is not of the form that every line has.
+    #[error("it is no record: {0}")]
     Form(&'static str),
-    /// Its content has another hash than the one that it states.
-    Hash { seq: u64 },
+    #[error("it is not the canonical form of a record: {0}")]
+    NotCanonical(NotCanonical),
+    #[error("its content is not what its hash was made of")]
+    Hash,
 }
 
-impl fmt::Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Form(what) => write!(f, "it is no record: {what}"),
-            Self::Hash { .. } => write!(f, "its content is not what its hash was made of"),
-        }
-    }
+/// A signed record's signature, and what it is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signed {
+    pub message: [u8; 32],
+    pub signature: [u8; 64],
 }
 
 impl<'a> Line<'a> {
-    /// Takes a line (without its line feed) apart and holds its hash against its content.
+    /// Takes a line (without its line feed) apart, and checks all of it: its form and its hash.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Flaw> {
+        let line = Self::parts(bytes)?;
+        canonical::check(line.event).map_err(Flaw::NotCanonical)?;
+        if digest(DOMAIN, &line.prev, &[line.first, line.last]) != line.hash {
+            return Err(Flaw::Hash);
+        }
+        Ok(line)
+    }
+
+    /// Takes a line apart without looking into its event or at its hash.
+    pub(super) fn parts(bytes: &'a [u8]) -> Result<Self, Flaw> {
         let form = |what| Flaw::Form(what);
         let rest = bytes.strip_suffix(END).ok_or(form("it does not end as a record does"))?;
         let (rest, ts) = split_back(rest, TS_LENGTH).ok_or(form("its time is missing"))?;
         let ts = std::str::from_utf8(ts).ok().filter(|ts| is_time(ts)).ok_or(form("its time is not of the form"))?;
         let rest = rest.strip_suffix(TS).ok_or(form("its time is not where it belongs"))?;
         let digits = rest.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-        let (rest, seq) = split_back(rest, digits).ok_or(form("its sequence number is missing"))?;
-        let seq = number(seq).ok_or(form("its sequence number is not of the form"))?;
-        let rest = rest.strip_suffix(SEQ).ok_or(form("its sequence number is not where it belongs"))?;
+        let (rest, seq) = split_back(rest, digits).ok_or(form("its number is missing"))?;
+        let seq = number(seq).ok_or(form("its number is not of the form"))?;
+        let rest = rest.strip_suffix(SEQ).ok_or(form("its number is not where it belongs"))?;
         let (rest, prev) = split_back(rest, 64).ok_or(form("the hash of the line before is missing"))?;
         let prev = unhex(prev).map(Hash).ok_or(form("the hash of the line before is not of the form"))?;
         let rest = rest.strip_suffix(PREV).ok_or(form("the hash of the line before is not where it belongs"))?;
@@ -115,24 +131,29 @@ impl<'a> Line<'a> {
         }
         let event = event.strip_prefix(EVENT).ok_or(form("it does not begin as a record does"))?;
         if !event.starts_with(b"{") || !event.ends_with(b"}") {
-            return Err(form("its event is not an object"));
+            return Err(form("its event is no map"));
         }
-        // Behind the hash stands `"` and what PREV has behind its own.
+        // Behind the hash stands its closing quote, which PREV begins with.
         let last = bytes.get(first.len() + HASH.len() + 64 + 1..).unwrap_or_default();
-        if digest(&prev, first, last) != hash {
-            return Err(Flaw::Hash { seq });
+        Ok(Self { seq, hash, prev, ts, event, first, last })
+    }
+
+    /// The signature of a signed record. Only such a record's event ends with that member: no event has a field of that name.
+    pub(super) fn signature(&self) -> Option<Signed> {
+        let (before, digits) = split_back(self.event.strip_suffix(b"\"}")?, 128)?;
+        if !before.ends_with(SIGNATURE) {
+            return None;
         }
-        Ok(Self { seq, hash, prev, ts, event })
+        let signature = unhex(digits)?;
+        let kept = self.first.len() - digits.len() - 2;
+        let (before, behind) = (self.first.get(..kept)?, self.first.get(kept + digits.len()..)?);
+        Some(Signed { message: digest(DOMAIN, &self.prev, &[before, behind, self.last]).0, signature })
     }
 }
 
 /// Appends a record's line, with its line feed, to `out`; the record's hash.
-pub(super) fn write(out: &mut Vec<u8>, boot: &str, event: &[u8], prev: &Hash, seq: u64, ts: &str) -> Hash {
+pub(super) fn write(out: &mut Vec<u8>, key: &Key, boot: &str, body: &Body, prev: &Hash, seq: u64, ts: &str) -> Hash {
     let begin = out.len();
-    out.extend_from_slice(BOOT);
-    out.extend_from_slice(boot.as_bytes());
-    out.extend_from_slice(EVENT);
-    out.extend_from_slice(event);
     let mut last = Vec::with_capacity(160);
     last.extend_from_slice(&PREV[1..]);
     last.extend_from_slice(&hex(&prev.0));
@@ -141,7 +162,19 @@ pub(super) fn write(out: &mut Vec<u8>, boot: &str, event: &[u8], prev: &Hash, se
     last.extend_from_slice(TS);
     last.extend_from_slice(ts.as_bytes());
     last.extend_from_slice(END);
-    let hash = digest(prev, out.get(begin..).unwrap_or_default(), &last);
+    out.extend_from_slice(BOOT);
+    out.extend_from_slice(boot.as_bytes());
+    out.extend_from_slice(EVENT);
+    out.extend_from_slice(body.bytes());
+    if let Body::Signed(_) = body {
+        let unsigned = digest(DOMAIN, prev, &[out.get(begin..).unwrap_or_default(), &last]);
+        let [first, second] = halves(&key.sign(&unsigned.0));
+        out.truncate(out.len() - 2);
+        out.extend_from_slice(&hex(&first));
+        out.extend_from_slice(&hex(&second));
+        out.extend_from_slice(b"\"}");
+    }
+    let hash = digest(DOMAIN, prev, &[out.get(begin..).unwrap_or_default(), &last]);
     out.extend_from_slice(HASH);
     out.extend_from_slice(&hex(&hash.0));
     out.push(b'"');
@@ -151,14 +184,17 @@ pub(super) fn write(out: &mut Vec<u8>, boot: &str, event: &[u8], prev: &Hash, se
 }
 
 /// The hash of a record: of the one before, and of the record's canonical JSON without its own hash.
-fn digest(prev: &Hash, first: &[u8], last: &[u8]) -> Hash {
-    let hasher = Sha256::new().chain_update(DOMAIN).chain_update(prev.0).chain_update(first).chain_update(last);
-    Hash(hasher.finalize().into())
+fn digest(domain: &[u8], prev: &Hash, parts: &[&[u8]]) -> Hash {
+    let hasher = Sha256::new().chain_update(domain).chain_update(prev.0);
+    Hash(parts.iter().fold(hasher, |hasher, part| hasher.chain_update(part)).finalize().into())
 }
 
-/// The canonical JSON (RFC 8785) of an event.
-pub(super) fn canonical(event: &impl Serialize) -> Result<Vec<u8>, String> {
-    serde_jcs::to_vec(event).map_err(|error| error.to_string())
+fn halves(signature: &[u8; 64]) -> [[u8; 32]; 2] {
+    let mut halves = [[0; 32]; 2];
+    for (half, bytes) in halves.iter_mut().zip(signature.chunks_exact(32)) {
+        half.copy_from_slice(bytes);
+    }
+    halves
 }
 
 /// A moment as a line gives it: UTC, microseconds, always 27 characters.
@@ -206,14 +242,14 @@ pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
     out
 }
 
-fn unhex(text: &[u8]) -> Option<[u8; 32]> {
+pub(super) fn unhex<const LENGTH: usize>(text: &[u8]) -> Option<[u8; LENGTH]> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    let mut out = [0; 32];
-    if text.len() != 64 {
+    let mut out = [0; LENGTH];
+    if text.len() != 2 * LENGTH {
         return None;
     }
     for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {

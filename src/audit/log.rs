@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use super::disk::Disk;
 use super::error::Error;
 use super::event::Event;
-use super::line::{self, Receipt};
+use super::line::Receipt;
+use super::medium::{Machine, Medium};
+use super::own::{self, Body};
 use crate::units::Bytes;
 
 /// How long written lines may wait for their sync.
@@ -99,7 +101,11 @@ impl Log {
     ///
     /// Errors: all of [`Error`]; a log whose end does not verify is [`Error::Damaged`] and is not gone on with.
     pub fn open(options: Options) -> Result<Self, Error> {
-        let disk = Disk::open(&options.file)?;
+        Self::open_on(options, Box::new(Machine))
+    }
+
+    pub(super) fn open_on(options: Options, medium: Box<dyn Medium>) -> Result<Self, Error> {
+        let disk = Disk::open(&options, medium)?;
         let state = State { receipt: disk.receipt(), ..State::default() };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -252,7 +258,7 @@ impl Shared {
     }
 
     /// The writer's life.
-    fn run(&self, mut disk: Disk) {
+    fn run(&self, disk: Disk) {
         /// However the writer ends, nobody waits for it.
         struct Ending<'a>(&'a Shared);
         impl Drop for Ending<'_> {
@@ -266,37 +272,31 @@ impl Shared {
             }
         }
         let _ending = Ending(self);
-        let mut unsynced: Option<Instant> = None;
+        let mut writer = Writer { disk, sync_at: None, sign_at: None, lost: 0 };
         loop {
-            let (items, closing) = self.next(unsynced.map(|since| since + SYNC_WITHIN));
+            let (items, closing) = self.next(writer.sync_at.into_iter().chain(writer.sign_at).min());
             let urgent = items.iter().any(|item| item.answer.is_some());
-            let result = self.write_batch(&mut disk, &items);
-            if result.is_ok() && !items.is_empty() {
-                unsynced.get_or_insert_with(Instant::now);
-            }
-            let due = urgent || closing || unsynced.is_some_and(|since| since.elapsed() >= SYNC_WITHIN);
-            let result = result.and_then(|receipts| {
-                if due && unsynced.take().is_some() {
-                    disk.sync()?;
-                }
-                Ok(receipts)
-            });
+            let (events, answers): (Vec<Event>, Vec<Option<Answer>>) =
+                items.into_iter().map(|item| (item.event, item.answer)).unzip();
+            let result = writer.turn(events, urgent, closing, &self.options);
             let mut state = self.state();
-            state.receipt = disk.receipt().or(state.receipt);
+            state.receipt = writer.disk.receipt().or(state.receipt);
             match &result {
-                Ok(_) if !items.is_empty() => state.failure = None,
+                Ok(_) if !answers.is_empty() => state.failure = None,
                 Ok(_) => {}
                 Err(error) => state.failure = Some(error.clone()),
             }
             drop(state);
-            let answers = items.into_iter().map(|item| item.answer);
             match result {
-                Ok(receipts) => answers.zip(receipts).for_each(|(answer, receipt)| {
+                Ok(receipts) => answers.into_iter().zip(receipts).for_each(|(answer, receipt)| {
                     if let Some(answer) = answer {
                         answer(Ok(receipt));
                     }
                 }),
-                Err(error) => answers.flatten().for_each(|answer| answer(Err(error.clone()))),
+                Err(error) => {
+                    writer.lost += answers.iter().filter(|answer| answer.is_none()).count() as u64;
+                    answers.into_iter().flatten().for_each(|answer| answer(Err(error.clone())));
+                }
             }
             if closing {
                 return;
@@ -304,8 +304,8 @@ impl Shared {
         }
     }
 
-    /// Waits for something to write, or until what was written must be synced. Takes all that waits.
-    fn next(&self, sync_at: Option<Instant>) -> (Vec<Item>, bool) {
+    /// Waits for something to write, or until something else is due. Takes all that waits.
+    fn next(&self, due_at: Option<Instant>) -> (Vec<Item>, bool) {
         let mut state = self.state();
         let mut write_at = None;
         loop {
@@ -313,7 +313,7 @@ impl Shared {
                 write_at.get_or_insert_with(|| Instant::now() + WRITE_WITHIN);
             }
             let now = Instant::now();
-            let at = write_at.into_iter().chain(sync_at).min();
+            let at = write_at.into_iter().chain(due_at).min();
             if state.urgent || state.closing || at.is_some_and(|at| at <= now) || state.waiting.len() >= MOST_WAITING {
                 break;
             }
@@ -335,12 +335,65 @@ impl Shared {
         }
         (items, closing)
     }
+}
 
-    fn write_batch(&self, disk: &mut Disk, items: &[Item]) -> Result<Vec<Receipt>, Error> {
-        if items.is_empty() {
-            return Ok(Vec::new());
+/// The writer's own state.
+struct Writer {
+    disk: Disk,
+    /// When what was written must be synced.
+    sync_at: Option<Instant>,
+    /// When what was written must be signed.
+    sign_at: Option<Instant>,
+    /// Events that nobody waited for and that could not be written.
+    lost: u64,
+}
+
+impl Writer {
+    /// Writes the events, then signs and syncs what is due. The receipt of each event.
+    fn turn(
+        &mut self,
+        events: Vec<Event>,
+        urgent: bool,
+        closing: bool,
+        options: &Options,
+    ) -> Result<Vec<Receipt>, Error> {
+        let due = |at: Option<Instant>| at.is_some_and(|at| closing || at <= Instant::now());
+        let mut receipts = Vec::new();
+        if !events.is_empty() {
+            receipts = self.write(events, options)?;
+            self.sync_at.get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
+            if self.disk.is_unsigned() {
+                self.sign_at.get_or_insert_with(|| Instant::now() + options.checkpoint_after);
+            } else {
+                self.sign_at = None;
+            }
         }
-        let events: Result<Vec<Vec<u8>>, String> = items.iter().map(|item| line::canonical(&item.event)).collect();
-        disk.append(&events.map_err(|reason| Error::unwritable(&self.options.file, reason))?)
+        if due(self.sign_at) {
+            self.sign_at = None;
+            self.disk.checkpoint()?;
+            self.sync_at.get_or_insert_with(Instant::now);
+        }
+        if due(self.sync_at) || (urgent && self.sync_at.is_some()) {
+            self.sync_at = None;
+            self.disk.sync()?;
+        }
+        Ok(receipts)
+    }
+
+    fn write(&mut self, events: Vec<Event>, options: &Options) -> Result<Vec<Receipt>, Error> {
+        let unwritable = |reason: String| Error::unwritable(&options.file, reason);
+        let mut bodies = Vec::with_capacity(events.len() + 1);
+        if self.lost > 0 {
+            bodies.push(own::lost(self.lost).map_err(unwritable)?);
+        }
+        for event in events {
+            bodies.push(event.into_body().map(Body::Plain).map_err(unwritable)?);
+        }
+        let mut receipts = self.disk.append(&bodies)?;
+        if self.lost > 0 {
+            self.lost = 0;
+            receipts.remove(0);
+        }
+        Ok(receipts)
     }
 }

@@ -2,16 +2,25 @@
 //!
 //! Knows files, hashes, keys and witnesses; knows nothing of doors, runs or scripts: whoever writes an [`Event`] says what it means.
 
+mod canonical;
 mod disk;
 mod error;
 mod event;
+mod key;
 mod line;
 mod log;
+mod medium;
+mod own;
+mod series;
+mod tail;
+mod verify;
 
 pub use self::error::Error;
 pub use self::event::{Event, FaultNote, Kind};
+pub use self::key::PublicKey;
 pub use self::line::{Hash, Receipt};
 pub use self::log::{Log, Options, Sync};
+pub use self::verify::{Pin, Problem, Report, Verify};
 
 #[cfg(test)]
 mod tests;
