@@ -13,6 +13,8 @@ pub struct Fault {
     message: String,
     hint: Option<String>,
     retry: bool,
+    /// The entry of a capability table that is missing.
+    entry: Option<Box<str>>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -48,7 +50,7 @@ pub const FAMILIES: &[(&str, u8, &str)] = &[
 impl Fault {
     /// Makes a fault of a dotted kind (`esxi.invalid_power_state`). The message says what happened and where.
     pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { kind: kind.into(), message: message.into(), hint: None, retry: false, cause: None }
+        Self { kind: kind.into(), message: message.into(), hint: None, retry: false, entry: None, cause: None }
     }
 
     /// Adds what to do next, as one sentence.
@@ -60,6 +62,12 @@ impl Fault {
     /// Marks a fault whose operation may succeed when it is simply called again.
     pub fn retry(mut self) -> Self {
         self.retry = true;
+        self
+    }
+
+    /// Names the entry of a capability table that would have allowed the call: `vm.power "web-1"`.
+    pub fn missing(mut self, entry: impl Into<Box<str>>) -> Self {
+        self.entry = Some(entry.into());
         self
     }
 
@@ -85,6 +93,38 @@ impl Fault {
         self
     }
 
+    /// Has every text of the fault and of its causes rewritten; causes that change are kept as texts alone.
+    pub fn rewritten(mut self, write: &dyn Fn(&str) -> Option<String>) -> Self {
+        let rewrite = |text: &mut String| {
+            if let Some(new) = write(text) {
+                *text = new;
+            }
+        };
+        rewrite(&mut self.message);
+        self.hint.iter_mut().for_each(rewrite);
+        if let Some(kind) = write(&self.kind) {
+            self.kind = kind.into();
+        }
+        if let Some(entry) = self.entry.as_deref().and_then(write) {
+            self.entry = Some(entry.into());
+        }
+        if let Some(cause) = &self.cause {
+            let mut texts = Vec::new();
+            let mut next: Option<&(dyn StdError + 'static)> = Some(cause.as_ref());
+            while let Some(error) = next {
+                texts.push((error.to_string(), format!("{error:?}")));
+                next = error.source();
+            }
+            if texts.iter().any(|(told, debug)| write(told).is_some() || write(debug).is_some()) {
+                let told = texts.into_iter().rev().fold(None, |beneath, (text, _)| {
+                    Some(Box::new(Told { text: write(&text).unwrap_or(text), beneath }))
+                });
+                self.cause = told.map(|told| told as Box<dyn StdError + Send + Sync>);
+            }
+        }
+        self
+    }
+
     pub fn kind(&self) -> &str {
         &self.kind
     }
@@ -95,6 +135,11 @@ impl Fault {
 
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// The entry of a capability table that is missing, for a denial.
+    pub fn missing_entry(&self) -> Option<&str> {
+        self.entry.as_deref()
     }
 
     pub fn may_retry(&self) -> bool {
@@ -112,6 +157,25 @@ impl Fault {
     pub fn exit_code(&self) -> u8 {
         let family = self.kind.split('.').next().unwrap_or_default();
         FAMILIES.iter().find(|(name, _, _)| *name == family).map_or(1, |(_, code, _)| *code)
+    }
+}
+
+/// A cause of which only the words are left.
+#[derive(Debug)]
+struct Told {
+    text: String,
+    beneath: Option<Box<Told>>,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Told {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.beneath.as_deref().map(|told| told as &(dyn StdError + 'static))
     }
 }
 

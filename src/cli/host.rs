@@ -12,13 +12,15 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::hosts::Configured;
 use super::output::Format;
+use crate::audit::{Event, Kind};
 use crate::config::{
     Config, Fingerprint, HostConfig, HostEntry, HostUrl, Mode, Origin, Trust, files, registry, secrets,
 };
+use crate::door::record::Recording;
 use crate::door::{Door, Grant};
 use crate::error::Fault;
 use crate::run::connect;
-use crate::{esxi, ops, wire};
+use crate::{esxi, ops, redact, wire};
 
 pub fn command() -> Command {
     let name = || Arg::new("NAME").required(true).help("The name of the host");
@@ -148,9 +150,14 @@ fn add(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     let account = secrets::account(entry.username.as_deref(), &entry.url);
     let password = match store {
         "none" => None,
-        _ => Some(new_password(matches, context, &format!("Password for {account}: "))?),
+        _ => {
+            let password = new_password(matches, context, &format!("Password for {account}: "))?;
+            redact::know(&password, format!("password of {name}"));
+            Some(password)
+        }
     };
     let result = describe(name, &entry);
+    note(context, &config, "host add", name, result.clone())?;
     // Under the lock: two commands that add the same name at once must not keep the password of the one that loses.
     registry::update(config.home(), |hosts| {
         if hosts.contains_key(name) {
@@ -301,6 +308,8 @@ fn trust(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     let host = config.host(name)?;
     kept_here(&config, &host)?;
     let trust = chosen_trust(matches, context, &config, name, &host.url, Some(&host.trust))?;
+    let details = json!({ "trust": trust.to_string(), "before": host.trust.to_string() });
+    note(context, &config, "host trust", name, details)?;
     if trust != host.trust {
         // The session was made under the old trust, so it goes: it is not sent to whoever is trusted now.
         files::remove(&host.session_file)?;
@@ -344,6 +353,10 @@ fn remove(name: &str, context: &Context) -> Result<(), Fault> {
         let host = config.host(name)?;
         return kept_here(&config, &host).and(Err(gone(name)));
     };
+    match context.config() {
+        Ok(config) => note(context, &config, "host remove", name, json!({ "url": entry.url.to_string() }))?,
+        Err(fault) => context.say(&format!("warning: the removal is not recorded: {fault}"))?,
+    }
     if let Ok(config) = context.config()
         && let Ok(host) = config.host(name)
         && let Err(fault) = end_session(context, &config, &host)
@@ -377,6 +390,7 @@ fn end_session(context: &Context, config: &Arc<Config>, host: &HostConfig) -> Re
 fn logout(name: &str, context: &Context) -> Result<(), Fault> {
     let config = context.config()?;
     let host = config.host(name)?;
+    note(context, &config, "host logout", name, json!({}))?;
     match end_session(context, &config, &host) {
         Ok(true) => context.say(&format!("logged out of {name}")),
         Ok(false) => context.say(&format!("there was no session on {name}")),
@@ -389,7 +403,22 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     // The person names the host to be logged in to, as --host does.
     let sources = context.sources().clone().host(Some(name_of(matches).to_owned()));
     let config = Arc::new(Config::load(sources)?);
-    let facts = context.block_on(facts(Configured::new(config)))??;
+    let hosts = Configured::new(config.clone());
+    let door = checking(&config, hosts);
+    let facts = context.block_on(facts(&door))?;
+    let word = if facts.is_ok() { "done" } else { "failed" };
+    let closed = door.record().end(
+        word,
+        facts.as_ref().err(),
+        json!({ "command": "host check", "calls": door.record().calls() }),
+    );
+    for fault in &closed.faults {
+        context.say(&format!("warning: {fault}"))?;
+    }
+    if let Some(receipt) = &closed.receipt {
+        context.say(&format!("audit {receipt}"))?;
+    }
+    let facts = facts?;
     for (key, warning) in [
         ("managed_by", "a vCenter manages this host, and may undo what is changed here"),
         ("lockdown", "this host is in lockdown mode and refuses direct logins of most accounts"),
@@ -404,9 +433,20 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     context.print(matches, &facts)
 }
 
-async fn facts(hosts: Configured) -> Result<Value, Fault> {
+/// A door in restricted mode, recorded like a run's.
+fn checking(config: &Config, hosts: Configured) -> Door {
+    let recording = Recording {
+        ledger: super::run::ledger(config),
+        run: hosts.run().to_string(),
+        script: None,
+        details: Some(json!({ "command": "host check" })),
+        warn: Arc::new(|text| drop(super::context::say(&format!("ceso: {text}")))),
+    };
     let grant = Grant { mode: Mode::Restricted, table: None };
-    let door = Door::new(grant, Arc::new(hosts), Arc::new(|_| {}));
+    Door::recorded(grant, Arc::new(hosts), Arc::new(|_| {}), recording)
+}
+
+async fn facts(door: &Door) -> Result<Value, Fault> {
     let result = async {
         let host = door.pass::<ops::host::Connect>(1, wire::Value::Map(Vec::new())).await?;
         let arguments = wire::Value::Map(vec![("host".to_owned(), host)]);
@@ -416,4 +456,22 @@ async fn facts(hosts: Configured) -> Result<Value, Fault> {
     let closed = door.disconnect().await;
     let facts = result?.to_json();
     closed.into_iter().next().map_or(Ok(facts), Err)
+}
+
+/// Records that a command is about to change which hosts there are, or whom ceso takes for them.
+///
+/// Faults: `audit.…` where it cannot be recorded; what only takes away goes on and says so.
+fn note(context: &Context, config: &Config, command: &str, name: &str, details: Value) -> Result<(), Fault> {
+    let event = Event {
+        operation: Some(command.to_owned()),
+        objects: vec![name.to_owned()],
+        details: Some(details),
+        ..Event::new(Kind::Note)
+    };
+    match super::run::ledger(config).note(event) {
+        Err(fault) if matches!(command, "host remove" | "host logout") => {
+            context.say(&format!("warning: {fault}; the command goes on without a record"))
+        }
+        noted => noted,
+    }
 }

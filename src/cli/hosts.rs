@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
 use super::context::say;
@@ -12,7 +13,7 @@ use crate::door::Hosts;
 use crate::door::object::Connected;
 use crate::error::Fault;
 use crate::run::{RunId, connect};
-use crate::{esxi, sim};
+use crate::{esxi, redact, sim};
 
 /// Hosts by name, as the configuration and `--host` describe them.
 pub struct Configured {
@@ -33,7 +34,10 @@ impl Configured {
 
     /// The simulator in this process: its state is kept in the user's data folder, so that one command sees what another made.
     async fn simulator(&self) -> Result<Connected, Fault> {
-        let options = sim_options(&self.config);
+        // Nobody else logs in to it, and nobody has to know how.
+        let password = SecretString::from(uuid::Uuid::new_v4().simple().to_string());
+        redact::know(&password, format!("password of {SIMULATOR}"));
+        let options = sim::Options { password, ..sim_options(&self.config) };
         let (username, password) = (options.username.clone(), options.password.clone());
         let server = self.simulator.get_or_try_init(|| sim::Server::start(options)).await?;
         let broken =

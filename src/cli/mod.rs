@@ -55,6 +55,10 @@ fn command() -> Command {
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        // Where this cannot be written either, nobody is left to tell.
+        drop(output::write(&format!("{panic}\n"), &mut std::io::stderr().lock()));
+    }));
     match words(std::env::args_os()).and_then(dispatch) {
         Ok(code) => code,
         Err(fault) => {

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::config::printable;
 use crate::error::{Fault, nearest};
+use crate::redact;
 
 /// The form of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,9 +119,9 @@ pub fn print(value: &Value, style: &Style, out: &mut dyn Write) -> Result<(), Fa
     write(&text, out)
 }
 
-/// Writes a text whole. A closed pipe ends quietly.
+/// Writes a text whole, without the secrets that this process knows. A closed pipe ends quietly.
 pub fn write(text: &str, out: &mut dyn Write) -> Result<(), Fault> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(redact::text(text).as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Fault::new("output.failed", format!("the result could not be written: {error}"))
@@ -134,9 +135,10 @@ fn json(value: &Value) -> String {
     // serde_json escapes what is below U+0020; a terminal also obeys DEL, the C1 controls and the bidirectional ones. All of them
     // can only stand inside of a JSON string.
     if text.contains(is_hostile) {
+        let mut units = [0; 2];
         text = text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
             if is_hostile(c) {
-                safe.push_str(&format!("\\u{:04x}", c as u32));
+                safe.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
             } else {
                 safe.push(c);
             }
@@ -148,7 +150,7 @@ fn json(value: &Value) -> String {
 }
 
 fn is_hostile(c: char) -> bool {
-    matches!(c, '\u{7F}'..='\u{9F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
+    matches!(c, '\u{7F}'..='\u{9F}') || redact::is_hidden(c)
 }
 
 /// A result as rows of named columns.

@@ -13,9 +13,10 @@ use super::globals::Globals;
 use super::hosts::Configured;
 use super::output::{self, Format};
 use super::{grant, report, workflow};
+use crate::audit;
 use crate::config::Config;
-use crate::door::grammar;
 use crate::door::journal::{Change, Outcome};
+use crate::door::{Ledger, grammar};
 use crate::error::Fault;
 use crate::run::declaration::Declaration;
 use crate::run::output::Output;
@@ -244,12 +245,18 @@ pub fn request(
         folder,
         jail: jail(grant.mode, globals),
         grant,
+        ledger: ledger(config),
         limits: config.limits().clone(),
         output: Output::standard(config.limits().output).map_err(no_thread)?.for_run(hosts.run().as_str()),
         hosts,
         lines: Lines::new(),
         kind,
     })
+}
+
+/// The audit log of the configuration, in the name of this process's user.
+pub fn ledger(config: &Config) -> Ledger {
+    Ledger::open(audit::Options::new(config.audit_log()), run::principal::principal())
 }
 
 /// Restricted mode insists on the whole jail; the others take what the machine gives and say what is missing.
@@ -289,6 +296,7 @@ pub fn finish(
     if globals.verbose || report.result.is_err() {
         notes.push(format!("run {}", report.id));
     }
+    notes.extend(report.receipt.iter().map(|receipt| format!("audit {receipt}")));
     let code = match &report.result {
         Ok(value) => {
             printed = context.print(matches, &value.to_json());
@@ -307,7 +315,9 @@ pub fn finish(
         context.say(&grammar::write(&report.used))?;
     }
     printed.and(output.lost())?;
-    Ok(code)
+    // A run that did what it should and whose record has a hole is no success to whoever relies on the record.
+    let unrecorded = report.afterwards.iter().any(|fault| fault.is("audit"));
+    Ok(if unrecorded && report.result.is_ok() && !report.changes.is_empty() { ExitCode::from(1) } else { code })
 }
 
 /// What was changed, and above all what is left of a run that failed.

@@ -38,6 +38,7 @@ use self::files::Guard;
 use self::layers::Layers;
 use self::schema::{Shape, join};
 use crate::error::Fault;
+use crate::redact;
 
 /// The settings that hold for one command, and where each came from.
 #[derive(Debug, Clone)]
@@ -110,7 +111,9 @@ impl Config {
             Fault::new("config.invalid", format!("{}: {path}: {why}", layers.origin(path)))
                 .hint("change it there; `ceso config show` says where each value comes from")
         })?;
-        Ok(Self { settings, layers, home: sources.home, project, environment: sources.environment, named })
+        let config = Self { settings, layers, home: sources.home, project, environment: sources.environment, named };
+        config.know_variables();
+        Ok(config)
     }
 
     /// All settings, typed.
@@ -272,29 +275,10 @@ fn text_of(value: &Value) -> String {
 /// A text of somebody else's as it may be printed: control characters and those that reorder text become `\u{…}`, and at most
 /// 500 characters stay.
 pub fn printable(text: &str) -> String {
-    let mut out = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == 500 {
-            out.push('…');
-            break;
-        }
-        if c.is_control() || is_hidden(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
+    match text.char_indices().nth(500) {
+        None => redact::one_line(text).replace('\t', "\\t"),
+        Some((at, _)) => printable(text.get(..at).unwrap_or_default()) + "…",
     }
-    out
-}
-
-/// Whether a character shows as nothing, or turns the text after it round: Unicode's Cf, Zl and Zp, and the fillers.
-pub fn is_hidden(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
-        | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
-        | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::files::{self, Guard};
 use super::hosts::{DEFAULT_USERNAME, HostConfig};
 use super::{Config, ENVIRONMENT, Home, HostUrl};
 use crate::error::Fault;
+use crate::redact;
 
 /// A password is a line, not a file.
 pub const MAX_BYTES: usize = 4096;
@@ -71,14 +72,29 @@ impl Config {
     ///
     /// Faults: `host.no_password` (hint: the ways to give one), `config.untrusted_file` for a password file that others can read.
     pub fn password(&self, host: &HostConfig, prompt: &dyn Prompt) -> Result<SecretString, Fault> {
-        if !host.is_from_project()
-            && let Some(found) = self.stored_password(host)?
-        {
-            return Ok(found);
-        }
-        match prompt.password(host)? {
-            Some(password) => Ok(password),
-            None => Err(missing(host)),
+        let stored = if host.is_from_project() { None } else { self.stored_password(host)? };
+        let found = match stored {
+            Some(stored) => Some(stored),
+            None => prompt.password(host)?,
+        };
+        let password = found.ok_or_else(|| missing(host))?;
+        redact::know(&password, format!("password of {}", host.name));
+        Ok(password)
+    }
+
+    /// Makes the passwords known that lie in the environment, used or not: whatever quotes a variable must not quote them.
+    pub(super) fn know_variables(&self) {
+        let ours = std::iter::once(("CESO_PASSWORD", ENVIRONMENT));
+        let hosts = &self.settings().hosts;
+        let named = hosts.iter().filter_map(|(name, host)| Some((host.password_env.as_deref()?, name.as_str())));
+        for (variable, host) in named.chain(ours) {
+            // What cannot be read as text is an error of whoever wants to use it.
+            if let Ok(Some(password)) = self.environment.get(variable) {
+                redact::know(
+                    &SecretString::from(password.trim_end_matches(['\r', '\n'])),
+                    format!("password of {host}"),
+                );
+            }
         }
     }
 

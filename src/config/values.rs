@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
+
+use crate::redact;
 
 /// The name that is always the simulator.
 pub const SIMULATOR: &str = "sim";
@@ -62,7 +65,11 @@ impl FromStr for HostUrl {
         const FORMS: &str = "write esx1, esx1:8443 or https://esx1/sdk";
         let text = text.trim();
         // Before anything is printed: what stands before an "@" may be a password.
-        if text.contains('@') {
+        if let Some((user, _)) = text.rsplit_once('@') {
+            let user = user.split_once("://").map_or(user, |(_, user)| user);
+            if let Some((_, password)) = user.split_once(':') {
+                redact::know(&SecretString::from(password), "password in a URL");
+            }
             return Err(format!(
                 "an address holds no user and no password; {FORMS}, and give the user as \"username\""
             ));

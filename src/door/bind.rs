@@ -43,17 +43,28 @@ pub struct Binder<'a> {
     effect: Effect,
     touches: &'static [Touch],
     uses: Mutex<Vec<Use>>,
+    /// The name of the first host that the call is about.
+    host: Mutex<Option<String>>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "here names become objects, and are checked")]
 impl<'a> Binder<'a> {
     pub(super) fn new(pass: &'a Pass<'a>, effect: Effect, touches: &'static [Touch]) -> Self {
-        Self { pass, effect, touches, uses: Mutex::default() }
+        Self { pass, effect, touches, uses: Mutex::default(), host: Mutex::default() }
     }
 
     /// What the call touches, in the order in which it was bound.
     pub(super) fn uses(&self) -> Vec<Use> {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The host that the call is about, once it is bound.
+    pub(super) fn host_name(&self) -> Option<String> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_host(&self, host: &Connected) {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| host.name.clone());
     }
 
     /// The host behind a handle. Asking it needs the touches of the call, which are checked for themselves.
@@ -240,12 +251,14 @@ impl<'a> Binder<'a> {
     }
 
     fn bound_host(&self, host: Arc<Connected>) -> BoundHost {
+        self.note_host(&host);
         let system = vouch(host.client.lookup_host());
         BoundHost { host, system }
     }
 
     fn bound_vm(&self, host: Arc<Connected>, vm: esxi::Vm, verb: &'static str) -> Result<BoundVm, Fault> {
         let made = self.pass.door.journal.has_made(&made_key(&host.name, &vm));
+        self.note_host(&host);
         self.check("vm", verb, &vm.name, made)?;
         Ok(BoundVm { host, vm: vouch(vm) })
     }

@@ -238,7 +238,7 @@ pub fn quote(text: &str) -> String {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
-            c if c.is_control() || crate::config::is_hidden(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
+            c if c.is_control() || crate::redact::is_hidden(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
             c => out.push(c),
         }
     }

@@ -10,13 +10,18 @@ mod arguments;
 pub mod bind;
 pub mod grammar;
 pub mod journal;
+pub mod leaving;
+pub mod ledger;
 pub mod modes;
 pub mod object;
 pub mod operation;
 pub mod pass;
 pub mod policy;
+pub mod record;
 pub mod table;
+mod telling;
 pub mod vocabulary;
 
 pub use arguments::read as read_arguments;
+pub use ledger::Ledger;
 pub use pass::{Door, Grant, Hosts, Pass};

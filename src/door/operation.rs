@@ -27,6 +27,18 @@ pub enum Effect {
     Destroy,
 }
 
+impl Effect {
+    /// As the reference and the record call it: `change`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pure => "pure",
+            Self::Read => "read",
+            Self::Change => "change",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
 /// Where a script finds an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -69,6 +81,12 @@ pub trait Operation: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// The arguments that may be given without a name, in order.
     const POSITIONAL: &'static [&'static str] = &[];
     const TOUCHES: &'static [Touch];
+    /// Arguments whose values are contents (documents, files, extra configuration) and not names or amounts: the record keeps their
+    /// size alone. `*` stands for all of them.
+    const CONTENTS: &'static [&'static str] = &[];
+    /// Whether it undoes, or removes what ceso itself put there (its own snapshots and leases): it then goes on where it cannot be
+    /// recorded, for what it leaves behind would be worse.
+    const UNDOES: bool = false;
     /// An example in Luau, shown by `ceso doc` and run by a test against the simulator with `host` and `vm` at hand.
     const USAGE: &'static str = "";
 

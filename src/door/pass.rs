@@ -11,9 +11,10 @@ use serde::Serialize;
 use super::bind::{Binder, Use, check_literals, made_key};
 use super::journal::{Journal, Outcome};
 use super::object::{Connected, Fields, Given, Object, Objects};
-use super::operation::{Effect, Operation};
+use super::operation::{Effect, Operation, Touch};
 use super::policy::{Policy, Reservation};
-use super::{arguments, modes::Mode, table::Table};
+use super::record::{About, Noting, Record, Recording};
+use super::{arguments, leaving, modes::Mode, table::Table};
 use crate::error::Fault;
 use crate::esxi;
 use crate::esxi::checked::Checked;
@@ -62,6 +63,7 @@ pub struct Door {
     pub(super) policy: Policy,
     pub(super) objects: Objects,
     pub(super) journal: Journal,
+    record: Record,
     hosts: Arc<dyn Hosts>,
     connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<Connected>>>,
     deadline: Mutex<Option<Instant>>,
@@ -73,8 +75,15 @@ pub struct Door {
 }
 
 impl Door {
+    /// A door whose passes are recorded nowhere but in its own account.
     pub fn new(grant: Grant, hosts: Arc<dyn Hosts>, watcher: Watcher) -> Self {
+        Self::recorded(grant, hosts, watcher, Recording::none())
+    }
+
+    /// A door that records every pass.
+    pub fn recorded(grant: Grant, hosts: Arc<dyn Hosts>, watcher: Watcher, recording: Recording) -> Self {
         Self {
+            record: Record::new(recording, grant.mode),
             policy: Policy::new(grant.mode, grant.table),
             objects: Objects::default(),
             journal: Journal::default(),
@@ -95,6 +104,11 @@ impl Door {
 
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// What is recorded of the run.
+    pub fn record(&self) -> &Record {
+        &self.record
     }
 
     /// The time after which no call passes any more; the REPL sets it for each expression.
@@ -153,14 +167,39 @@ impl Door {
     }
 
     /// Lets one call of an operation through: checks, binds, records, acts.
-    pub async fn pass<O: Operation>(&self, call: u64, mut given: Value) -> Result<Value, Fault> {
+    pub async fn pass<O: Operation>(&self, call: u64, given: Value) -> Result<Value, Fault> {
+        let about = About { operation: O::NAME, effect: O::EFFECT, undoes: O::UNDOES };
+        let mut noting = self.record.call(call, about);
+        let result = match self.record.correlation(call).filter(|_| O::EFFECT > Effect::Pure) {
+            Some(id) => esxi::identified(id, self.pass_noted::<O>(call, given, &mut noting)).await,
+            None => self.pass_noted::<O>(call, given, &mut noting).await,
+        };
+        let result = match result {
+            Ok(mut value) => {
+                leaving::value(&mut value);
+                Ok(value)
+            }
+            Err(fault) => Err(leaving::fault(fault)),
+        };
+        noting.end(&result).await;
+        result
+    }
+
+    async fn pass_noted<O: Operation>(
+        &self,
+        call: u64,
+        mut given: Value,
+        noting: &mut Noting<'_>,
+    ) -> Result<Value, Fault> {
         let began = self.stopped.borrow().drops;
         let pass =
             Pass { door: self, call, operation: O::NAME, subject: Mutex::default(), has_made: AtomicBool::new(false) };
         self.objects.vouch(&mut given)?;
+        noting.arguments(&given, O::CONTENTS);
         let operation: O = arguments::read(O::NAME, &given)?;
         check_literals(&pass, O::TOUCHES, &given)?;
         self.check_time(O::NAME, began)?;
+        noting.check()?;
 
         let binder = Binder::new(&pass, O::EFFECT, O::TOUCHES);
         let bound = self.until_stopped(began, operation.bind(&binder)).await?;
@@ -168,6 +207,7 @@ impl Door {
         self.passed.fetch_add(1, Ordering::Relaxed);
         let subjects = subjects(&uses);
         pass.set_subject(subjects.join(", "));
+        noting.bound(&subjects, || self.allowing(&uses, O::TOUCHES), binder.host_name());
         if O::EFFECT < Effect::Change {
             let output = self.until_stopped(began, operation.act(bound, &pass)).await;
             (self.watcher)(pass.progress_event(None));
@@ -175,10 +215,15 @@ impl Door {
         }
         if let Some(output) = self.until_stopped(began, operation.settled(&bound, &pass)).await? {
             self.journal.unchanged(O::NAME, O::EFFECT, subjects);
+            noting.unchanged();
             return to_value(O::NAME, &output);
         }
         let reservation = self.reserve(&uses)?;
         self.check_time(O::NAME, began)?;
+        if let Err(fault) = noting.intent(is_undo(O::EFFECT, &uses)).await {
+            self.policy.release(reservation);
+            return Err(fault);
+        }
         let ticket = self.journal.intent(O::NAME, O::EFFECT, subjects);
         let result = operation.act(bound, &pass).await;
         (self.watcher)(pass.progress_event(None));
@@ -199,6 +244,16 @@ impl Door {
                 Err(fault)
             }
         }
+    }
+
+    /// The entries that allowed a call, for its record.
+    fn allowing(&self, uses: &[Use], touches: &[Touch]) -> String {
+        if uses.is_empty() {
+            let told = touches.iter().map(|touch| self.policy.allowing(touch.noun, touch.verb, None, false));
+            return told.collect::<Vec<_>>().join("; ");
+        }
+        let told = uses.iter().map(|used| self.policy.allowing(used.noun, used.verb, Some(&used.name), used.made));
+        told.collect::<Vec<_>>().join("; ")
     }
 
     pub(super) async fn connect(&self, name: Option<&str>) -> Result<Arc<Connected>, Fault> {
@@ -349,8 +404,13 @@ fn subjects(uses: &[Use]) -> Vec<String> {
     if names.is_empty() { uses.iter().map(|entry| entry.name.clone()).collect() } else { names }
 }
 
+/// Whether a call only removes what the run itself made.
+fn is_undo(effect: Effect, uses: &[Use]) -> bool {
+    effect == Effect::Destroy && !uses.is_empty() && uses.iter().all(|used| used.made || used.verb == "read")
+}
+
 /// Whether a fault says that nobody knows what the host did.
-fn leaves_unknown(fault: &Fault) -> bool {
+pub(super) fn leaves_unknown(fault: &Fault) -> bool {
     fault.is("esxi.connection_lost") || fault.is("esxi.timeout") || fault.is("esxi.unreachable")
 }
 

@@ -156,12 +156,30 @@ impl Policy {
                     "door.quota",
                     format!("denied: {noun}.{verb} on {name:?}: the entry allows {max} in a run, and all are used"),
                 )
-                .hint(format!("raise max in the entry {noun}.{verb}, or split the work over several runs")));
+                .hint(format!("raise max in the entry {noun}.{verb}, or split the work over several runs"))
+                .missing(format!("{noun}.{verb} {name:?}")));
             }
             *count += 1;
             reservation.slots.push((layer, index));
         }
         Ok(())
+    }
+
+    /// The entries that allow the verb, table by table: `vm.power: needs "web-*", mode "*"`. Without a name, all of the verb.
+    pub fn allowing(&self, noun: &str, verb: &str, name: Option<&str>, made: bool) -> String {
+        let needs = lock(&self.needs);
+        let tables = [("needs", needs.as_ref()), ("mode", Some(&self.mode_table)), ("grant", self.grant.as_ref())];
+        let told = tables.into_iter().filter_map(|(layer, table)| {
+            let matching = |pattern: &&Pattern| name.is_none_or(|name| pattern.matches(name, made));
+            let patterns: Vec<String> = table?
+                .of(noun, verb)
+                .flat_map(|entry| entry.patterns.iter().filter(matching))
+                .take(if name.is_some() { 1 } else { 5 })
+                .map(|pattern| format!("{:?}", pattern.to_string()))
+                .collect();
+            Some(format!("{layer} {}", patterns.join(" ")))
+        });
+        format!("{noun}.{verb}: {}", told.collect::<Vec<_>>().join(", "))
     }
 
     /// Gives reserved uses back: the call failed for certain, so nothing was used.
@@ -208,6 +226,7 @@ pub fn denial(layer: Layer, noun: &str, verb: &str, name: Option<&str>) -> Fault
     let Some(selector) = selector(&name.map_or(Pattern::Any, |name| Pattern::Exact(name.to_owned()))) else {
         // To advise `web-*` for a machine that calls itself so would be to advise far more than it.
         return Fault::new("door.denied", format!("denied: {noun}.{verb}{on}"))
+            .missing(format!("{noun}.{verb} {:?}", name.unwrap_or_default()))
             .hint("its name reads as a pattern, so no entry can allow it alone: rename it");
     };
     let entry = format!("{noun} = {{ {verb} = {selector} }}");
@@ -225,7 +244,9 @@ pub fn denial(layer: Layer, noun: &str, verb: &str, name: Option<&str>) -> Fault
         }
         Layer::Grant => ("it was not granted".to_owned(), format!("the grant would need {entry}")),
     };
-    Fault::new("door.denied", format!("denied: {noun}.{verb}{on}: {reason}")).hint(hint)
+    Fault::new("door.denied", format!("denied: {noun}.{verb}{on}: {reason}"))
+        .missing(format!("{noun}.{verb} {selector}"))
+        .hint(hint)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

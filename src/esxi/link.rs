@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex as AsyncMutex;
 use zeroize::Zeroizing;
 
 use crate::metrics::{Connection, HostLabel};
+use crate::redact;
 use crate::xml::{Element, Limits};
 
 use super::content::ServiceContent;
@@ -38,6 +39,22 @@ struct Current {
     generation: u64,
     cookie: Option<String>,
     contract: Arc<Contract>,
+}
+
+/// A session cookie is as good as a password.
+fn know_cookie(host: &str, cookie: &str) {
+    redact::know(&SecretString::from(cookie.trim_matches('"')), format!("session of {host}"));
+}
+
+tokio::task_local! {
+    /// The `operationID` of the requests that the current call sends.
+    static OPERATION: String;
+}
+
+/// Has every request that the future sends carry this `operationID`, by which the host's own logs know it. What goes on in tasks of
+/// their own, such as the watch for updates, carries the one of the client's options.
+pub fn identified<F: Future>(id: String, future: F) -> impl Future<Output = F::Output> {
+    OPERATION.scope(id, future)
 }
 
 pub(super) struct Link {
@@ -75,11 +92,14 @@ impl Link {
         let warm = kept.is_some();
         let open = transport.label.opened(warm);
         let current = match kept {
-            Some(kept) => Current {
-                generation: 1,
-                cookie: Some(kept.cookie),
-                contract: Arc::new(Contract { version: kept.version, content: kept.content }),
-            },
+            Some(kept) => {
+                know_cookie(&options.name, &kept.cookie);
+                Current {
+                    generation: 1,
+                    cookie: Some(kept.cookie),
+                    contract: Arc::new(Contract { version: kept.version, content: kept.content }),
+                }
+            }
             None => Current {
                 generation: 0,
                 cookie: None,
@@ -184,9 +204,12 @@ impl Link {
     }
 
     fn envelope(&self, call: &Call) -> Result<String, Error> {
-        soap::envelope(call, self.options.operation_id.as_deref()).map_err(|error| Error::Invalid {
-            reason: format!("{} cannot be sent: {error}", call.method.wire_name()),
-            hint: Some("remove the control character".to_owned()),
+        let own = OPERATION.try_with(|id| soap::envelope(call, Some(id)));
+        own.unwrap_or_else(|_| soap::envelope(call, self.options.operation_id.as_deref())).map_err(|error| {
+            Error::Invalid {
+                reason: format!("{} cannot be sent: {error}", call.method.wire_name()),
+                hint: Some("remove the control character".to_owned()),
+            }
         })
     }
 
@@ -244,6 +267,7 @@ impl Link {
     }
 
     fn replace(&self, cookie: String, contract: Arc<Contract>) {
+        know_cookie(self.host(), &cookie);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let generation = current.generation + 1;
         *current = Current { generation, cookie: Some(cookie), contract };
@@ -289,7 +313,14 @@ impl Link {
         secret.arguments.iter_mut().for_each(|argument| zeroize::Zeroize::zeroize(&mut argument.text));
         let envelope = Bytes::from_owner(Zeroizing::new(text?.into_bytes()));
         let reply = self.send(Method::Login, envelope, &contract.version, None).await?;
-        soap::answer(self.host(), Method::Login, &reply, self.options.max_answer)?;
+        if let Some(cookie) = &reply.cookie {
+            know_cookie(self.host(), cookie);
+        }
+        let answer = soap::answer(self.host(), Method::Login, &reply, self.options.max_answer)?;
+        // The session's key opens what its cookie opens.
+        if let Some(key) = answer.child("returnval").and_then(|session| session.child("key")) {
+            know_cookie(self.host(), &key.text);
+        }
         reply.cookie.ok_or_else(|| Error::BadAnswer {
             host: self.host().to_owned(),
             reason: "a login without a session cookie".to_owned(),

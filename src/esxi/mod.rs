@@ -48,6 +48,7 @@ pub use facts::HostFacts;
 pub use fault::{Known, VimFault};
 pub use hardware::{Controller, ControllerKind, Disk, Hardware, Nic};
 pub use host::{Host, Progress, Step, Traffic, silent};
+pub use link::identified;
 pub use moref::MoRef;
 pub use object::{Datastore, HostObject, Network, NewVm, Vm};
 pub use options::{Credentials, HostOptions, Login, Observer, Timeouts, Trust};

@@ -33,6 +33,7 @@ impl Fields for DocumentFields {
 
 impl Operation for Build {
     const NAME: &'static str = "cloudinit.build";
+    const CONTENTS: &'static [&'static str] = &["*"];
     const EFFECT: Effect = Effect::Pure;
     const PLACE: Place = Place::Function { binding: "cloudinit", name: "build" };
     const TOUCHES: &'static [Touch] = &[];

@@ -149,6 +149,7 @@ impl Configure {
 
 impl Operation for Configure {
     const NAME: &'static str = "vm.configure";
+    const CONTENTS: &'static [&'static str] = &["extra_config"];
     const EFFECT: Effect = Effect::Change;
     const PLACE: Place = Place::Method { kind: "vm", name: "configure" };
     const TOUCHES: &'static [Touch] = TOUCHES;
@@ -170,6 +171,7 @@ impl Operation for Configure {
 
 impl Operation for EnsureConfig {
     const NAME: &'static str = "vm.ensure_config";
+    const CONTENTS: &'static [&'static str] = &["extra_config"];
     const EFFECT: Effect = Effect::Change;
     const PLACE: Place = Place::Method { kind: "vm", name: "ensure_config" };
     const TOUCHES: &'static [Touch] = TOUCHES;

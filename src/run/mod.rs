@@ -8,6 +8,7 @@ pub mod interrupt;
 pub mod modules;
 pub mod output;
 pub mod params;
+pub mod principal;
 pub mod process;
 pub mod progress;
 pub mod session;
@@ -15,10 +16,14 @@ pub mod session;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::door::journal::Change;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::door::journal::{Change, Outcome};
 use crate::door::pass::Progress;
+use crate::door::record::{Closed, Recording};
 use crate::door::table::Table;
-use crate::door::{Door, Grant, Hosts};
+use crate::door::{Door, Grant, Hosts, Ledger};
 use crate::error::Fault;
 use crate::metrics;
 use crate::wire::{Jail, Limits, Purpose, Source, Start, ToWorker, Value};
@@ -85,6 +90,8 @@ pub struct Request {
     /// The playbook's own folder, from which `require` may read.
     pub folder: Option<PathBuf>,
     pub grant: Grant,
+    /// Where it is recorded.
+    pub ledger: Ledger,
     pub limits: Limits,
     pub hosts: Arc<dyn Hosts>,
     pub output: Output,
@@ -116,6 +123,8 @@ pub struct Report {
     pub real: bool,
     /// The files that it was made of, for errors that point into them.
     pub sources: Vec<Source>,
+    /// The number of the run's last record and the head of the audit log's chain: what `ceso audit verify --pin` takes.
+    pub receipt: Option<String>,
     /// What went wrong after its end.
     pub afterwards: Vec<Fault>,
 }
@@ -164,11 +173,18 @@ fn run_on(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision
             sources.push(source);
             let (simulated, real) = (door.simulated(), door.real());
             interrupts.turn_to(None);
-            let afterwards = session.finish_unless(interrupts.hurry());
+            let mut afterwards = session.finish_unless(interrupts.hurry());
             let (changes, used) = (door.journal().changes(), door.policy().used());
-            Report { id, result, changes, used, simulated, real, sources, afterwards }
+            let closed = close(&door, &result.as_ref().map(drop), &sources);
+            afterwards.extend(closed.faults);
+            let receipt = closed.receipt.map(|receipt| receipt.to_string());
+            Report { id, result, changes, used, simulated, real, sources, receipt, afterwards }
         }
-        Err(ended) => nothing(id, ended, source),
+        Err(ended) => {
+            let closed = close(&door, &Err(&ended), std::slice::from_ref(&source));
+            let receipt = closed.receipt.map(|receipt| receipt.to_string());
+            Report { receipt, afterwards: closed.faults, ..nothing(id, ended, source) }
+        }
     }
 }
 
@@ -182,6 +198,7 @@ fn nothing(id: RunId, ended: Ended, source: Source) -> Report {
         simulated: false,
         real: false,
         sources: vec![source],
+        receipt: None,
         afterwards: Vec::new(),
     }
 }
@@ -216,6 +233,7 @@ fn drive_on(
         match decide(&declaration)? {
             Decision::Stop => return Ok(Value::Nil),
             Decision::Go(params) => {
+                door.record().set_parameters(&params);
                 door.policy().set_needs(declaration.needs(&params)?);
                 session.begin(request.limits.run_time.0);
                 session.send(&ToWorker::Go { params })?;
@@ -297,7 +315,45 @@ fn open_door(request: &Request) -> Door {
     let lines = request.lines.clone();
     let watcher = Arc::new(move |progress: Progress| lines.operation(&progress));
     let grant = Grant { mode: request.grant.mode, table: request.grant.table.clone() };
-    Door::new(grant, request.hosts.clone(), watcher)
+    let output = request.output.clone();
+    let recording = Recording {
+        ledger: request.ledger.clone(),
+        run: request.id.as_str().to_owned(),
+        script: Some(hash(&request.source.text)),
+        details: Some(json!({ "source": request.source.name })),
+        warn: Arc::new(move |text| output.note(format!("ceso: {}\n", output::one_line(text)))),
+    };
+    Door::recorded(grant, request.hosts.clone(), watcher, recording)
+}
+
+/// The SHA-256 of a text, in hex, as records name scripts.
+pub fn hash(text: &[u8]) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Ends the record of a run.
+pub fn close(door: &Door, result: &Result<(), &Ended>, sources: &[Source]) -> Closed {
+    let count = |outcome| door.journal().changes().iter().filter(|change| change.outcome == outcome).count();
+    // A playbook's modules are a part of what it did as much as its own text.
+    let modules: serde_json::Map<String, serde_json::Value> =
+        sources.iter().map(|source| (source.name.clone(), hash(&source.text).into())).collect();
+    let mut details = json!({ "calls": door.record().calls(), "sources": modules });
+    for (name, outcome) in [
+        ("done", Outcome::Done),
+        ("unchanged", Outcome::Unchanged),
+        ("failed", Outcome::Failed),
+        ("unknown", Outcome::Unknown),
+    ] {
+        details[name] = count(outcome).into();
+    }
+    match result {
+        Ok(_) => door.record().end("done", None, details),
+        Err(Ended::Fault { fault, .. }) => door.record().end("failed", Some(fault), details),
+        Err(Ended::Script(error)) => {
+            let fault = Fault::new(error.kind.clone(), error.message.clone());
+            door.record().end("failed", Some(&fault), details)
+        }
+    }
 }
 
 fn open(request: &Request, door: Arc<Door>) -> Result<Session, Ended> {

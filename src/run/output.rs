@@ -4,8 +4,6 @@
 //! [`Output::finish`]. What waits to be written is bounded by the cap. A closed pipe ends the output quietly. Nothing else in ceso
 //! may write what a script said.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -13,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Fault;
+use crate::redact;
+pub use crate::redact::{one_line, printable};
 use crate::units::Bytes;
 use crate::wire::Level;
 
@@ -79,7 +79,7 @@ impl Output {
     /// Writes a line of a script's `print`, with terminal sequences made visible. Fails with `limit.output` past the limit.
     pub fn print(&self, text: &str) -> Result<(), Fault> {
         self.count(text)?;
-        let text = format!("{}\n", printable(text));
+        let text = format!("{}\n", printable(&redact::text(text)));
         self.put(if self.apart.load(Ordering::Relaxed) { Line::Err(text) } else { Line::Out(text) });
         Ok(())
     }
@@ -87,18 +87,18 @@ impl Output {
     /// Writes one line of a script's `log`, newlines made visible as well, so that it cannot pass for two.
     pub fn log(&self, level: Level, text: &str) -> Result<(), Fault> {
         self.count(text)?;
-        self.put(Line::Err(format!("{}{}: {}\n", name(level), self.run, one_line(text))));
+        self.put(Line::Err(format!("{}{}: {}\n", name(level), self.run, one_line(&redact::text(text)))));
         Ok(())
     }
 
     /// Writes text of ours to standard output as it is: whatever a script or a host said in it was made harmless by the caller.
     pub fn text(&self, text: impl Into<String>) {
-        self.put(Line::Out(text.into()));
+        self.put(Line::Out(told(text.into())));
     }
 
     /// Writes text of ours to standard error as it is; see [`Output::text`].
     pub fn note(&self, text: impl Into<String>) {
-        self.put(Line::Err(text.into()));
+        self.put(Line::Err(told(text.into())));
     }
 
     /// Counts what the script writes from zero: each chunk of the REPL has the limit of a run.
@@ -163,6 +163,11 @@ impl Output {
     }
 }
 
+fn told(mut text: String) -> String {
+    redact::in_place(&mut text);
+    text
+}
+
 fn name(level: Level) -> &'static str {
     match level {
         Level::Debug => "debug",
@@ -197,42 +202,6 @@ fn write_all(queue: &mpsc::Receiver<Line>, mut out: impl Write, mut err: impl Wr
             shared.drained.notify_all();
         }
     }
-}
-
-/// Text of a script or of a host with nothing in it that a terminal obeys or a reader is deceived by; newlines and tabs stay.
-///
-/// Control characters (C0 but newline and tab, DEL, C1), bidirectional and all other invisible format characters are written as
-/// `\u{…}`.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    escape(text, |c| c != '\n' && c != '\t' && is_unsafe(c))
-}
-
-/// Like [`printable`], with line breaks of any kind made visible as well: the text stays one line.
-pub fn one_line(text: &str) -> Cow<'_, str> {
-    escape(text, |c| c != '\t' && is_unsafe(c))
-}
-
-fn escape(text: &str, wanted: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.chars().any(&wanted) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\n' if wanted(c) => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            c if wanted(c) => {
-                // Writing to a string does not fail.
-                write!(out, "\\u{{{:x}}}", u32::from(c)).ok();
-            }
-            c => out.push(c),
-        }
-    }
-    Cow::Owned(out)
-}
-
-fn is_unsafe(c: char) -> bool {
-    c.is_control() || crate::config::is_hidden(c)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

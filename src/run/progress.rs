@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::one_line;
 use crate::door::pass::Progress;
+use crate::redact;
 
 /// How many lines there may be: each has a thread that keeps it moving, and a worker that is broken could ask for any number.
 const MOST: usize = 128;
@@ -73,7 +74,7 @@ impl Lines {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        bar.set_message(label.to_owned());
+        bar.set_message(redact::text(label).into_owned());
         if let Some(fraction) = fraction {
             bar.set_position((fraction.clamp(0.0, 1.0) * 100.0) as u64);
         }

@@ -18,8 +18,8 @@ use super::modules::Modules;
 use super::output::Output;
 use super::process::{Killer, Reader, Worker, Writer};
 use super::progress::Lines;
-use crate::door::Door;
 use crate::door::operation::Effect;
+use crate::door::{Door, leaving};
 use crate::error::Fault;
 use crate::metrics;
 use crate::ops;
@@ -147,7 +147,7 @@ struct Raises {
 
 impl Shared {
     fn raise(&self, fault: Fault) -> Raised {
-        let fault = fault.shortened(FAULT_TEXT);
+        let fault = leaving::fault(fault).shortened(FAULT_TEXT);
         if fault.is("limit") {
             metrics::limit(fault.kind(), self.door.policy().mode().name());
         }
@@ -231,6 +231,7 @@ impl Session {
                 FromWorker::Names { globals } => self.names = globals,
                 FromWorker::Done { mut value } => {
                     self.shared.door.tell(&mut value)?;
+                    leaving::value(&mut value);
                     return Ok(Said::Done(value));
                 }
                 FromWorker::Failed(error) => return Ok(Said::Failed(error)),

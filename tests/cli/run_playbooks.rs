@@ -156,5 +156,5 @@ fn run_prints_what_the_script_prints_before_its_result_and_nothing_of_it_reaches
     assert_eq!(lines.len(), 301, "{done:?}");
     assert_eq!(lines[299], "300");
     assert!(lines[300].starts_with("name") && !done.out.contains('\x1b') && !done.err.contains('\x1b'), "{done:?}");
-    assert_eq!(done.err.lines().count(), 1, "a log line is one line: {done:?}");
+    assert_eq!(done.err.lines().count(), 2, "a log line is one line, and the receipt another: {done:?}");
 }

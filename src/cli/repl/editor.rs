@@ -17,6 +17,7 @@ use super::highlight::highlight;
 use super::state::{Prompt, Repl};
 use crate::config::files::{self, Guard};
 use crate::error::Fault;
+use crate::redact;
 use crate::script::lexer;
 
 /// How many entries the history keeps, how large its file may be, and how large an entry that is kept.
@@ -107,7 +108,7 @@ impl<'r, 'c> Editor<'r, 'c> {
             return;
         }
         let Some(path) = &self.history else { return };
-        let kept = self.editor.add_history_entry(text).and_then(|_| self.editor.append_history(path));
+        let kept = self.editor.add_history_entry(redact::text(text)).and_then(|_| self.editor.append_history(path));
         if let Err(error) = kept {
             self.repl.borrow().note(&format!("warning: the history is kept no longer: {error}\n"));
             self.history = None;

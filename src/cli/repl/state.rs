@@ -17,9 +17,9 @@ use crate::config::{Config, Mode, SIMULATOR, Target, printable};
 use crate::door::{grammar, modes};
 use crate::error::Fault;
 use crate::metrics;
-use crate::run::Kind;
 use crate::run::interrupt::Interrupts;
 use crate::run::session::{Ended, Said};
+use crate::run::{self, Kind};
 use crate::units::Span;
 use crate::wire::{ScriptError, Source, ToWorker, Value};
 
@@ -163,6 +163,7 @@ impl<'c> Repl<'c> {
         let time = self.worker.limits.run_time;
         self.interrupts.take();
         self.interrupts.turn_to(session.killer());
+        self.worker.door.record().set_script(run::hash(text.as_bytes()));
         session.arm(time.0);
         let chunk = ToWorker::Chunk { name: name.to_owned(), source: text.to_owned(), time: Span(time.0) };
         let said = session.send(&chunk).and_then(|()| session.until_said());
@@ -206,10 +207,20 @@ impl<'c> Repl<'c> {
             .end(self.interrupts.hurry_from_now())
             .iter()
             .for_each(|fault| self.note(&format!("afterwards: {fault}\n")));
+        self.close_record();
         // The new worker's output is another: what the old one said comes first.
         self.settle();
         self.worker = Worker::start(&self.config, &self.globals, &self.host)?;
         Ok(())
+    }
+
+    /// Ends the session's record, and gives its receipt.
+    fn close_record(&self) {
+        let closed = run::close(&self.worker.door, &Ok(()), &self.worker.session.sources);
+        closed.faults.iter().for_each(|fault| self.note(&format!("afterwards: {fault}\n")));
+        if let Some(receipt) = closed.receipt {
+            self.note(&format!("audit {receipt}\n"));
+        }
     }
 
     /// Says what was changed, where anything was.
@@ -386,6 +397,7 @@ impl<'c> Repl<'c> {
         let faults = self.worker.session.end(self.interrupts.hurry_from_now());
         self.account();
         faults.iter().for_each(|fault| self.note(&format!("afterwards: {fault}\n")));
+        self.close_record();
         let output = &self.worker.output;
         // A reader that takes its time (`| less`) gets all of it.
         output.finish(self.terminated().then_some(PATIENCE));

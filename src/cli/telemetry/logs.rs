@@ -17,9 +17,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::cli::context::Context;
-use crate::config::{Config, LogFormat, Settings, is_hidden, printable};
+use crate::config::{Config, LogFormat, Settings, printable};
 use crate::error::{Fault, nearest};
-use crate::redact;
+use crate::redact::{self, is_hidden};
 
 /// The rooms that a filter may name.
 const ROOMS: &[&str] = &[
