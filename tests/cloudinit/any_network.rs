@@ -74,7 +74,7 @@ fn bond() -> impl Strategy<Value = BondWishes> {
 
 /// A network as a playbook writes it, and how many cards the machine needs.
 pub fn any_network() -> impl Strategy<Value = (Value, usize)> {
-    let bridge = (wishes(), any::<bool>(), option::of(0..=30_u32));
+    let bridge = (wishes(), any::<bool>(), option::of(2..=30_u32));
     (
         vec(wishes(), 1..5),
         option::of(bond()),
@@ -138,7 +138,6 @@ impl Builder {
             let (member, most) = links[card - bonded].clone();
             let mut entry = self.entry(&wishes, false, wishes.mtu.map(|mtu| mtu.min(most)));
             entry.insert("name".into(), json!("br0"));
-            let delay = delay.filter(|delay| !stp || *delay >= 2);
             entry.insert("bridge".into(), json!({ "members": member, "stp": stp, "forward_delay": delay }));
             self.entries.push(Value::Object(entry));
             links.push(("br0".into(), wishes.mtu.map_or(most, |mtu| mtu.min(most))));

@@ -43,8 +43,6 @@ const LOSSES: &[Loss] = &[
     Loss { renderer: "networkd", versions: &[Newest], lose: primary },
     Loss { renderer: "network-manager", versions: BOTH, lose: forward_delay },
     Loss { renderer: "sysconfig", versions: BOTH, lose: forward_delay },
-    // 26.2 takes 0 for nothing.
-    Loss { renderer: "networkd", versions: &[Newest], lose: forward_delay_of_zero },
     // 22.4 writes no .netdev files, so nothing is made.
     Loss { renderer: "networkd", versions: &[Debian], lose: what_it_is_made_of },
     Loss { renderer: "network-manager", versions: BOTH, lose: accept_ra },
@@ -133,10 +131,6 @@ fn primary(of: &mut Interface) {
 
 fn forward_delay(of: &mut Interface) {
     of.bridge.iter_mut().for_each(|bridge| bridge.forward_delay = None);
-}
-
-fn forward_delay_of_zero(of: &mut Interface) {
-    of.bridge.iter_mut().for_each(|bridge| bridge.forward_delay = bridge.forward_delay.filter(|delay| *delay > 0));
 }
 
 fn what_it_is_made_of(of: &mut Interface) {

@@ -35,6 +35,7 @@ fn renderers_write(networks: &[(String, Value, BTreeMap<String, Interface>)]) {
         let answers = version.run("renderers.py", &[], &documents);
         assert_eq!(answers.as_array().unwrap().len(), networks.len());
         for ((name, document, meant), answer) in networks.iter().zip(answers.as_array().unwrap()) {
+            assert_eq!(answer["schema"], json!([]), "{name}, {version}: {document:#}");
             for renderer in RENDERERS {
                 let wanted = meant::answer(&losses::left(renderer, version, meant));
                 assert_eq!(answer[renderer], wanted, "{name}, {renderer} of {version}: {document:#}");

@@ -18,6 +18,7 @@ from unittest import mock
 
 from cloudinit import distros, util
 from cloudinit.cmd.devel import net_convert
+from cloudinit.config import schema
 from cloudinit.net import network_state
 
 RENDERERS = {
@@ -48,7 +49,19 @@ def convert(network):
                 net_convert.handle_args("net-convert", parsed)
                 parsed.network_data.close()
             found[renderer] = READERS[renderer](out)
+    found["schema"] = schema_errors(network)
     return found
+
+
+def schema_errors(network):
+    """What the schema of network configurations finds wrong; 22.4 has none."""
+    if not hasattr(schema, "SchemaType"):
+        return []
+    try:
+        schema.validate_cloudconfig_schema(network, schema_type=schema.SchemaType.NETWORK_CONFIG, strict=True)
+    except schema.SchemaValidationError as error:
+        return [str(error)]
+    return []
 
 
 def interface(**fields):
@@ -308,7 +321,7 @@ def read_netplan(out):
                 card["vlan"] = {"id": settings["id"], "link": settings["link"]}
             elif kind == "bonds":
                 card["bond"] = bond(
-                    mode=parameters["mode"], members=settings["interfaces"], miimon=parameters.get("mii-monitor-interval"),
+                    mode=parameters["mode"], members=settings["interfaces"], miimon=number(parameters.get("mii-monitor-interval")),
                     lacp_rate=parameters.get("lacp-rate"), xmit_hash_policy=parameters.get("transmit-hash-policy"), primary=parameters.get("primary"))
             elif kind == "bridges":
                 card["bridge"] = bridge(members=settings["interfaces"], stp=parameters["stp"], forward_delay=parameters.get("forward-delay"))

@@ -194,9 +194,8 @@ fn bonded(at: &At, bond: &Bond) -> Result<Bond, Error> {
 
 fn bridged(at: &At, bridge: Bridge) -> Result<Bridge, Error> {
     some_members(at, &bridge.members.0)?;
-    let least = if bridge.stp { 2 } else { 0 };
-    if let Some(delay) = bridge.forward_delay.filter(|delay| !(least..=30).contains(delay)) {
-        return Err(at.field("forward_delay").is(Problem::OutOfRange(delay, least, 30)));
+    if let Some(delay) = bridge.forward_delay.filter(|delay| !(2..=30).contains(delay)) {
+        return Err(at.field("forward_delay").is(Problem::OutOfRange(delay, 2, 30)));
     }
     Ok(bridge)
 }

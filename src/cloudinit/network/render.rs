@@ -73,7 +73,8 @@ impl Network {
 fn bonded(bond: &Bond) -> Map<String, Value> {
     let mut parameters = Map::new();
     parameters.insert("mode".into(), json!(bond.mode));
-    parameters.insert("mii-monitor-interval".into(), json!(bond.miimon.unwrap_or(USUAL_MIIMON)));
+    // A string by the schema of newer releases; renderers and netplan take either.
+    parameters.insert("mii-monitor-interval".into(), json!(bond.miimon.unwrap_or(USUAL_MIIMON).to_string()));
     if let Some(rate) = bond.lacp_rate {
         parameters.insert("lacp-rate".into(), json!(rate));
     }

@@ -15,8 +15,8 @@ use crate::cloudinit::forms::Strings;
 #[schemars(rename = "CloudInitNic")]
 pub struct Nic {
     /// The addresses, each with its prefix length (`"10.0.1.241/24"`, `"2001:db8::5/64"`), or `"dhcp"` or `"dhcp6"`, or `"none"` alone.
-    /// One family is either given by hand or asked for by DHCP. Default: `"dhcp"`; for a member of a bond or bridge `"none"`, and nothing else. A card with `"none"` that is no member still asks
-    /// by DHCP in guests that run NetworkManager.
+    /// One family is either given by hand or asked for by DHCP. Default: `"dhcp"`; for a member of a bond or bridge `"none"`, and nothing else. Guests that run NetworkManager ask for IPv4 by DHCP
+    /// wherever an entry that is no member has none, but for bonds with `"none"` and a cloud-init newer than 22.4.
     #[serde(default)]
     pub address: Strings,
     /// The default route: at most one gateway of each family over all entries, in the subnet of one of this entry's addresses. An IPv6
