@@ -1,5 +1,7 @@
 //! What is allowed and yet probably not meant: each warning names its field and what will happen.
 
+use std::collections::HashSet;
+
 use schemars::JsonSchema;
 
 use super::error::At;
@@ -102,8 +104,19 @@ fn network(root: &At, spec: &Spec, found: &mut Warnings) {
 
 /// Warns of static networks that reach nothing; answers whether names and other subnets can be reached.
 fn routes(at: &At, nics: &Nics, found: &mut Warnings) -> bool {
-    let dhcp =
-        nics.0.iter().any(|nic| nic.address.0.is_empty() || nic.address.0.iter().any(|text| text.starts_with("dhcp")));
+    let members: HashSet<&str> = nics
+        .0
+        .iter()
+        .flat_map(|nic| {
+            let bond = nic.bond.iter().flat_map(|bond| &bond.members.0);
+            bond.chain(nic.bridge.iter().flat_map(|bridge| &bridge.members.0)).map(String::as_str)
+        })
+        .collect();
+    let dhcp = nics.0.iter().enumerate().any(|(index, nic)| {
+        let name = nic.name.clone().unwrap_or_else(|| format!("eth{index}"));
+        let asks = nic.address.0.is_empty() && !members.contains(name.as_str());
+        asks || nic.address.0.iter().any(|text| text.starts_with("dhcp"))
+    });
     if dhcp {
         return true;
     }

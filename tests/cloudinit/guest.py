@@ -1,6 +1,7 @@
 """The guest's side: Debian's real cloud-init over documents that ceso has made. Run by /usr/bin/python3; JSON in, JSON out.
 
     guest.py boots < [[{"guestinfo.metadata": ...}, ...], ...]   sequences of boots, each with the guestinfo that it finds
+    guest.py nocloud < ["/folder", ...]                what the NoCloud data source finds in the files of seed images
     guest.py read  < ["#cloud-config ...", ...]     what cloud-init's YAML reader makes of texts
 
 `boots` runs cloud-init's own stages (data source, instance, network decision, user-data). Three things of a real machine are stood in
@@ -19,7 +20,7 @@ from unittest import mock
 
 from cloudinit import helpers, stages, util, version
 from cloudinit.settings import PER_ALWAYS, PER_INSTANCE
-from cloudinit.sources import DataSourceVMware
+from cloudinit.sources import DataSourceNoCloud, DataSourceVMware
 
 # --- Boots --------------------------------------------------------------------------------------------------------------------
 
@@ -123,13 +124,41 @@ def boots(sequence):
         return [machine.boot(guestinfo) for guestinfo in sequence]
 
 
+# --- Seed images --------------------------------------------------------------------------------------------------------------
+
+
+def nocloud(folder):
+    """What the NoCloud data source finds in a device labelled `cidata` that holds these files."""
+    with tempfile.TemporaryDirectory() as root:
+        paths = helpers.Paths({"cloud_dir": f"{root}/lib", "run_dir": f"{root}/run"})
+        source = DataSourceNoCloud.DataSourceNoCloud({}, mock.Mock(), paths)
+        found = ("TYPE=iso9660", "LABEL=cidata")
+        labelled = lambda criteria=None, *_, **__: ["/dev/sr0"] if criteria in found else []
+        with mock.patch.object(DataSourceNoCloud.util, "find_devs_with", labelled), \
+             mock.patch.object(DataSourceNoCloud.util, "mount_cb", lambda device, callback, data=None, **_: callback(folder, data)), \
+             mock.patch.object(DataSourceNoCloud.util, "get_cmdline", lambda: ""), \
+             mock.patch.object(DataSourceNoCloud.dmi, "read_dmi_data", lambda key: None):
+            assert source.get_data()
+        text = lambda data: data.decode("utf-8") if isinstance(data, bytes) else data
+        hostname = source.get_hostname()
+        return {
+            "instance_id": source.get_instance_id(),
+            "hostname": getattr(hostname, "hostname", hostname),
+            "user_data": text(source.userdata_raw),
+            "vendor_data": text(source.vendordata_raw) or None,
+            "network": source.network_config or None,
+        }
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["boots", "read"])
+    parser.add_argument("what", choices=["boots", "read", "nocloud"])
     what = parser.parse_args().what
     given = json.load(sys.stdin)
     if what == "boots":
         answer = [boots(sequence) for sequence in given]
+    elif what == "nocloud":
+        answer = [nocloud(folder) for folder in given]
     else:
         answer = [util.load_yaml(text) for text in given]
     json.dump(answer, sys.stdout)

@@ -10,6 +10,8 @@ mod cases;
 mod documents;
 mod guest;
 mod losses;
+mod machine;
 mod meant;
 mod networks;
 mod real;
+mod seeds;
