@@ -2,4 +2,5 @@
 
 mod attacks;
 mod imports;
+mod records;
 mod sweep;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ceso::door::object::Connected;
 use ceso::door::operation::{Effect, Selector};
+use ceso::door::record::Recording;
 use ceso::door::table::{Entry, Pattern, Table};
 use ceso::door::{Door, Grant, Hosts, vocabulary};
 use ceso::error::Fault;
@@ -42,7 +43,13 @@ impl Hosts for Simulated {
 
 /// A door that has given out one handle of each kind, under a table that allows all.
 async fn open(hosts: Arc<Simulated>) -> (Door, Vec<Handle>) {
-    let door = Door::new(Grant { mode: Mode::Unrestricted, table: None }, hosts, Arc::new(|_| {}));
+    open_recorded(hosts, Recording::none()).await
+}
+
+/// The same, recorded.
+pub async fn open_recorded(hosts: Arc<dyn Hosts>, recording: Recording) -> (Door, Vec<Handle>) {
+    let grant = Grant { mode: Mode::Unrestricted, table: None };
+    let door = Door::recorded(grant, hosts, Arc::new(|_| {}), recording);
     let mut handles: Vec<Handle> = Vec::new();
     let mut take = |value: Value| match value {
         Value::Handle(handle) => handles.push(*handle),
@@ -71,7 +78,7 @@ async fn open(hosts: Arc<Simulated>) -> (Door, Vec<Handle>) {
 }
 
 /// Arguments that the schema of the operation accepts: every required one, and those that the declaration touches.
-fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
+pub fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
     let schema = declared.arguments_schema();
     let schema = schema.as_value();
     let required: Vec<&str> =
