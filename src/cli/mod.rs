@@ -18,6 +18,7 @@ mod repl;
 mod report;
 mod run;
 mod sim;
+mod status;
 mod telemetry;
 mod types;
 mod workflow;
@@ -46,6 +47,7 @@ fn command() -> Command {
         .subcommand(host::command())
         .subcommand(config::command())
         .subcommand(policy::command())
+        .subcommand(status::command())
         .subcommand(sim::command())
         .subcommand(doctor::command())
         .subcommand(doc::command())
@@ -127,6 +129,7 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
             telemetry::within(&globals, &context, || sim::run(matches, &context))
         }
         Some(("sim", matches)) => sim::run(matches, &context),
+        Some(("status", matches)) => status::run(matches, &context),
         Some(("doctor", matches)) => doctor::run(matches, &context),
         Some(("doc", matches)) => doc::run(matches, &context),
         Some(("types", matches)) => types::run(matches, &context),

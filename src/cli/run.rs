@@ -251,6 +251,8 @@ pub fn request(
         hosts,
         lines: Lines::new(),
         kind,
+        host: globals.host.clone().or_else(|| config.settings().default_host.clone()),
+        runs: Some(config.home().runs()),
     })
 }
 

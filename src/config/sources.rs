@@ -300,6 +300,11 @@ impl Home {
         self.0.join("sessions")
     }
 
+    /// `runs/`: a file for each run that is under way.
+    pub fn runs(&self) -> PathBuf {
+        self.0.join("runs")
+    }
+
     /// `passwords/`: files of `ceso host add --store file`.
     pub fn passwords(&self) -> PathBuf {
         self.0.join("passwords")

@@ -349,7 +349,14 @@ impl Link {
     pub(super) fn outlives_us(&self) -> bool {
         let Some(Ok(Some(kept))) = self.file.as_ref().map(SessionFile::read) else { return false };
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.cookie.as_deref() == Some(kept.cookie.as_str())
+        let ours = current.cookie.as_deref() == Some(kept.cookie.as_str());
+        if ours
+            && let Some(file) = &self.file
+            && let Err(error) = file.touch()
+        {
+            tracing::debug!(host = %self.options.name, "the time of the last contact was not noted: {error}");
+        }
+        ours
     }
 
     /// Ends the session on the host, and leaves the file to the session that it holds.

@@ -94,6 +94,15 @@ impl SessionFile {
         Ok(())
     }
 
+    /// Notes that the session was used just now: the file's time of change is that of the last contact.
+    pub(super) fn touch(&self) -> std::io::Result<()> {
+        match open_private(&self.path) {
+            Ok(Some(file)) => file.set_modified(std::time::SystemTime::now()),
+            Ok(None) => Ok(()),
+            Err(reason) => Err(std::io::Error::other(reason)),
+        }
+    }
+
     /// Removes the file; a file that is not there is as good.
     pub(super) fn remove(&self) -> Result<(), Error> {
         match std::fs::remove_file(&self.path) {

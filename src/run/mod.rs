@@ -8,6 +8,7 @@ pub mod interrupt;
 pub mod modules;
 pub mod output;
 pub mod params;
+pub mod presence;
 pub mod principal;
 pub mod process;
 pub mod progress;
@@ -32,6 +33,7 @@ use declaration::Declaration;
 use interrupt::Interrupts;
 use modules::Modules;
 use output::Output;
+use presence::Presence;
 use progress::Lines;
 use session::{Ended, Means, Said, Session};
 
@@ -99,6 +101,10 @@ pub struct Request {
     /// How far the kernel must lock the worker down.
     pub jail: Jail,
     pub kind: Kind,
+    /// The host that it is started for, for `ceso status`.
+    pub host: Option<String>,
+    /// The folder in which it is made known while it runs.
+    pub runs: Option<PathBuf>,
 }
 
 /// What comes of a playbook once its declaration is known.
@@ -360,7 +366,27 @@ fn open(request: &Request, door: Arc<Door>) -> Result<Session, Ended> {
     let purpose = Purpose::Run(request.source.clone());
     let looks =
         Looks { folder: request.folder.clone(), limits: request.limits.clone(), output: request.output.clone() };
-    spawn(purpose, &request.id, looks, request.lines.clone(), request.jail, door)
+    let mut session = spawn(purpose, &request.id, looks, request.lines.clone(), request.jail, door)?;
+    session.make_known(present(request));
+    Ok(session)
+}
+
+/// Makes the run known on this machine; that it cannot be is no reason not to run.
+fn present(request: &Request) -> Option<Presence> {
+    let folder = request.runs.as_deref()?;
+    let about = presence::About {
+        run: request.id.to_string(),
+        kind: request.kind.name().to_owned(),
+        script: request.source.name.clone(),
+        mode: request.grant.mode.name().to_owned(),
+        host: request.host.clone(),
+        principal: principal::principal(),
+        pid: std::process::id(),
+        since: presence::now(),
+    };
+    Presence::enter(folder, &about)
+        .inspect_err(|error| tracing::warn!("the run is not made known in {}: {error}", folder.display()))
+        .ok()
 }
 
 /// A worker with nothing to do yet but to wait for chunks, and its door.
@@ -368,7 +394,8 @@ pub fn repl(request: &Request) -> Result<(Session, Arc<Door>), Ended> {
     let door = Arc::new(open_door(request));
     let looks =
         Looks { folder: request.folder.clone(), limits: request.limits.clone(), output: request.output.clone() };
-    let session = spawn(Purpose::Repl, &request.id, looks, request.lines.clone(), request.jail, door.clone())?;
+    let mut session = spawn(Purpose::Repl, &request.id, looks, request.lines.clone(), request.jail, door.clone())?;
+    session.make_known(present(request));
     Ok((session, door))
 }
 

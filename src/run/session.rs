@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::modules::Modules;
 use super::output::Output;
+use super::presence::Presence;
 use super::process::{Killer, Reader, Worker, Writer};
 use super::progress::Lines;
 use crate::door::operation::Effect;
@@ -136,6 +137,8 @@ struct Shared {
     door: Arc<Door>,
     faults: Mutex<Raises>,
     under_way: AtomicU32,
+    /// What tells others on this machine what the run is doing.
+    presence: OnceLock<Presence>,
 }
 
 /// The faults that were raised to the script, by their numbers from 1.
@@ -167,6 +170,15 @@ impl Shared {
         faults.newest.get((number as usize).checked_sub(faults.forgotten + 1)?).cloned()
     }
 
+    /// Says which operation has begun, or that one has ended.
+    fn doing(&self, operation: Option<&'static str>) {
+        if let Some(presence) = self.presence.get()
+            && (operation.is_some() || self.under_way.load(Ordering::Relaxed) == 0)
+        {
+            presence.doing(operation);
+        }
+    }
+
     fn outcome(&self, result: Result<Value, Fault>) -> Outcome {
         match result {
             Ok(value) => Outcome::Done(value),
@@ -178,7 +190,7 @@ impl Shared {
 impl Session {
     /// A session with a worker that has been started.
     pub fn new(worker: Worker, reader: Reader, writer: Writer, door: Arc<Door>, means: Means) -> Self {
-        let shared = Shared { door, faults: Mutex::default(), under_way: AtomicU32::new(0) };
+        let shared = Shared { door, faults: Mutex::default(), under_way: AtomicU32::new(0), presence: OnceLock::new() };
         Self {
             worker: Some(worker),
             reader,
@@ -193,6 +205,13 @@ impl Session {
             calls: 0,
             names: Vec::new(),
             sources: Vec::new(),
+        }
+    }
+
+    /// Has others on this machine see the run for as long as the session lasts.
+    pub fn make_known(&mut self, presence: Option<Presence>) {
+        if let Some(presence) = presence {
+            let _already = self.shared.presence.set(presence);
         }
     }
 
@@ -323,13 +342,17 @@ impl Session {
             return self.answer(call, result);
         }
         let handle = self.runtime()?.handle().clone();
+        self.shared.doing(Some(declared.name));
         // What needs no wait (a refusal, a host that is connected) is answered here: waking another thread costs more than that.
         let at_once = {
             let _entered = handle.enter();
             pass.as_mut().now_or_never()
         };
         match at_once {
-            Some(result) => self.answer(call, result),
+            Some(result) => {
+                self.shared.doing(None);
+                self.answer(call, result)
+            }
             None => {
                 self.answer_later(call, pass, &handle);
                 Ok(())
@@ -344,6 +367,7 @@ impl Session {
         let answer = async move {
             let result = pass.await;
             shared.under_way.fetch_sub(1, Ordering::Relaxed);
+            shared.doing(None);
             // A worker that is gone needs no answer; its end is noticed by the reader.
             let _gone = writer.send(&ToWorker::Answer { call, outcome: shared.outcome(result) });
         };

@@ -16,6 +16,7 @@ mod run_limits;
 mod run_playbooks;
 mod run_signals;
 mod run_vcsim;
+mod status;
 mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;
