@@ -276,7 +276,12 @@ impl Disk {
         }
         let signed = matches!(body, Body::Signed(_));
         let last = Last { receipt: last, ts, signed, rotated: false };
-        open.tail = Tail { end: open.tail.end + bytes.len() as u64, last: Some(last.clone()), torn: 0 };
+        open.tail = Tail {
+            end: open.tail.end + bytes.len() as u64,
+            last: Some(last.clone()),
+            torn: 0,
+            checkpoint: open.tail.checkpoint.take(),
+        };
         self.newest = Some(last);
         Ok(receipts)
     }

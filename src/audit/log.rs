@@ -14,6 +14,7 @@ use super::event::Event;
 use super::line::Receipt;
 use super::medium::{Machine, Medium};
 use super::own::{self, Body};
+use crate::metrics;
 use crate::units::Bytes;
 
 /// How long written lines may wait for their sync.
@@ -294,6 +295,8 @@ impl Shared {
                     }
                 }),
                 Err(error) => {
+                    tracing::error!("the audit log cannot be written: {error}");
+                    answers.iter().for_each(|_| metrics::audit_failed());
                     writer.lost += answers.iter().filter(|answer| answer.is_none()).count() as u64;
                     answers.into_iter().flatten().for_each(|answer| answer(Err(error.clone())));
                 }
@@ -375,7 +378,9 @@ impl Writer {
         }
         if due(self.sync_at) || (urgent && self.sync_at.is_some()) {
             self.sync_at = None;
+            let began = Instant::now();
             self.disk.sync()?;
+            metrics::audit_synced(began.elapsed());
         }
         Ok(receipts)
     }
@@ -386,10 +391,14 @@ impl Writer {
         if self.lost > 0 {
             bodies.push(own::lost(self.lost).map_err(unwritable)?);
         }
+        let mut kinds = Vec::with_capacity(events.len() + 1);
+        kinds.extend((self.lost > 0).then_some("lost"));
         for event in events {
+            kinds.push(event.kind.name());
             bodies.push(event.into_body().map(Body::Plain).map_err(unwritable)?);
         }
         let mut receipts = self.disk.append(&bodies)?;
+        kinds.into_iter().zip(&receipts).for_each(|(kind, receipt)| metrics::audit_written(kind, receipt.seq));
         if self.lost > 0 {
             self.lost = 0;
             receipts.remove(0);

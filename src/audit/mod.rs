@@ -12,6 +12,7 @@ mod log;
 mod medium;
 mod own;
 mod series;
+mod state;
 mod tail;
 mod verify;
 
@@ -20,6 +21,7 @@ pub use self::event::{Event, FaultNote, Kind};
 pub use self::key::PublicKey;
 pub use self::line::{Hash, Receipt};
 pub use self::log::{Log, Options, Sync};
+pub use self::state::State;
 pub use self::verify::{Pin, Problem, Report, Verify};
 
 #[cfg(test)]

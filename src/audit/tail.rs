@@ -34,6 +34,8 @@ pub(super) struct Tail {
     pub last: Option<Last>,
     /// How many bytes of a broken line follow.
     pub torn: u64,
+    /// The newest signed record of those that were read, and its time.
+    pub checkpoint: Option<(u64, String)>,
 }
 
 /// A file's first record.
@@ -95,12 +97,16 @@ pub(super) fn read(file: &File, path: &Path, known: &Tail, length: u64) -> Resul
     let whole = bytes.iter().rposition(line_feed).map_or(0, |at| at + 1);
     let first = if from == known.end { 0 } else { bytes.iter().position(line_feed).map_or(0, |at| at + 1) };
     let mut last = if from == known.end { known.last.clone() } else { None };
+    let mut checkpoint = known.checkpoint.clone();
     let mut at = from + first as u64;
     for text in bytes.get(first..whole).unwrap_or_default().split_inclusive(line_feed) {
         let line = Line::read(text.strip_suffix(b"\n").unwrap_or(text))
             .map_err(|flaw| Error::damaged(path, at, flaw.to_string()))?;
         if last.as_ref().is_some_and(|last| (last.receipt.seq + 1, last.receipt.head) != (line.seq, line.prev)) {
             return Err(Error::damaged(path, at, "it does not follow from the line before it".to_owned()));
+        }
+        if line.signature().is_some() {
+            checkpoint = Some((line.seq, line.ts.to_owned()));
         }
         last = Some(Last {
             receipt: Receipt { seq: line.seq, head: line.hash },
@@ -111,5 +117,5 @@ pub(super) fn read(file: &File, path: &Path, known: &Tail, length: u64) -> Resul
         at += text.len() as u64;
     }
     let end = from + whole as u64;
-    Ok(Tail { end, last, torn: length - end })
+    Ok(Tail { end, last, torn: length - end, checkpoint })
 }

@@ -433,6 +433,21 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     context.print(matches, &facts)
 }
 
+/// What a host answers when it is logged in to: its product and version.
+pub fn product(context: &Context, name: &str) -> Result<String, Fault> {
+    let config = Arc::new(Config::load(context.sources().clone().host(Some(name.to_owned())))?);
+    let hosts = Configured::new(config.clone());
+    let door = checking(&config, hosts);
+    let facts = context.block_on(facts(&door))?;
+    let word = if facts.is_ok() { "done" } else { "failed" };
+    let details = json!({ "command": "status --check", "calls": door.record().calls() });
+    let closed = door.record().end(word, facts.as_ref().err(), details);
+    for fault in &closed.faults {
+        context.say(&format!("warning: {fault}"))?;
+    }
+    Ok(facts?.get("product").and_then(Value::as_str).unwrap_or("it answers").to_owned())
+}
+
 /// A door in restricted mode, recorded like a run's.
 fn checking(config: &Config, hosts: Configured) -> Door {
     let recording = Recording {

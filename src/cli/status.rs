@@ -13,10 +13,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
 use super::context::Context;
+use super::host;
 use super::output::{self, Format, Style};
+use crate::audit::State;
 use crate::config::{Config, printable};
 use crate::error::Fault;
-use crate::run::connect;
 use crate::run::presence::{self, Seen};
 use crate::units::Span;
 
@@ -145,7 +146,7 @@ fn of_run(seen: &Seen) -> Value {
     })
 }
 
-fn hosts(context: &Context, config: &std::sync::Arc<Config>, check: bool) -> Result<Vec<Value>, Fault> {
+fn hosts(context: &Context, config: &Config, check: bool) -> Result<Vec<Value>, Fault> {
     let mut rows = Vec::new();
     for name in config.host_names() {
         let host = match config.host(name) {
@@ -167,13 +168,8 @@ fn hosts(context: &Context, config: &std::sync::Arc<Config>, check: bool) -> Res
             "contact_seconds": last.map(|age| age.as_secs()),
         });
         if check {
-            let answer = context.block_on(async {
-                let client = connect::open(config, &host, None).await?;
-                let about = client.about().full_name;
-                client.close().await.map_err(Fault::from).map(|()| about)
-            })?;
-            row["answer"] = match answer {
-                Ok(about) => json!(about),
+            row["answer"] = match host::product(context, name) {
+                Ok(product) => json!(product),
                 Err(fault) => json!(format!("{}: {}", fault.kind(), fault.message())),
             };
         }
@@ -184,7 +180,17 @@ fn hosts(context: &Context, config: &std::sync::Arc<Config>, check: bool) -> Res
 
 fn audit(config: &Config) -> Value {
     let file = config.audit_log();
-    json!({ "file": file.display().to_string(), "bytes": file.metadata().ok().map(|about| about.len()) })
+    let mut told = json!({ "file": file.display().to_string() });
+    match State::of(&file) {
+        Ok(Some(state)) => {
+            if let (Some(told), Ok(Value::Object(state))) = (told.as_object_mut(), serde_json::to_value(state)) {
+                told.extend(state);
+            }
+        }
+        Ok(None) => {}
+        Err(error) => told["problem"] = json!(error.to_string()),
+    }
+    told
 }
 
 fn text(status: &Value, style: &Style) -> Result<String, Fault> {
@@ -208,7 +214,7 @@ fn text(status: &Value, style: &Style) -> Result<String, Fault> {
     )?;
     section(&mut out, "BACKUPS", &[], "no backups are recorded", style)?;
     let audit = &status["audit"];
-    section(&mut out, "AUDIT LOG", std::slice::from_ref(audit), "", style)?;
+    section(&mut out, "AUDIT LOG", &[audit_row(audit)], "", style)?;
     Ok(out)
 }
 
@@ -243,6 +249,25 @@ fn run_row(run: &Value) -> Value {
     json!({
         "run": run["run"], "script": run["script"], "mode": run["mode"], "host": run["host"], "by": run["principal"],
         "pid": run["pid"], "for": seconds("seconds"), "operations": run["operations"], "now": doing,
+    })
+}
+
+fn audit_row(audit: &Value) -> Value {
+    let file = &audit["file"];
+    if let Some(problem) = audit.get("problem") {
+        return json!({ "file": file, "problem": problem });
+    }
+    let Some(sequence) = audit["sequence"].as_u64() else {
+        return json!({ "file": file, "newest": "nothing is recorded yet" });
+    };
+    let head = audit["head"].as_str().unwrap_or_default();
+    let checkpoint = match (audit["checkpoint"].as_u64(), audit["signed"].as_str()) {
+        (Some(checkpoint), Some(signed)) => format!("{checkpoint} at {signed}"),
+        _ => "further back".to_owned(),
+    };
+    json!({
+        "file": file, "record": sequence, "head": head.get(..16).unwrap_or(head), "newest": audit["newest"],
+        "signed up to": checkpoint,
     })
 }
 

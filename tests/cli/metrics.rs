@@ -146,3 +146,29 @@ fn the_prompt_is_a_run_of_its_own_kind() {
     let text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(sum(&text, "ceso_runs_total", &["kind=\"repl\"", "outcome=\"done\""]), 1.0, "{text}");
 }
+
+#[test]
+fn operations_and_records_are_counted_by_how_they_ended() {
+    let machine = Machine::new();
+    let file = machine.project().join("ceso.prom");
+    let variables = [("CESO_METRICS_TEXTFILE", file.to_str().unwrap())];
+    machine.run_with(&variables, &["vm", "create", "--host", "sim", "web-1"]).ok();
+    machine.run_with(&variables, &["vm", "power", "--host", "sim", "--mode", "restricted", "--no-jail", "web-1", "on"]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let done = |labels: &[&str]| sum(&text, "ceso_operations_total", labels);
+    assert!(done(&["effect=\"change\"", "outcome=\"done\"", "mode=\"standard\""]) >= 1.0, "{text}");
+    assert!(done(&["effect=\"read\"", "outcome=\"done\""]) >= 1.0, "{text}");
+    assert!(done(&["mode=\"restricted\"", "outcome=\"denied\""]) >= 1.0, "{text}");
+    assert!(sum(&text, "ceso_denials_total", &["mode=\"restricted\""]) >= 1.0, "{text}");
+    assert_eq!(
+        sum(&text, "ceso_operation_duration_seconds_count", &[]),
+        sum(&text, "ceso_operations_total", &[]),
+        "{text}"
+    );
+    for kind in ["intent", "outcome", "read", "denied", "run_begin", "run_end"] {
+        assert!(sum(&text, "ceso_audit_records_total", &[&format!("kind=\"{kind}\"")]) >= 1.0, "{kind}: {text}");
+    }
+    assert!(sum(&text, "ceso_audit_head_sequence", &[]) > 5.0, "{text}");
+    assert!(sum(&text, "ceso_audit_sync_duration_seconds_count", &[]) >= 2.0, "{text}");
+    assert!(!text.contains("web-1"), "{text}");
+}

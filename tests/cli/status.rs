@@ -129,3 +129,29 @@ fn bad_intervals_and_forms_are_refused() {
     machine.run_with(&[("CESO_OUTPUT", "csv")], &["status"]).failed(2, "usage.output");
     assert_eq!(machine.run(&["status", "--watch", "1", "--check"]).code, 2);
 }
+
+#[test]
+fn the_audit_log_is_shown_as_its_file_is() {
+    let machine = Machine::new();
+    let json = machine.run(&["status", "--output", "json"]).ok().json();
+    assert!(
+        json["audit"]["sequence"].is_null() && json["audit"]["file"].as_str().unwrap().ends_with("audit.json"),
+        "{json}"
+    );
+    machine.run(&["vm", "create", "--host", "sim", "web-1"]).ok();
+    let json = machine.run(&["status", "--output", "json"]).ok().json();
+    let audit = &json["audit"];
+    assert!(audit["sequence"].as_u64() > Some(3) && audit["head"].as_str().unwrap().len() == 64, "{json}");
+    assert_eq!(audit["torn"], 0, "{json}");
+    let text = machine.run(&["status"]).ok();
+    assert!(text.out.contains(&audit["head"].as_str().unwrap()[..16]), "{text:?}");
+    let file = machine.home().join("audit.json");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, whole.replace("\"mode\":\"standard\"", "\"mode\":\"restricted\"")).unwrap();
+    let json = machine.run(&["status", "--output", "json"]).ok().json();
+    assert!(json["audit"]["problem"].is_string(), "{json}");
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let json = machine.run(&["status", "--output", "json"]).ok().json();
+    assert!(json["audit"]["problem"].is_string(), "{json}");
+}
