@@ -39,6 +39,14 @@ pub fn enable() -> Result<(), Fault> {
     let registry = Registry::new();
     let families = Families::open(&registry).map_err(broken)?;
     set(&families.build, &[env!("CARGO_PKG_VERSION")], 1.0);
+    // What is rare must be seen to grow from 0 when it happens.
+    for counter in [&families.audit_failures, &families.worker_spawns] {
+        add(counter, &[], 0);
+    }
+    for reason in WORKER_ENDS {
+        add(&families.worker_ends, &[reason], 0);
+    }
+    families.worker_cpu.get_metric_with_label_values::<&str>(&[]).map_err(broken)?;
     let _another_was_first = METRICS.set(Metrics { registry, families });
     Ok(())
 }
@@ -157,13 +165,28 @@ impl Drop for Run {
     }
 }
 
+/// Why a worker may end: by itself, by us when it was no longer needed, at a limit, and what should not be.
+pub const WORKER_ENDS: [&str; 11] = [
+    "done",
+    "stopped",
+    "cancelled",
+    "run_time",
+    "cpu_time",
+    "memory",
+    "calls",
+    "output",
+    "jail",
+    "misbehaved",
+    "crashed",
+];
+
 /// Counts a worker that was started.
 pub fn worker_spawned() {
     let Some(Metrics { families, .. }) = METRICS.get() else { return };
     add(&families.worker_spawns, &[], 1);
 }
 
-/// Counts a worker that has ended: why, its processor time, and the most memory that it held, in bytes, where the kernel says.
+/// Counts a worker that has ended: why (one of [`WORKER_ENDS`]), its processor time, and the most memory that it held, in bytes, where the kernel says.
 pub fn worker_ended(reason: &'static str, used: Option<(Duration, u64)>) {
     let Some(Metrics { families, .. }) = METRICS.get() else { return };
     add(&families.worker_ends, &[reason], 1);

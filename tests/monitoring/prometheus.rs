@@ -121,8 +121,16 @@ fn prometheus_scrapes_a_running_ceso_and_every_slo_query_answers() {
     assert!(waiting.len() >= 15, "{waiting:?}");
     waiting.push("up{job=\"ceso\"} == 1".to_owned());
     waiting.push("ceso_build_info".to_owned());
-    // A witness, and what went wrong, have samples only where there is one.
-    let rare = ["witness", "ceso_limits_hit_total", "ceso_denials_total", "ceso_host_retries_total"];
+    // A witness, what went wrong, and runs that have ended have samples only where there is one.
+    let rare = [
+        "witness",
+        "ceso_limits_hit_total",
+        "ceso_denials_total",
+        "ceso_host_retries_total",
+        "ceso_runs_total",
+        "ceso_run_duration",
+        "ceso_worker_memory",
+    ];
     let own = |query: &String| !is_to_come(query) && !rare.iter().any(|name| query.contains(name));
     waiting.extend(shown().into_iter().filter(own));
     for _ in 0..600 {
