@@ -40,6 +40,7 @@ pub const FAMILIES: &[(&str, u8, &str)] = &[
     ("script", 1, "the script itself: a syntax error, an error that it raised, a module that is missing"),
     ("cloudinit", 1, "a field of a cloud-init document"),
     ("audit", 1, "the audit log: it cannot be written, it is damaged, or it is nothing that may be trusted"),
+    ("backup", 1, "a repository of backups: damaged, missing, of another key, or its place cannot be written"),
     ("jail", 1, "the kernel does not lock the script's process down"),
     ("output", 1, "a result that could not be written"),
     ("metrics", 1, "figures for Prometheus that could not be told or written"),

@@ -10,6 +10,7 @@
 //! simulator; only `cli` starts it. The engines (esxi, cloudinit, …) know nothing of scripts and do not import each other.
 
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod cloudinit;
 pub mod config;

@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("esxi", &["error", "metrics", "redact", "units", "xml", "config::Fingerprint"]),
     ("cloudinit", &["error", "redact", "units"]),
     ("audit", &["error", "metrics", "redact", "units"]),
+    ("backup", &["error", "units"]),
     ("door", &["error", "metrics", "redact", "units", "wire", "config", "esxi", "cloudinit", "audit"]),
     ("ops", &["error", "redact", "units", "wire", "config", "esxi", "cloudinit", "door"]),
     ("script", &["error", "units", "wire", "config", "ops", "door::operation"]),
@@ -23,8 +24,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "error", "metrics", "redact", "units", "wire", "config", "esxi", "audit", "door", "ops", "run", "sim",
-            "script",
+            "backup", "error", "metrics", "redact", "units", "wire", "config", "esxi", "audit", "door", "ops", "run",
+            "sim", "script",
         ],
     ),
     ("main", &["cli", "script"]),

@@ -1,0 +1,191 @@
+//! A blob: bytes with a kind and an id, compressed where that is smaller, and sealed.
+
+use std::io::{Read, Write};
+
+use super::error::{Error, Result};
+use super::id::Id;
+use super::seal::Sealer;
+
+/// The most bytes that a blob may have.
+pub const LARGEST: usize = 16 << 20;
+
+/// What a blob holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    Chunk = 0,
+    Segment = 1,
+    Root = 2,
+    File = 3,
+}
+
+/// How chunks are compressed, where that makes them smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    Stored,
+    /// zstd with a level of 1 to 19.
+    Zstd(i32),
+    /// gzip with a level of 1 to 9.
+    Gzip(u32),
+}
+
+impl Default for Codec {
+    fn default() -> Self {
+        Self::Zstd(3)
+    }
+}
+
+/// Kind and codec in one byte, as entries hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flags(pub u8);
+
+const STORED: u8 = 0;
+const ZSTD: u8 = 1;
+const GZIP: u8 = 2;
+
+impl Flags {
+    /// The flags of a byte in a file, if it is one of ours.
+    pub fn checked(byte: u8) -> Option<Self> {
+        (byte & 15 <= Kind::File as u8 && byte >> 4 <= GZIP).then_some(Self(byte))
+    }
+
+    pub fn kind(self) -> Kind {
+        match self.0 & 15 {
+            0 => Kind::Chunk,
+            1 => Kind::Segment,
+            2 => Kind::Root,
+            _ => Kind::File,
+        }
+    }
+}
+
+/// Packs and unpacks blobs; each thread has one, for the compressor's memory.
+pub struct Press {
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    unzstd: Option<zstd::bulk::Decompressor<'static>>,
+    codec: Codec,
+    buffer: Vec<u8>,
+}
+
+impl Press {
+    pub fn new(codec: Codec) -> Self {
+        Self { zstd: None, unzstd: None, codec, buffer: Vec::new() }
+    }
+
+    /// Compresses and seals: what a pack holds, with its flags.
+    pub fn shut(&mut self, sealer: &Sealer, kind: Kind, id: Id, bytes: &[u8]) -> Result<(Flags, Vec<u8>)> {
+        let failed = |source| Error::io("the compressor", "compress")(source);
+        self.buffer.clear();
+        let codec = match self.codec {
+            Codec::Stored => STORED,
+            Codec::Zstd(level) => {
+                if self.zstd.is_none() {
+                    self.zstd = Some(zstd::bulk::Compressor::new(level).map_err(failed)?);
+                }
+                self.buffer.resize(zstd::zstd_safe::compress_bound(bytes.len()), 0);
+                let length = match &mut self.zstd {
+                    Some(zstd) => zstd.compress_to_buffer(bytes, self.buffer.as_mut_slice()).map_err(failed)?,
+                    None => usize::MAX,
+                };
+                self.buffer.truncate(length);
+                ZSTD
+            }
+            Codec::Gzip(level) => {
+                let mut gzip =
+                    flate2::write::GzEncoder::new(std::mem::take(&mut self.buffer), flate2::Compression::new(level));
+                gzip.write_all(bytes).map_err(failed)?;
+                self.buffer = gzip.finish().map_err(failed)?;
+                GZIP
+            }
+        };
+        let (codec, payload) = if codec == STORED || self.buffer.len() >= bytes.len() {
+            (STORED, bytes)
+        } else {
+            (codec, self.buffer.as_slice())
+        };
+        let flags = Flags(kind as u8 | codec << 4);
+        let frame = sealer.seal(&[b"blob", &[flags.0], &id.0, &(bytes.len() as u64).to_le_bytes()], payload)?;
+        Ok((flags, frame))
+    }
+
+    /// Opens, decompresses and verifies: the blob's bytes are those that its id names, or there is an error naming `file`.
+    pub fn open(
+        &mut self,
+        sealer: &Sealer,
+        flags: Flags,
+        id: Id,
+        raw: u32,
+        frame: Vec<u8>,
+        file: &str,
+    ) -> Result<Vec<u8>> {
+        let length = raw as usize;
+        if length > LARGEST {
+            return Err(Error::damaged(file, format!("a blob of {length} bytes")));
+        }
+        let payload = sealer.open(&[b"blob", &[flags.0], &id.0, &u64::from(raw).to_le_bytes()], frame, file)?;
+        let wrong = || Error::damaged(file, format!("its blob {id} does not decompress"));
+        let bytes = match flags.0 >> 4 {
+            STORED => payload,
+            ZSTD => {
+                if self.unzstd.is_none() {
+                    let unzstd = zstd::bulk::Decompressor::new();
+                    self.unzstd = Some(unzstd.map_err(Error::io("the compressor", "start"))?);
+                }
+                match &mut self.unzstd {
+                    Some(unzstd) => unzstd.decompress(&payload, length).map_err(|_| wrong())?,
+                    None => return Err(wrong()),
+                }
+            }
+            _ => {
+                let mut bytes = Vec::with_capacity(length);
+                let mut reader = flate2::read::GzDecoder::new(payload.as_slice()).take(u64::from(raw) + 1);
+                reader.read_to_end(&mut bytes).map_err(|_| wrong())?;
+                bytes
+            }
+        };
+        if bytes.len() != length || sealer.id(flags.kind(), &bytes) != id {
+            return Err(Error::damaged(file, format!("its blob {id} has other bytes")));
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seal::Keyring;
+    use super::*;
+
+    #[test]
+    fn a_blob_comes_back_by_every_codec_and_only_where_smaller_compressed() {
+        let text = b"the same words, ".repeat(500);
+        let mut noise = vec![0; 5000];
+        super::super::seal::random(&mut noise).unwrap();
+        for sealer in [Sealer::Plain, Sealer::Keyed(Keyring::random().unwrap())] {
+            for (codec, number) in [(Codec::Stored, 0), (Codec::Zstd(3), 1), (Codec::Gzip(6), 2)] {
+                let mut press = Press::new(codec);
+                for (bytes, expected) in [(&text, number), (&noise, 0)] {
+                    let id = sealer.id(Kind::Chunk, bytes);
+                    let (flags, frame) = press.shut(&sealer, Kind::Chunk, id, bytes).unwrap();
+                    assert_eq!(flags.0 >> 4, expected);
+                    let raw = bytes.len() as u32;
+                    assert_eq!(&press.open(&sealer, flags, id, raw, frame.clone(), "f").unwrap(), bytes);
+                    for wrong in [0, raw - 1, raw + 1, u32::MAX] {
+                        assert!(press.open(&sealer, flags, id, wrong, frame.clone(), "f").is_err());
+                    }
+                    assert!(press.open(&sealer, flags, sealer.id(Kind::Chunk, b""), raw, frame.clone(), "f").is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_that_swells_is_stopped_at_the_length_that_was_named() {
+        let bytes = vec![0; 4 << 20];
+        for codec in [Codec::Zstd(3), Codec::Gzip(6)] {
+            let (sealer, mut press) = (Sealer::Plain, Press::new(codec));
+            let id = sealer.id(Kind::Chunk, &bytes);
+            let (flags, frame) = press.shut(&sealer, Kind::Chunk, id, &bytes).unwrap();
+            assert!(press.open(&sealer, flags, id, 1000, frame, "f").unwrap_err().is_damage());
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Dooms: the numbered announcements of packs that are being deleted, which writers look at before a backup becomes visible.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, Result};
+use super::format::{from_hashed, with_hash};
+use super::id::Id;
+use super::target::{Target, listed};
+
+/// The largest doom that is read.
+const LARGEST: u64 = 256 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Doom {
+    uuid: String,
+    packs: Vec<Id>,
+}
+
+fn name(number: u32) -> String {
+    format!("dooms/{number:08}")
+}
+
+/// The dooms of a repository at one look.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Dooms {
+    /// The highest number, 0 where there is none.
+    pub highest: u32,
+    /// All that are there: whether each is done.
+    pub numbers: BTreeMap<u32, bool>,
+    /// The packs of all that are not done.
+    pub packs: HashSet<Id>,
+}
+
+impl Dooms {
+    /// Lists and reads them.
+    pub fn read(target: &dyn Target) -> Result<Self> {
+        let mut dooms = Self::default();
+        for file in listed(target, "dooms")? {
+            let (number, done) =
+                parse(&file.name).ok_or_else(|| Error::damaged(&file.name, "its name is not that of a doom"))?;
+            *dooms.numbers.entry(number).or_default() |= done;
+            dooms.highest = dooms.highest.max(number);
+        }
+        for (number, _) in dooms.numbers.iter().filter(|(_, done)| !**done) {
+            match packs(target, *number) {
+                Ok(packs) => dooms.packs.extend(packs),
+                // It was done and deleted after the list was made; what replaced the packs is seen by who lists the index later.
+                Err(Error::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(dooms)
+    }
+
+    /// Whether all were done.
+    pub fn all_done(&self) -> bool {
+        self.numbers.values().all(|done| *done)
+    }
+}
+
+fn parse(file: &str) -> Option<(u32, bool)> {
+    let text = file.strip_prefix("dooms/")?;
+    let (digits, done) = text.strip_suffix(".done").map_or((text, false), |digits| (digits, true));
+    let number = digits.parse().ok()?;
+    (name(number).strip_prefix("dooms/") == Some(digits)).then_some((number, done))
+}
+
+/// The packs of a doom.
+pub(super) fn packs(target: &dyn Target, number: u32) -> Result<Vec<Id>> {
+    let file = name(number);
+    let doom: Doom = from_hashed(&target.get_all(&file, LARGEST)?, &file)?;
+    Ok(doom.packs)
+}
+
+/// Announces that packs are being deleted. Returns the doom's number: the first that was free.
+pub(super) fn announce(target: &dyn Target, packs: Vec<Id>, above: u32) -> Result<u32> {
+    let doom = with_hash(&Doom { uuid: uuid::Uuid::new_v4().to_string(), packs })?;
+    let mut number = above;
+    loop {
+        number =
+            number.checked_add(1).ok_or_else(|| Error::Refused("there are no more numbers for dooms".to_owned()))?;
+        match target.put(&name(number), &doom) {
+            Err(Error::Exists(_)) => {}
+            other => return other.map(|()| number),
+        }
+    }
+}
+
+/// Notes that the packs of some dooms are deleted, and deletes all of these but the highest of the repository.
+pub(super) fn done(target: &dyn Target, numbers: &[u32]) -> Result<()> {
+    for number in numbers {
+        target.put(&format!("{}.done", name(*number)), &with_hash(&"done")?)?;
+    }
+    let mut old: Vec<String> = Vec::new();
+    let mut files = listed(target, "dooms")?;
+    let highest = files.iter().filter_map(|file| parse(&file.name)).map(|(number, _)| number).max().unwrap_or_default();
+    files.retain(|file| parse(&file.name).is_some_and(|(number, _)| number != highest && numbers.contains(&number)));
+    // The doom goes before its note that it is done: a note alone means nothing, a doom alone would be taken up.
+    files.sort_by_key(|file| file.name.ends_with(".done"));
+    old.extend(files.into_iter().map(|file| file.name));
+    for name in old {
+        target.delete(&[name])?;
+    }
+    Ok(())
+}
+
+/// Verifies a doom or its note, for a check.
+pub(super) fn verify(target: &dyn Target, file: &str) -> Result<()> {
+    match parse(file) {
+        Some((number, false)) => packs(target, number).map(drop),
+        Some((_, true)) => from_hashed::<String>(&target.get_all(file, 1024)?, file).map(drop),
+        None => Err(Error::damaged(file, "its name is not that of a doom")),
+    }
+}

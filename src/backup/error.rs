@@ -1,0 +1,89 @@
+//! What can go wrong in a repository, and how each is told at the door.
+//!
+//! A damaged file is always named by its name in the repository, so that a person can look at it.
+
+use std::io;
+
+use crate::error::Fault;
+
+/// Why an operation on a repository did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{file}: is damaged: {what}")]
+    Damaged { file: String, what: String },
+    #[error("{0}: is not there")]
+    Missing(String),
+    #[error("{0}: exists with other content")]
+    Exists(String),
+    #[error("{place}: cannot {doing}: {source}")]
+    Io { place: String, doing: &'static str, source: io::Error },
+    #[error("{0}: is not a repository")]
+    NotARepository(String),
+    #[error("{place}: is of a newer kind: {what}")]
+    Newer { place: String, what: String },
+    #[error("{0}")]
+    Key(String),
+    #[error("the repository lacks {what}")]
+    Lost { what: String },
+    #[error("a prune has deleted what this backup needed: {0}")]
+    Raced(String),
+    #[error("{0}")]
+    Option(String),
+    #[error("{place}: cannot be read: {source}")]
+    Source { place: String, source: io::Error },
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What an operation on a repository gives.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(super) fn damaged(file: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Damaged { file: file.into(), what: what.into() }
+    }
+
+    /// Wraps an error of the operating system: "PLACE: cannot DOING: …".
+    pub(super) fn io(place: impl Into<String>, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { place: place.into(), doing, source }
+    }
+
+    /// Whether the file that was asked for does not exist.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing(_))
+    }
+
+    /// Whether this says that bytes of the repository are not what they were, or are gone.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Missing(_) | Self::Lost { .. })
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        let full = matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull);
+        let (kind, hint, retry) = match &error {
+            Error::Damaged { .. } | Error::Lost { .. } => (
+                "backup.damaged",
+                "check the repository with --read-data, then repair it; other backups may be whole",
+                false,
+            ),
+            Error::Missing(_) => ("backup.missing", "list the backups; check the repository", false),
+            Error::Exists(_) => ("backup.exists", "another has written this name; nothing was overwritten", false),
+            Error::Io { .. } if full => {
+                ("backup.full", "make room in the repository and run it again: nothing is lost", true)
+            }
+            Error::Io { .. } => ("backup.target", "see whether the place can be reached and written", true),
+            Error::NotARepository(_) => ("backup.not_a_repository", "initialise it first, or look at the path", false),
+            Error::Newer { .. } => ("backup.newer", "use the ceso that made it, or a newer one", false),
+            Error::Key(_) => ("backup.key", "give the passphrase or key file that the repository was made with", false),
+            Error::Raced(_) => ("backup.raced", "run the backup again", true),
+            Error::Option(_) => ("backup.option", "see the command's --help", false),
+            Error::Source { .. } => ("backup.source", "see whether the disk can be read", true),
+            Error::Refused(_) => ("backup.refused", "read the plan, and ask again with --yes if it is meant", false),
+        };
+        let fault = Fault::new(kind, message).hint(hint).cause(error);
+        if retry { fault.retry() } else { fault }
+    }
+}

@@ -1,0 +1,294 @@
+//! Which blobs a repository has, and where: the index files as sorted runs, and what this process has added.
+//!
+//! Memory does not grow with the repository: 11 bits for each blob, 8 bytes for 83 of them, and what is not in an index file yet.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use uuid::Uuid;
+
+use super::error::{Error, Result};
+use super::id::Id;
+use super::index;
+use super::pack::{Entry, Pack};
+use super::runs::{Record, Run, RunWriter, merge};
+use super::seal::Sealer;
+use super::target::{Target, listed};
+
+/// More runs than this are merged when the index is loaded.
+const MOST_RUNS: usize = 8;
+
+/// Where a blob lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    pub pack: Id,
+    pub entry: Entry,
+}
+
+/// A run, and which of its packs can be relied on.
+struct Mounted {
+    run: Arc<Run>,
+    usable: Vec<bool>,
+}
+
+/// The folder of this machine in which runs are kept.
+pub struct Cache {
+    folder: PathBuf,
+    _own: Option<tempfile::TempDir>,
+}
+
+impl Cache {
+    /// A cache in a folder, or in one that goes with this value.
+    pub fn open(folder: Option<&Path>) -> Result<Self> {
+        let Some(folder) = folder else {
+            let own = tempfile::tempdir().map_err(Error::io("the folder for temporary files", "make a folder in"))?;
+            return Ok(Self { folder: own.path().to_path_buf(), _own: Some(own) });
+        };
+        std::fs::create_dir_all(folder).map_err(Error::io(folder.display().to_string(), "make the folder"))?;
+        Ok(Self { folder: folder.to_path_buf(), _own: None })
+    }
+
+    /// Makes a run under a name of its own first: another process may make the same.
+    fn make(&self, name: &str, write: impl FnOnce(&Path) -> Result<Run>) -> Result<Run> {
+        let path = self.folder.join(name);
+        let unfinished = self.folder.join(format!("{name}.{}", Uuid::new_v4()));
+        let run = write(&unfinished)?;
+        std::fs::rename(&unfinished, &path).map_err(Error::io(path.display().to_string(), "rename"))?;
+        Ok(run.moved(&path))
+    }
+
+    /// The runs that are there; what is none, or covers an index file that is gone, is removed.
+    fn runs(&self, index: &HashSet<Id>) -> Result<Vec<Run>> {
+        let failed = || Error::io(self.folder.display().to_string(), "list");
+        let mut runs: Vec<Run> = Vec::new();
+        let mut covered: HashSet<Id> = HashSet::new();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.folder).map_err(failed())? {
+            let path = entry.map_err(failed())?.path();
+            if path.extension().is_some_and(|extension| extension == "run") {
+                found.push((Run::open(&path), path));
+            }
+        }
+        // A merged run comes before its parts, which another process may not have removed yet.
+        found.sort_by_key(|(run, _)| std::cmp::Reverse(run.as_ref().map_or(0, |run| run.covers.len())));
+        for (run, path) in found {
+            match run {
+                Some(run) if run.covers.iter().all(|id| index.contains(id) && !covered.contains(id)) => {
+                    covered.extend(run.covers.iter().copied());
+                    runs.push(run);
+                }
+                // What cannot be removed now is passed over each time.
+                _ => drop(std::fs::remove_file(path)),
+            }
+        }
+        Ok(runs)
+    }
+}
+
+/// The blobs of a repository as this process knows them.
+pub struct Known {
+    runs: RwLock<Vec<Arc<Mounted>>>,
+    /// Blobs that this process writes: without a place until their pack is there.
+    fresh: Mutex<HashMap<Id, Option<Location>>>,
+    cache: Arc<Cache>,
+    indexes: HashSet<Id>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which packs of an index are relied on.
+pub type Usable<'a> = &'a dyn Fn(&Id, u64) -> bool;
+
+fn make_run(path: &Path, covers: Vec<Id>, packs: &[Pack]) -> Result<Run> {
+    let mut records: Vec<Record> = packs
+        .iter()
+        .enumerate()
+        .flat_map(|(number, pack)| pack.entries.iter().map(move |entry| Record { entry: *entry, pack: number as u32 }))
+        .collect();
+    records.sort_by_key(|record| (record.entry.id, record.pack, record.entry.offset));
+    let mut writer = RunWriter::new(path, records.len() as u64)?;
+    records.iter().try_for_each(|record| writer.add(record))?;
+    writer.finish(covers, packs.iter().map(|pack| (pack.id, pack.size)).collect())
+}
+
+impl Known {
+    /// Reads the index files that the cache does not have, and merges them into few runs, or into one.
+    ///
+    /// An index file that goes while this reads was replaced by another: the list is read again.
+    pub fn load(target: &dyn Target, sealer: &Sealer, cache: &Arc<Cache>, one: bool) -> Result<Self> {
+        let mut tries = 0;
+        loop {
+            match Self::load_once(target, sealer, cache, one) {
+                Err(Error::Missing(_)) if tries < 20 => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn load_once(target: &dyn Target, sealer: &Sealer, cache: &Arc<Cache>, one: bool) -> Result<Self> {
+        let mut names = HashSet::new();
+        for file in listed(target, "index")? {
+            names.insert(
+                file.name
+                    .trim_start_matches("index/")
+                    .parse::<Id>()
+                    .map_err(|_| Error::damaged(&file.name, "its name is not that of an index file"))?,
+            );
+        }
+        let mut runs = cache.runs(&names)?;
+        let covered: HashSet<Id> = runs.iter().flat_map(|run| run.covers.iter().copied()).collect();
+        for id in names.difference(&covered) {
+            let packs = index::read(target, sealer, *id)?;
+            runs.push(cache.make(&format!("{id}.run"), |path| make_run(path, vec![*id], &packs))?);
+            if runs.len() > MOST_RUNS * 4 {
+                shrink(cache, &mut runs, MOST_RUNS / 2)?;
+            }
+        }
+        shrink(cache, &mut runs, if one { 1 } else { MOST_RUNS })?;
+        let mounted = runs.into_iter().map(|run| Mounted { usable: vec![true; run.packs.len()], run: Arc::new(run) });
+        Ok(Self {
+            runs: RwLock::new(mounted.map(Arc::new).collect()),
+            fresh: Mutex::new(HashMap::new()),
+            cache: Arc::clone(cache),
+            indexes: names,
+        })
+    }
+
+    /// The same, where only packs that `usable` takes count.
+    pub fn relying_on(&self, usable: Usable<'_>) -> Self {
+        let runs = self.mounted().into_iter().map(|mounted| {
+            let usable = mounted.run.packs.iter().map(|(id, size)| usable(id, *size)).collect();
+            Arc::new(Mounted { run: Arc::clone(&mounted.run), usable })
+        });
+        Self {
+            runs: RwLock::new(runs.collect()),
+            fresh: Mutex::new(HashMap::new()),
+            cache: Arc::clone(&self.cache),
+            indexes: self.indexes.clone(),
+        }
+    }
+
+    fn mounted(&self) -> Vec<Arc<Mounted>> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The index files that were read.
+    pub fn indexes(&self) -> &HashSet<Id> {
+        &self.indexes
+    }
+
+    /// The packs that index files name, with their sizes.
+    pub fn packs(&self) -> Vec<(Id, u64)> {
+        let mut packs: Vec<(Id, u64)> = self.mounted().iter().flat_map(|mounted| mounted.run.packs.clone()).collect();
+        packs.sort();
+        packs.dedup();
+        packs
+    }
+
+    /// How many records all runs have: the numbers that `each_place` gives are below.
+    pub fn records(&self) -> u64 {
+        self.mounted().iter().map(|mounted| mounted.run.len()).sum()
+    }
+
+    /// Where a blob lies, in a pack that can be relied on.
+    pub fn find(&self, id: &Id) -> Result<Option<Location>> {
+        if let Some(Some(location)) = locked(&self.fresh).get(id) {
+            return Ok(Some(*location));
+        }
+        let mut found = None;
+        self.each_place(id, &mut |_, location| {
+            found.get_or_insert(location);
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `each` for all usable places of a blob in index files, with the number of the record.
+    pub fn each_place(&self, id: &Id, each: &mut dyn FnMut(u64, Location)) -> Result<()> {
+        let mut base = 0;
+        for mounted in self.mounted() {
+            mounted.run.find(id, &mut |number, record| {
+                if let Some(location) = mounted.usable(record) {
+                    each(base + number, location);
+                }
+            })?;
+            base += mounted.run.len();
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for all usable records of index files, with their numbers.
+    pub fn each(&self, each: &mut dyn FnMut(u64, Location) -> Result<()>) -> Result<()> {
+        let mut base = 0;
+        for mounted in self.mounted() {
+            mounted.run.each(&mut |number, record| {
+                mounted.usable(record).map_or(Ok(()), |location| each(base + number, location))
+            })?;
+            base += mounted.run.len();
+        }
+        Ok(())
+    }
+
+    /// Takes on a blob that is not known yet: true where the caller is the one to write it.
+    pub fn take_on(&self, id: &Id) -> Result<bool> {
+        if locked(&self.fresh).contains_key(id) {
+            return Ok(false);
+        }
+        let mut known = false;
+        self.each_place(id, &mut |_, _| known = true)?;
+        Ok(!known && locked(&self.fresh).insert(*id, None).is_none())
+    }
+
+    /// Notes the places of the blobs of a pack that is there now.
+    pub fn landed(&self, pack: &Pack) {
+        let mut fresh = locked(&self.fresh);
+        for entry in &pack.entries {
+            fresh.insert(entry.id, Some(Location { pack: pack.id, entry: *entry }));
+        }
+    }
+
+    /// Moves the blobs of an index file that was just written from memory into a run.
+    pub fn absorb(&self, index: Id, packs: &[Pack]) -> Result<()> {
+        let run = self.cache.make(&format!("{index}.run"), |path| make_run(path, vec![index], packs))?;
+        let usable = vec![true; run.packs.len()];
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        runs.push(Arc::new(Mounted { run: Arc::new(run), usable }));
+        drop(runs);
+        let mut fresh = locked(&self.fresh);
+        packs.iter().flat_map(|pack| &pack.entries).for_each(|entry| {
+            fresh.remove(&entry.id);
+        });
+        // What a burst has taken is given back.
+        if fresh.capacity() > 4 * fresh.len() + 1024 {
+            fresh.shrink_to_fit();
+        }
+        Ok(())
+    }
+}
+
+impl Mounted {
+    fn usable(&self, record: &Record) -> Option<Location> {
+        let number = record.pack as usize;
+        let (pack, _) = self.run.packs.get(number)?;
+        self.usable.get(number)?.then_some(Location { pack: *pack, entry: record.entry })
+    }
+}
+
+/// Merges the smallest runs until there are at most so many.
+fn shrink(cache: &Cache, runs: &mut Vec<Run>, most: usize) -> Result<()> {
+    if runs.len() <= most {
+        return Ok(());
+    }
+    runs.sort_by_key(|run| std::cmp::Reverse(run.len()));
+    // Half of them stay apart, so that the next merge comes only after as many new ones.
+    let parts = runs.split_off(most / 2);
+    let mut covers: Vec<Id> = parts.iter().flat_map(|run| run.covers.iter().copied()).collect();
+    covers.sort();
+    let name = Id::of(&covers.iter().flat_map(|id| id.0).collect::<Vec<_>>());
+    let merged = cache.make(&format!("{name}.run"), |path| merge(path, &parts.iter().collect::<Vec<_>>()))?;
+    parts.iter().for_each(Run::discard);
+    runs.push(merged);
+    Ok(())
+}

@@ -1,0 +1,41 @@
+#![doc = include_str!("design.md")]
+//!
+//! # The code
+//! `target` keeps files; `seal` and `blob` make frames of bytes; `pack`, `index`, `manifest`, `keys`, `doom` and `lease` are the files; `runs` and `known` find
+//! blobs; `repository` is all of it, open. It knows disks as ranges of bytes, and nothing of hosts or scripts.
+
+mod blob;
+mod commit;
+mod doom;
+mod error;
+mod feed;
+mod format;
+mod id;
+mod index;
+mod keys;
+mod known;
+mod lease;
+mod manifest;
+mod pack;
+mod reader;
+mod repository;
+mod runs;
+mod seal;
+mod source;
+mod store;
+pub mod target;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use blob::Codec;
+pub use error::{Error, Result};
+pub use format::Config;
+pub use id::Id;
+pub use keys::{KeyCost, KeyInfo};
+pub use lease::LeaseInfo;
+pub use manifest::{Attached, Disk, Manifest, State};
+pub use reader::DiskReader;
+pub use repository::{InitOptions, Repository};
+pub use source::{FileSource, Source};
+pub use writer::{BackupOptions, Session, Since, Summary};

@@ -1,0 +1,248 @@
+//! Reads disks back: any range, each chunk verified before a byte of it is given out; and whole disks into sparse files.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::blob::{Codec, Kind, Press};
+use super::error::{Error, Result};
+use super::id::Id;
+use super::known::Known;
+use super::manifest::{Attached, Disk, Root, SEGMENT};
+use super::repository::Repository;
+
+/// Segments that are kept: 128 KiB each.
+const KEPT_SEGMENTS: usize = 8;
+
+/// A disk of a backup, to be read anywhere by many threads.
+pub struct DiskReader<'r> {
+    blobs: Blobs<'r>,
+    root: Root,
+    segments: Mutex<VecDeque<(u64, Arc<Vec<Id>>)>>,
+}
+
+/// Blobs of a repository that a prune may be moving.
+struct Blobs<'r> {
+    repository: &'r Repository,
+    known: RwLock<Arc<Known>>,
+    presses: Mutex<Vec<Press>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'r> Blobs<'r> {
+    fn new(repository: &'r Repository) -> Result<Self> {
+        let known = RwLock::new(Arc::new(repository.known()?));
+        Ok(Self { repository, known, presses: Mutex::new(Vec::new()) })
+    }
+
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Does something with blobs, and once more with a fresh index where something was not at its place: a prune may have moved it.
+    fn with<T>(&self, job: impl Fn(&mut Press, &Known) -> Result<T>) -> Result<T> {
+        let mut press = locked(&self.presses).pop().unwrap_or_else(|| Press::new(Codec::Stored));
+        let before = self.known();
+        let mut done = job(&mut press, &before);
+        if matches!(done, Err(Error::Missing(_) | Error::Lost { .. })) {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&known, &before) {
+                *known = Arc::new(self.repository.known()?);
+            }
+            let known = Arc::clone(&known);
+            done = job(&mut press, &known);
+        }
+        locked(&self.presses).push(press);
+        done
+    }
+
+    fn blob(&self, kind: Kind, id: &Id) -> Result<Vec<u8>> {
+        self.with(|press, known| read_any(self.repository, press, known, kind, id))
+    }
+}
+
+/// Reads a blob from the first of its places that has it whole.
+fn read_any(repository: &Repository, press: &mut Press, known: &Known, kind: Kind, id: &Id) -> Result<Vec<u8>> {
+    let mut places = Vec::new();
+    known.each_place(id, &mut |_, location| places.push(location))?;
+    let mut first = None;
+    for location in places.iter().filter(|location| location.entry.flags.kind() == kind) {
+        match repository.read_blob(press, location) {
+            Err(error) if error.is_damage() => {
+                first.get_or_insert(error);
+            }
+            other => return other,
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::Lost { what: format!("the {kind:?} {id}").to_lowercase() }))
+}
+
+impl Repository {
+    /// Opens a disk of a backup for reading.
+    pub fn read_disk(&self, disk: &Disk) -> Result<DiskReader<'_>> {
+        let blobs = Blobs::new(self)?;
+        let root = blobs.with(|press, known| self.root(press, known, disk))?;
+        Ok(DiskReader { blobs, root, segments: Mutex::new(VecDeque::new()) })
+    }
+
+    /// Writes an attached file of a backup.
+    pub fn read_file(&self, file: &Attached, to: &mut dyn Write) -> Result<()> {
+        let blobs = Blobs::new(self)?;
+        let mut size = 0;
+        for part in &file.parts {
+            let bytes = blobs.blob(Kind::File, part)?;
+            size += bytes.len() as u64;
+            to.write_all(&bytes).map_err(Error::io(&file.name, "write"))?;
+        }
+        if size == file.size {
+            Ok(())
+        } else {
+            Err(Error::damaged(&file.name, "its parts have another length than it"))
+        }
+    }
+}
+
+impl DiskReader<'_> {
+    pub fn size(&self) -> u64 {
+        self.root.size
+    }
+
+    pub fn chunk_size(&self) -> u32 {
+        self.root.chunk_size
+    }
+
+    fn segment(&self, number: u64) -> Result<Arc<Vec<Id>>> {
+        if let Some((_, ids)) = locked(&self.segments).iter().find(|(kept, _)| *kept == number) {
+            return Ok(Arc::clone(ids));
+        }
+        let blobs = &self.blobs;
+        let ids = blobs.with(|press, known| blobs.repository.segment(press, known, &self.root, number))?;
+        let ids = Arc::new(ids);
+        let mut kept = locked(&self.segments);
+        if kept.len() >= KEPT_SEGMENTS {
+            kept.pop_front();
+        }
+        kept.push_back((number, Arc::clone(&ids)));
+        Ok(ids)
+    }
+
+    /// A chunk's bytes; nothing where it is zeros.
+    fn chunk(&self, id: &Id, chunk: u64) -> Result<Option<Vec<u8>>> {
+        if *id == Id::ZERO {
+            return Ok(None);
+        }
+        let bytes = self.blobs.blob(Kind::Chunk, id)?;
+        if bytes.len() == self.root.length(chunk) {
+            Ok(Some(bytes))
+        } else {
+            Err(Error::damaged(format!("chunk {id}"), "it has another length than its place in the disk"))
+        }
+    }
+
+    /// Fills `bytes` from the byte `at` of the disk. By an error nothing is promised of `bytes`.
+    ///
+    /// Errors: `Option` where the range leaves the disk; the damage of a chunk.
+    pub fn read_at(&self, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let end = at.checked_add(bytes.len() as u64).filter(|end| *end <= self.root.size);
+        if end.is_none() {
+            return Err(Error::Option(format!("the disk ends at byte {}", self.root.size)));
+        }
+        let size = u64::from(self.root.chunk_size);
+        let (mut at, mut rest) = (at, bytes);
+        while !rest.is_empty() {
+            let chunk = at / size;
+            let inside = (at % size) as usize;
+            let length = (self.root.length(chunk) - inside).min(rest.len());
+            let (part, after) = rest.split_at_mut(length);
+            let ids = self.segment(chunk / SEGMENT as u64)?;
+            let id = ids.get((chunk % SEGMENT as u64) as usize).copied().unwrap_or(Id::ZERO);
+            match self.chunk(&id, chunk)? {
+                None => part.fill(0),
+                Some(whole) => part.copy_from_slice(&whole[inside..inside + length]),
+            }
+            at += length as u64;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for all chunks that are not zeros, with their places, on several threads and in no order.
+    pub fn each_chunk(&self, threads: usize, each: &(dyn Fn(u64, &[u8]) -> Result<()> + Sync)) -> Result<()> {
+        let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let chunks = self.root.chunks();
+        let work = || -> Result<()> {
+            let mut segment: Option<(u64, Arc<Vec<Id>>)> = None;
+            while !stop.load(Ordering::Relaxed) {
+                let chunk = next.fetch_add(1, Ordering::Relaxed);
+                if chunk >= chunks {
+                    break;
+                }
+                let number = chunk / SEGMENT as u64;
+                if self.root.segments.get(number as usize) == Some(&Id::ZERO) {
+                    next.fetch_max((number + 1) * SEGMENT as u64, Ordering::Relaxed);
+                    continue;
+                }
+                let ids = match &segment {
+                    Some((kept, ids)) if *kept == number => Arc::clone(ids),
+                    _ => self.segment(number)?,
+                };
+                let id = ids.get((chunk % SEGMENT as u64) as usize).copied().unwrap_or(Id::ZERO);
+                if let Some(bytes) = self.chunk(&id, chunk)? {
+                    each(chunk * u64::from(self.root.chunk_size), &bytes)?;
+                }
+                segment = Some((number, ids));
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let start = |_| {
+                scope.spawn(|| {
+                    let ended = work();
+                    if ended.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    ended
+                })
+            };
+            let workers: Vec<_> = (0..threads.max(1)).map(start).collect();
+            let ended = workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            ended.fold(Ok(()), Result::and)
+        })
+    }
+
+    /// Restores the disk to a new sparse file. The file is there when it is whole and durable, and not before.
+    ///
+    /// Errors: `Exists` where something is at the path; the damage of a chunk.
+    pub fn restore(&self, path: &Path, threads: usize) -> Result<()> {
+        let place = path.display().to_string();
+        if path.symlink_metadata().is_ok() {
+            return Err(Error::Exists(place));
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let unfinished = tempfile::Builder::new()
+            .prefix(".ceso-restore-")
+            .tempfile_in(folder)
+            .map_err(Error::io(folder.display().to_string(), "make a file in"))?;
+        let file = unfinished.as_file();
+        file.set_len(self.root.size).map_err(Error::io(&place, "write"))?;
+        self.each_chunk(threads, &|at, bytes| file.write_all_at(bytes, at).map_err(Error::io(&place, "write")))?;
+        file.sync_all().map_err(Error::io(&place, "sync"))?;
+        unfinished.persist_noclobber(path).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists(place.clone()),
+            _ => Error::io(&place, "rename")(error.error),
+        })?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(&place, "sync the folder of"))
+    }
+}

@@ -1,0 +1,285 @@
+//! A repository that is open: its config, its keys, and its view of what it holds.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretSlice};
+
+use super::blob::{Kind, Press};
+use super::doom::Dooms;
+use super::error::{Error, Result};
+use super::format::{CONFIG, Config, FORMAT, USUAL_CHUNK, check_chunk_size, read_config, this_time, with_hash};
+use super::id::Id;
+use super::keys::{self, KeyCost, KeyInfo};
+use super::known::{Cache, Known, Location};
+use super::manifest::{self, Manifest, Root, ids};
+use super::pack::{self, Pack};
+use super::seal::{Keyring, Sealer};
+use super::target::{Target, listed};
+
+/// What a new repository is to be.
+pub struct InitOptions {
+    /// The passphrase or the bytes of a key file; none makes a plain repository.
+    pub secret: Option<SecretSlice<u8>>,
+    pub key_cost: KeyCost,
+    /// The length of a chunk in bytes: 64 KiB to 4 MiB. Default: 256 KiB.
+    pub chunk_size: u32,
+    /// How long packs stay marked before they are deleted. Default: 24 hours.
+    pub grace: Duration,
+}
+
+impl Default for InitOptions {
+    fn default() -> Self {
+        let grace = Duration::from_secs(24 * 60 * 60);
+        Self { secret: None, key_cost: KeyCost::default(), chunk_size: USUAL_CHUNK, grace }
+    }
+}
+
+/// An open repository.
+pub struct Repository {
+    pub(super) target: Arc<dyn Target>,
+    config: Config,
+    config_id: Id,
+    key: Option<Id>,
+    pub(super) sealer: Sealer,
+    pub(super) cache: Arc<Cache>,
+}
+
+impl Repository {
+    /// Makes a repository where there is none.
+    ///
+    /// Errors: `Exists` where there is one.
+    pub fn init(target: Arc<dyn Target>, options: &InitOptions, cache: Option<PathBuf>) -> Result<Self> {
+        check_chunk_size(options.chunk_size)?;
+        match target.get_all(CONFIG, u64::MAX >> 1) {
+            Err(Error::Missing(_)) => {}
+            other => return Err(other.err().unwrap_or_else(|| Error::Exists(CONFIG.to_owned()))),
+        }
+        let config = Config {
+            format: FORMAT,
+            needs: Vec::new(),
+            id: uuid::Uuid::new_v4().to_string(),
+            encrypted: options.secret.is_some(),
+            chunk_size: options.chunk_size,
+            grace_seconds: options.grace.as_secs(),
+            made: this_time(),
+        };
+        let bytes = with_hash(&config)?;
+        let config_id = Id::of(&bytes);
+        let (mut sealer, mut key) = (Sealer::Plain, None);
+        if let Some(secret) = &options.secret {
+            let ring = Keyring::random()?;
+            key =
+                Some(keys::add(target.as_ref(), config_id, &ring, secret.expose_secret(), options.key_cost, "first")?);
+            sealer = Sealer::Keyed(ring);
+        }
+        if let Err(error) = target.put(CONFIG, &bytes) {
+            if let (Error::Exists(_), Some(key)) = (&error, key) {
+                keys::withdraw(target.as_ref(), key)?;
+            }
+            return Err(error);
+        }
+        let cache = Arc::new(Cache::open(cache.map(|folder| folder.join(&config.id)).as_deref())?);
+        Ok(Self { target, config, config_id, key, sealer, cache })
+    }
+
+    /// Opens a repository. `cache` is a folder of this machine in which its index is kept between processes.
+    ///
+    /// Errors: `NotARepository`, `Newer`, `Damaged`; `Key` where the secret does not open it, is missing, or is given for a plain one.
+    pub fn open(target: Arc<dyn Target>, secret: Option<&SecretSlice<u8>>, cache: Option<PathBuf>) -> Result<Self> {
+        let (config, config_id) = read_config(target.as_ref())?;
+        let (sealer, key) = match (config.encrypted, secret) {
+            (false, None) => (Sealer::Plain, None),
+            (true, Some(secret)) => {
+                let (ring, key) = keys::open(target.as_ref(), config_id, secret.expose_secret())?;
+                (Sealer::Keyed(ring), Some(key))
+            }
+            (true, None) => {
+                return Err(Error::Key(format!(
+                    "{}: is encrypted, and no passphrase or key file is given",
+                    target.place()
+                )));
+            }
+            (false, Some(_)) => {
+                return Err(Error::Key(format!(
+                    "{}: is not encrypted, but a passphrase or key file is given",
+                    target.place()
+                )));
+            }
+        };
+        let cache = Arc::new(Cache::open(cache.map(|folder| folder.join(&config.id)).as_deref())?);
+        Ok(Self { target, config, config_id, key, sealer, cache })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The place of its files.
+    pub fn target(&self) -> &dyn Target {
+        self.target.as_ref()
+    }
+
+    /// The key file that it was opened with.
+    pub fn key(&self) -> Option<Id> {
+        self.key
+    }
+
+    fn ring(&self) -> Result<&Keyring> {
+        match &self.sealer {
+            Sealer::Keyed(ring) => Ok(ring),
+            Sealer::Plain => Err(Error::Key(format!("{}: is not encrypted: it has no keys", self.target.place()))),
+        }
+    }
+
+    pub fn keys(&self) -> Result<Vec<KeyInfo>> {
+        keys::list(self.target())
+    }
+
+    /// Adds a key file that another secret opens.
+    pub fn add_key(&self, secret: &SecretSlice<u8>, cost: KeyCost, label: &str) -> Result<Id> {
+        keys::add(self.target(), self.config_id, self.ring()?, secret.expose_secret(), cost, label)
+    }
+
+    /// Removes a key file, which must not be the last.
+    pub fn remove_key(&self, id: Id) -> Result<()> {
+        self.ring()?;
+        keys::remove(self.target(), id)
+    }
+
+    /// Makes a new master key, which only `new` opens, and removes all key files that were there.
+    ///
+    /// Errors: `Key` where `old` opens nothing; `Refused` where another key file appeared meanwhile.
+    pub fn rotate_key(
+        &mut self,
+        old: &SecretSlice<u8>,
+        new: &SecretSlice<u8>,
+        cost: KeyCost,
+        label: &str,
+    ) -> Result<Id> {
+        self.ring()?;
+        let (old, new) = (old.expose_secret(), new.expose_secret());
+        let (ring, id) = keys::rotate(self.target(), self.config_id, old, new, cost, label)?;
+        self.sealer = Sealer::Keyed(ring);
+        self.key = Some(id);
+        Ok(id)
+    }
+
+    /// All visible backups, the oldest first.
+    pub fn backups(&self) -> Result<Vec<(Id, Manifest)>> {
+        let mut backups = Vec::new();
+        for file in listed(self.target(), "manifests")? {
+            let manifest = match Manifest::read(self.target(), &self.sealer, &file.name) {
+                // Forgotten since the list was made.
+                Err(Error::Missing(_)) => continue,
+                other => other?,
+            };
+            backups.push((file.name.trim_start_matches("manifests/").parse::<Id>()?, manifest));
+        }
+        backups.sort_by(|(one_id, one), (other_id, other)| one.time.cmp(&other.time).then(one_id.cmp(other_id)));
+        Ok(backups)
+    }
+
+    /// The backup of an id, or of the first eight or more digits of one.
+    pub fn backup(&self, id: &str) -> Result<(Id, Manifest)> {
+        let id = match id.parse::<Id>() {
+            Ok(id) => id,
+            Err(_) if id.len() >= 8 && id.len() < 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                let wanted = format!("manifests/{}", id.to_ascii_lowercase());
+                let mut found = listed(self.target(), "manifests")?;
+                found.retain(|file| file.name.starts_with(&wanted));
+                match found.as_slice() {
+                    [one] => one.name.trim_start_matches("manifests/").parse()?,
+                    [] => return Err(Error::Missing(wanted)),
+                    more => return Err(Error::Option(format!("{} backups begin with {id}", more.len()))),
+                }
+            }
+            Err(_) => return Err(Error::Option(format!("{id:?} is not a backup's id: 8 to 64 hexadecimal digits"))),
+        };
+        Ok((id, Manifest::read(self.target(), &self.sealer, &manifest::name(id))?))
+    }
+
+    /// The packs that are there, with their sizes.
+    pub(super) fn packs(&self) -> Result<HashMap<Id, u64>> {
+        let mut packs = HashMap::new();
+        self.target.list("data", &mut |file| {
+            if let Some(id) = pack::id_of(&file.name) {
+                packs.insert(id, file.size);
+            }
+            Ok(())
+        })?;
+        Ok(packs)
+    }
+
+    /// What index files name, for readers.
+    pub(super) fn known(&self) -> Result<Known> {
+        Known::load(self.target(), &self.sealer, &self.cache, false)
+    }
+
+    /// What can be relied on: the dooms first, then the index, then the packs, in this order.
+    ///
+    /// Blobs in doomed or missing packs are not known. With the view come the packs that no index names.
+    pub(super) fn view(&self, one: bool) -> Result<View> {
+        let dooms = Dooms::read(self.target())?;
+        let everything = Known::load(self.target(), &self.sealer, &self.cache, one)?;
+        let packs = self.packs()?;
+        let known = everything.relying_on(&|id, size| packs.get(id) == Some(&size) && !dooms.packs.contains(id));
+        let named: std::collections::HashSet<Id> = known.packs().into_iter().map(|(id, _)| id).collect();
+        let unnamed = packs.iter().filter(|(id, _)| !named.contains(id) && !dooms.packs.contains(id));
+        let mut unnamed: Vec<(Id, u64)> = unnamed.map(|(id, size)| (*id, *size)).collect();
+        unnamed.sort();
+        Ok(View { dooms, known, everything, packs, unnamed })
+    }
+
+    /// The table of a pack.
+    pub(super) fn table(&self, id: Id, size: u64) -> Result<Pack> {
+        pack::read_table(self.target(), &self.sealer, id, size)
+    }
+
+    /// Reads a blob from its place and verifies it.
+    pub(super) fn read_blob(&self, press: &mut Press, location: &Location) -> Result<Vec<u8>> {
+        let (file, entry) = (pack::name(location.pack), location.entry);
+        let from = u64::from(entry.offset);
+        let frame = self.target.get(&file, from..from + u64::from(entry.stored))?;
+        press.open(&self.sealer, entry.flags, entry.id, entry.raw, frame, &file)
+    }
+
+    /// Reads a blob of a kind that index files must know.
+    pub(super) fn blob(&self, press: &mut Press, known: &Known, kind: Kind, id: &Id) -> Result<Vec<u8>> {
+        let location = known.find(id)?.filter(|location| location.entry.flags.kind() == kind);
+        let location = location.ok_or_else(|| Error::Lost { what: format!("the {kind:?} {id}").to_lowercase() })?;
+        self.read_blob(press, &location)
+    }
+
+    /// The root of a disk, which must agree with its manifest.
+    pub(super) fn root(&self, press: &mut Press, known: &Known, disk: &manifest::Disk) -> Result<Root> {
+        let root = Root::decode(&self.blob(press, known, Kind::Root, &disk.root)?);
+        root.filter(|root| root.size == disk.size && root.chunk_size == disk.chunk_size)
+            .ok_or_else(|| Error::damaged(format!("root {}", disk.root), "it is not that of its disk"))
+    }
+
+    /// The chunks of a segment; one that is all zeros is not stored.
+    pub(super) fn segment(&self, press: &mut Press, known: &Known, root: &Root, number: u64) -> Result<Vec<Id>> {
+        let id = usize::try_from(number).ok().and_then(|number| root.segments.get(number));
+        let id = id.ok_or_else(|| Error::Option(format!("the disk has no segment {number}")))?;
+        let length = root.chunks_in(number);
+        if *id == Id::ZERO {
+            return Ok(vec![Id::ZERO; length]);
+        }
+        ids(&self.blob(press, known, Kind::Segment, id)?)
+            .filter(|ids| ids.len() == length)
+            .ok_or_else(|| Error::damaged(format!("segment {id}"), "it has another length than its disk says"))
+    }
+}
+
+/// A repository at one look, as a writer or a pruner may rely on it.
+pub(super) struct View {
+    pub dooms: Dooms,
+    pub known: Known,
+    /// With what lies in doomed packs, which may still be read.
+    pub everything: Known,
+    pub packs: HashMap<Id, u64>,
+    pub unnamed: Vec<(Id, u64)>,
+}

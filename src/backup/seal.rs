@@ -1,0 +1,177 @@
+//! Names blobs and seals bytes: keyed and encrypted, or plain.
+//!
+//! Every frame is encrypted under a key of its own, made from a master key and 32 random bytes; so there is no nonce to keep count of.
+
+use std::collections::BTreeMap;
+
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
+use hmac::{Hmac, Mac};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::blob::Kind;
+use super::error::{Error, Result};
+use super::id::{Id, hex};
+
+/// A master key's name.
+pub type KeyId = [u8; 8];
+
+const KEY_ID: usize = 8;
+const SALT: usize = 32;
+const TAG: usize = 16;
+const BEFORE: usize = KEY_ID + SALT;
+
+/// The secrets of an encrypted repository: the key of its ids and its master keys.
+pub struct Keyring {
+    pub(super) id_key: Zeroizing<[u8; 32]>,
+    pub(super) current: KeyId,
+    pub(super) masters: BTreeMap<KeyId, Zeroizing<[u8; 32]>>,
+}
+
+impl Keyring {
+    /// A new keyring with one master key.
+    pub fn random() -> Result<Self> {
+        let mut ring = Self { id_key: random_key()?, current: [0; KEY_ID], masters: BTreeMap::new() };
+        ring.rotate()?;
+        Ok(ring)
+    }
+
+    /// Adds a master key, which becomes the current one.
+    pub fn rotate(&mut self) -> Result<()> {
+        let mut id = [0; KEY_ID];
+        random(&mut id)?;
+        self.masters.insert(id, random_key()?);
+        self.current = id;
+        Ok(())
+    }
+}
+
+/// Fills a buffer from the system's source of random bytes.
+pub(super) fn random(bytes: &mut [u8]) -> Result<()> {
+    getrandom::fill(bytes).map_err(|error| Error::io("the system", "give random bytes")(std::io::Error::other(error)))
+}
+
+fn random_key() -> Result<Zeroizing<[u8; 32]>> {
+    let mut key = Zeroizing::new([0; 32]);
+    random(key.as_mut())?;
+    Ok(key)
+}
+
+fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes any length"));
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
+}
+
+/// AES-256-GCM with a zero nonce, under a key that is used once.
+pub(super) fn encrypt_once(key: &[u8; 32], about: &[u8], bytes: &mut [u8]) -> Result<[u8; TAG]> {
+    Aes256Gcm::new(key.into())
+        .encrypt_inout_detached(&Nonce::default(), about, bytes.into())
+        .map(Into::into)
+        .map_err(|_| Error::Option("more bytes than one frame can hold".to_owned()))
+}
+
+/// The inverse of [`encrypt_once`]: false where key, additional data or bytes are not those.
+pub(super) fn decrypt_once(key: &[u8; 32], about: &[u8], bytes: &mut [u8], tag: &[u8; TAG]) -> bool {
+    Aes256Gcm::new(key.into()).decrypt_inout_detached(&Nonce::default(), about, bytes.into(), &Tag::from(*tag)).is_ok()
+}
+
+/// Names and seals in one repository.
+pub enum Sealer {
+    Plain,
+    Keyed(Keyring),
+}
+
+impl Sealer {
+    /// A blob's id: over its kind and its bytes, keyed where the repository is encrypted.
+    pub fn id(&self, kind: Kind, bytes: &[u8]) -> Id {
+        let kind = [kind as u8];
+        match self {
+            Self::Plain => Id(Sha256::new_with_prefix(kind).chain_update(bytes).finalize().into()),
+            Self::Keyed(ring) => Id(keyed(&ring.id_key, &[&kind, bytes])),
+        }
+    }
+
+    /// Seals the parts of `about` and `bytes` into one frame.
+    pub fn seal(&self, about: &[&[u8]], bytes: &[u8]) -> Result<Vec<u8>> {
+        let Self::Keyed(ring) = self else { return Ok(bytes.to_vec()) };
+        let master = ring.masters.get(&ring.current).ok_or_else(|| Error::Key("no current master key".to_owned()))?;
+        let mut frame = Vec::with_capacity(BEFORE + bytes.len() + TAG);
+        frame.extend_from_slice(&ring.current);
+        let mut salt = [0; SALT];
+        random(&mut salt)?;
+        frame.extend_from_slice(&salt);
+        frame.extend_from_slice(bytes);
+        let key = Zeroizing::new(keyed(master, &[b"ceso frame 1", &salt]));
+        let tag = encrypt_once(&key, &about.concat(), &mut frame[BEFORE..])?;
+        frame.extend_from_slice(&tag);
+        Ok(frame)
+    }
+
+    /// Opens a frame that `seal` made with the same `about`.
+    ///
+    /// Errors: `Damaged` naming `file`; `Key` where the frame's master key is not known.
+    pub fn open(&self, about: &[&[u8]], mut frame: Vec<u8>, file: &str) -> Result<Vec<u8>> {
+        let Self::Keyed(ring) = self else { return Ok(frame) };
+        let too_short = || Error::damaged(file, "it is too short to be encrypted bytes");
+        let (&id, rest) = frame.split_first_chunk::<KEY_ID>().ok_or_else(too_short)?;
+        let (&salt, _) = rest.split_first_chunk::<SALT>().ok_or_else(too_short)?;
+        let end = frame.len().checked_sub(TAG).filter(|end| *end >= BEFORE).ok_or_else(too_short)?;
+        let (_, &tag) = frame.split_last_chunk::<TAG>().ok_or_else(too_short)?;
+        let Some(master) = ring.masters.get(&id) else {
+            return Err(Error::Key(format!(
+                "{file}: was encrypted with the master key {}, which this key file does not hold; open the repository again, with a newer key file",
+                hex(&id)
+            )));
+        };
+        let key = Zeroizing::new(keyed(master, &[b"ceso frame 1", &salt]));
+        if !decrypt_once(&key, &about.concat(), &mut frame[BEFORE..end], &tag) {
+            return Err(Error::damaged(file, "its bytes are not those that were encrypted"));
+        }
+        frame.truncate(end);
+        frame.drain(..BEFORE);
+        Ok(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_opens_only_as_what_it_was_sealed() {
+        let sealer = Sealer::Keyed(Keyring::random().unwrap());
+        let frame = sealer.seal(&[b"blob", b"1"], b"some bytes").unwrap();
+        assert_eq!(sealer.open(&[b"blob", b"1"], frame.clone(), "f").unwrap(), b"some bytes");
+        assert!(sealer.open(&[b"blob", b"2"], frame.clone(), "f").is_err());
+        for at in 0..frame.len() {
+            let mut flipped = frame.clone();
+            flipped[at] ^= 1;
+            assert!(sealer.open(&[b"blob", b"1"], flipped, "f").is_err(), "byte {at}");
+            assert!(sealer.open(&[b"blob", b"1"], frame[..at].to_vec(), "f").is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn no_two_frames_share_a_key() {
+        let sealer = Sealer::Keyed(Keyring::random().unwrap());
+        let frames: Vec<_> = (0..100).map(|_| sealer.seal(&[b"blob"], b"same").unwrap()).collect();
+        let salts: std::collections::BTreeSet<_> = frames.iter().map(|frame| frame[KEY_ID..BEFORE].to_vec()).collect();
+        assert_eq!(salts.len(), frames.len());
+    }
+
+    #[test]
+    fn frames_of_an_old_master_key_open_after_a_rotation() {
+        let mut sealer = Sealer::Keyed(Keyring::random().unwrap());
+        let old = sealer.seal(&[], b"old").unwrap();
+        if let Sealer::Keyed(ring) = &mut sealer {
+            ring.rotate().unwrap();
+        }
+        let new = sealer.seal(&[], b"new").unwrap();
+        assert_eq!(sealer.open(&[], old, "f").unwrap(), b"old");
+        assert_eq!(sealer.open(&[], new.clone(), "f").unwrap(), b"new");
+        let stranger = Sealer::Keyed(Keyring::random().unwrap());
+        assert!(matches!(stranger.open(&[], new, "f"), Err(Error::Key(_))));
+    }
+}

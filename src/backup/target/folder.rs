@@ -1,0 +1,312 @@
+//! A folder of this machine or of an NFS mount as a target.
+//!
+//! A file is written under `temporary/`, synced, linked to its name and its folder synced. `link` never replaces, also on NFS, where a
+//! repeated request may answer that the name exists although it was this one that made it: the bytes are compared then.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
+
+use super::{Listed, Spool, Target, checked};
+use crate::backup::error::{Error, Result};
+
+const TEMPORARY: &str = "temporary";
+
+/// What interrupted writes have left is removed after this time.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A call to the file system that changes something; tests stop before any of them.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only tests look into a step"))]
+pub enum Step<'a> {
+    Folder(&'a Path),
+    Create(&'a Path),
+    Write(&'a Path),
+    Sync(&'a Path),
+    Link(&'a Path, &'a Path),
+    Unlink(&'a Path),
+    SyncFolder(&'a Path),
+}
+
+/// Is asked before each step.
+pub trait Steps: Send + Sync {
+    fn before(&self, step: Step<'_>) -> io::Result<()>;
+}
+
+/// Lets every step pass.
+struct Free;
+
+impl Steps for Free {
+    fn before(&self, _: Step<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A folder that holds a repository's files.
+pub struct FolderTarget {
+    root: PathBuf,
+    steps: Arc<dyn Steps>,
+}
+
+impl FolderTarget {
+    /// A target over a folder, which is made with the first file.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), steps: Arc::new(Free) }
+    }
+
+    #[cfg(test)]
+    pub(in crate::backup) fn with_steps(root: impl Into<PathBuf>, steps: Arc<dyn Steps>) -> Self {
+        Self { root: root.into(), steps }
+    }
+
+    fn path(&self, name: &str) -> Result<PathBuf> {
+        checked(name).map(|name| self.root.join(name))
+    }
+
+    fn fail(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+        Error::io(path.display().to_string(), doing)
+    }
+
+    /// Makes a folder and those above it, each durably, down from the first that exists.
+    fn make_folder(&self, folder: &Path) -> Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = folder.parent() {
+            if folder != self.root {
+                self.make_folder(parent)?;
+            } else {
+                fs::create_dir_all(parent).map_err(Self::fail(parent, "make the folder"))?;
+            }
+        }
+        self.steps.before(Step::Folder(folder)).map_err(Self::fail(folder, "make the folder"))?;
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Self::fail(folder, "make the folder")(error));
+            }
+            _ => {}
+        }
+        folder.parent().map_or(Ok(()), |parent| self.sync_folder(parent))
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<()> {
+        // An empty parent is that of a relative name: the working folder.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        self.steps
+            .before(Step::SyncFolder(folder))
+            .and_then(|()| File::open(folder)?.sync_all())
+            .map_err(Self::fail(folder, "sync the folder"))
+    }
+
+    /// Links a synced file to its name, which must not exist. Returns whether it did not.
+    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        let linked = self.steps.before(Step::Link(from, to)).and_then(|()| match fs::hard_link(from, to) {
+            Err(error) if without_links(&error) => rename_new(from, to),
+            other => other,
+        });
+        match linked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(Self::fail(to, "create")(error)),
+        }
+    }
+}
+
+/// Whether the file system says that it has no hard links.
+fn without_links(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | libc::EMLINK))
+}
+
+#[cfg(target_os = "linux")]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_new(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this file system has no hard links"))
+}
+
+/// Whether two files have the same bytes.
+fn same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let read = one.read(&mut left)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        other.read_exact(&mut right[..read])?;
+        if left[..read] != right[..read] {
+            return Ok(false);
+        }
+    }
+}
+
+impl Target for FolderTarget {
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        checked(name)?;
+        let mut spool = self.spool()?;
+        spool.write(bytes)?;
+        self.put_spool(name, spool)
+    }
+
+    fn spool(&self) -> Result<Spool> {
+        let folder = self.root.join(TEMPORARY);
+        self.make_folder(&folder)?;
+        let path = folder.join(Uuid::new_v4().to_string());
+        let file = self
+            .steps
+            .before(Step::Create(&path))
+            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
+            .map_err(Self::fail(&path, "create"))?;
+        Ok(Spool { file, path, size: 0, steps: Arc::clone(&self.steps) })
+    }
+
+    fn put_spool(&self, name: &str, spool: Spool) -> Result<()> {
+        let path = self.path(name)?;
+        let folder = path.parent().unwrap_or(&self.root);
+        self.make_folder(folder)?;
+        self.steps
+            .before(Step::Sync(&spool.path))
+            .and_then(|()| spool.file.sync_all())
+            .map_err(Self::fail(&spool.path, "sync"))?;
+        if !self.link(&spool.path, &path)? && !same(&spool.path, &path).map_err(Self::fail(&path, "read"))? {
+            return Err(Error::Exists(name.to_owned()));
+        }
+        // Also where another has linked the name: whether that one has synced the folder is not known.
+        self.sync_folder(folder)
+    }
+
+    fn get(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let path = self.path(name)?;
+        let file = open(&path, name)?;
+        let size = file.metadata().map_err(Self::fail(&path, "read"))?.len();
+        if range.end > size || range.start > range.end {
+            let what = format!("it ends at byte {size}, before {}", range.end);
+            return Err(Error::damaged(name, what));
+        }
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, range.start).map_err(Self::fail(&path, "read"))?;
+        Ok(bytes)
+    }
+
+    fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
+        let path = self.path(name)?;
+        let mut bytes = Vec::new();
+        open(&path, name)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Self::fail(&path, "read"))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::damaged(name, format!("it is longer than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self, folder: &str, each: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
+        let path = self.path(folder)?;
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(Self::fail(&path, "list"))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(Self::fail(&path, "list"))?;
+            // What was not written by a target cannot be named by one.
+            let Some(name) = entry.file_name().to_str().map(|name| format!("{folder}/{name}")) else { continue };
+            if checked(&name).is_err() {
+                continue;
+            }
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(Self::fail(&path, "list"))?,
+            };
+            if metadata.is_dir() {
+                self.list(&name, each)?;
+            } else {
+                let written = metadata.modified().map_err(Self::fail(&path, "list"))?;
+                each(Listed { name, size: metadata.len(), written })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&self, names: &[String]) -> Result<()> {
+        let mut folders = std::collections::BTreeSet::new();
+        for name in names {
+            let path = self.path(name)?;
+            let gone = self.steps.before(Step::Unlink(&path)).and_then(|()| fs::remove_file(&path));
+            match gone {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(Self::fail(&path, "delete"))?,
+            }
+            folders.extend(path.parent().map(Path::to_path_buf));
+        }
+        folders.iter().filter(|folder| folder.is_dir()).try_for_each(|folder| self.sync_folder(folder))
+    }
+
+    fn now(&self) -> Result<SystemTime> {
+        let mut spool = self.spool()?;
+        // An empty file may keep the time that the client sent; written bytes get that of the server.
+        spool.write(b"now")?;
+        spool.file.flush().and_then(|()| spool.file.sync_all()).map_err(Self::fail(&spool.path, "sync"))?;
+        let metadata = fs::metadata(&spool.path).map_err(Self::fail(&spool.path, "read"))?;
+        metadata.modified().map_err(Self::fail(&spool.path, "read"))
+    }
+
+    fn tidy(&self) -> Result<u64> {
+        let now = self.now()?;
+        let mut old = Vec::new();
+        self.list(TEMPORARY, &mut |listed| {
+            if now.duration_since(listed.written).is_ok_and(|age| age > LEFT_BEHIND) {
+                old.push(listed.name);
+            }
+            Ok(())
+        })?;
+        self.delete(&old)?;
+        Ok(old.len() as u64)
+    }
+}
+
+fn open(path: &Path, name: &str) -> Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing(name.to_owned())),
+        other => other.map_err(FolderTarget::fail(path, "open")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_every_promise() {
+        let places = tempfile::tempdir().unwrap();
+        super::super::suite::every_promise(&|| {
+            Box::new(FolderTarget::new(places.path().join(Uuid::new_v4().to_string()).join("repository")))
+        });
+    }
+
+    #[test]
+    fn what_others_left_in_the_folder_is_not_listed() {
+        let place = tempfile::tempdir().unwrap();
+        let target = FolderTarget::new(place.path());
+        target.put("index/a", b"x").unwrap();
+        for stray in [".nfs000012", "Thumbs.db", "lost+found"] {
+            fs::write(place.path().join("index").join(stray), b"").unwrap();
+        }
+        assert_eq!(super::super::listed(&target, "index").unwrap().len(), 1);
+    }
+}
