@@ -10,8 +10,8 @@
 //! field. A machine's MAC addresses and UUID are known only once it exists, so a document is made without them and
 //! [`Document::render`] puts them in. Nothing here talks to a host, and nothing here writes YAML by hand (see `yaml.rs`).
 //!
-//! Written against cloud-init 22.4 (Debian 12), and held against 26.2 by hand: its `DataSourceVMware`, its schema for cloud-config, and network configuration
-//! version 2 as its renderers for eni, networkd, NetworkManager, sysconfig and netplan all take it.
+//! Written against cloud-init 22.4 (Debian 12) and the newest release (26.2): their `DataSourceVMware`, their schemas, and network configuration version 2 as their
+//! renderers for eni, networkd, NetworkManager, sysconfig and netplan take it.
 
 mod check;
 mod document;
