@@ -11,6 +11,7 @@ mod example;
 pub mod files;
 mod hosts;
 mod layers;
+mod named_secrets;
 mod project;
 pub mod registry;
 mod schema;
@@ -26,6 +27,7 @@ use serde_json::{Map, Value};
 
 pub use self::hosts::{DEFAULT_USERNAME, HostConfig, Target};
 pub use self::layers::Origin;
+pub use self::named_secrets::{NamedSecret, SecretEntry, SecretPurpose};
 pub use self::settings::{
     ConnectionPool, HostEntry, Log, LogFormat, Metrics, Retention, Sandbox, Security, Settings, Traces,
 };
@@ -111,6 +113,13 @@ impl Config {
             Fault::new("config.invalid", format!("{}: {path}: {why}", layers.origin(path)))
                 .hint("change it there; `ceso config show` says where each value comes from")
         })?;
+        for (name, secret) in &settings.secrets {
+            secret.check().map_err(|why| {
+                let origin = layers.origin(&format!("secrets.{name}.purpose"));
+                Fault::new("config.invalid", format!("{origin}: secrets.{name}: {why}"))
+                    .hint("a secret is written as  NAME: { file: PATH, purpose: token, for: [\"web-*\"] }")
+            })?;
+        }
         let config = Self { settings, layers, home: sources.home, project, environment: sources.environment, named };
         config.know_variables();
         Ok(config)
@@ -184,7 +193,7 @@ impl Config {
             }
             Shape::Leaf(_) => {
                 // Within a named entry only what is set is of interest.
-                let named = path.starts_with("hosts.") || path.starts_with("repositories.");
+                let named = ["hosts.", "repositories.", "secrets."].iter().any(|section| path.starts_with(section));
                 if value.is_some() || !named {
                     into.push(Shown {
                         path: path.to_owned(),

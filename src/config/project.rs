@@ -28,6 +28,7 @@ pub fn check(
     let Settings {
         default_host,
         hosts,
+        secrets,
         connection_pool,
         sandbox,
         security,
@@ -40,6 +41,15 @@ pub fn check(
     for (name, host) in hosts {
         if layer.get("hosts").and_then(|hosts| hosts.get(name)).is_some() {
             rule.host(name, base.hosts.get(name), host)?;
+        }
+    }
+    for (name, secret) in secrets {
+        // Else a project could send a file or a variable of its choice into a machine of its choice.
+        if !base.secrets.get(name).is_some_and(|known| known.may_become(secret)) {
+            rule.refuse(
+                &format!("secrets.{name}"),
+                "bring a secret, or change more of one than to name fewer machines",
+            )?;
         }
     }
     if default_host != &base.default_host && !host_is_named {

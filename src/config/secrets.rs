@@ -213,6 +213,24 @@ fn keyring_read(host: &HostConfig) -> Result<Option<SecretString>, Fault> {
     }
 }
 
+/// What the keyring says of an account.
+pub(super) enum Kept {
+    Found(SecretString),
+    Absent,
+    Failed(String),
+}
+
+/// Reads what the keyring holds for an account.
+pub(super) fn keyring_get(account: &str) -> Kept {
+    let account = account.to_owned();
+    match keyring(move || keyring::Entry::new(SERVICE, &account)?.get_password().map(SecretString::from)) {
+        Ok(value) => Kept::Found(value),
+        Err(Some(keyring::Error::NoEntry)) => Kept::Absent,
+        Err(Some(error)) => Kept::Failed(super::printable(&error.to_string())),
+        Err(None) => Kept::Failed(format!("it did not answer within {} s", KEYRING_PATIENCE.as_secs())),
+    }
+}
+
 /// Keeps the password of an [`account`] in the keyring.
 ///
 /// Faults: `host.keyring`.

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::named_secrets::SecretEntry;
 use super::values::{HostUrl, Mode, Trust};
 use crate::units::{Bytes, Span};
 
@@ -25,6 +26,8 @@ pub struct Settings {
     pub default_host: Option<String>,
     /// The hosts that ceso knows, each under a name. `ceso host add` keeps its own in hosts.yaml.
     pub hosts: BTreeMap<String, HostEntry>,
+    /// Secrets that scripts may put into cloud-init data by name, and never see.
+    pub secrets: BTreeMap<String, SecretEntry>,
     /// Connections to a host, kept for the next call.
     pub connection_pool: ConnectionPool,
     /// What one run of a script may use; a run that passes a limit ends, and the error names the limit.

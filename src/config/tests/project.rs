@@ -106,3 +106,26 @@ fn a_project_file_that_links_to_a_secret_prints_nothing_of_it() {
     std::os::unix::fs::symlink("nowhere", &file).unwrap();
     assert_eq!(world.good().mode(), Mode::Standard, "a dangling link is no file");
 }
+
+#[test]
+fn a_project_may_keep_a_secret_from_machines_and_do_nothing_else_with_secrets() {
+    let user = "secrets: {ops: {env: OPS, purpose: token, for: [\"web-*\", db]}}";
+    for narrower in ["[web-1]", "[\"web-1*\", db]", "[]"] {
+        let config = World::new().user(user).project(&format!("secrets: {{ops: {{for: {narrower}}}}}")).good();
+        assert_eq!(config.settings().secrets["ops"].env.as_deref(), Some("OPS"), "{narrower}");
+    }
+    for wrong in [
+        "ops: {for: [\"*\"]}",
+        "ops: {for: [web]}",
+        "ops: {for: [\"we*\"]}",
+        "ops: {purpose: text}",
+        "ops: {env: AWS_SECRET_ACCESS_KEY}",
+        "new: {file: ~/.ssh/id_ed25519, purpose: text, for: [\"*\"]}",
+        "new: {env: HOME, purpose: text}",
+    ] {
+        World::new()
+            .user(user)
+            .project(&format!("secrets: {{{wrong}}}"))
+            .refused("config.project_may_not", &["secrets."]);
+    }
+}
