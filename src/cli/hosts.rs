@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
 use super::context::say;
-use crate::config::{Config, SIMULATOR, Target};
+use crate::config::{Config, NamedSecret, SIMULATOR, SecretPurpose, Target};
 use crate::door::Hosts;
 use crate::door::object::Connected;
 use crate::error::Fault;
@@ -61,6 +61,14 @@ pub fn sim_options(config: &Config) -> sim::Options {
 }
 
 impl Hosts for Configured {
+    fn secret(&self, name: &str) -> Result<NamedSecret, Fault> {
+        self.config.secret(name)
+    }
+
+    fn secret_parameter(&self, name: &str, reference: &str, purpose: SecretPurpose) -> Result<NamedSecret, Fault> {
+        self.config.secret_parameter(name, reference, purpose)
+    }
+
     fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
         Box::pin(async move {
             match self.config.target(name)? {

@@ -289,7 +289,9 @@ impl JsonSchema for Text {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let piece = json_schema!({ "type": "string" });
-        json_schema!({ "anyOf": [piece, { "type": "array", "items": piece }] })
+        let text = json_schema!({ "type": "string" });
+        // The handle of a secret, in the words in which the schema of every handle is written.
+        let secret = json_schema!({ "type": "object", "x-handle": "secret" });
+        json_schema!({ "anyOf": [text, secret, { "type": "array", "items": { "anyOf": [text, secret] } }] })
     }
 }

@@ -211,6 +211,13 @@ impl Config {
     }
 }
 
+/// Reads a table that a person wrote as YAML or JSON, with the bounds that hold for configuration files.
+///
+/// Faults: `config.syntax`, `config.wrong_type`, `config.too_large`.
+pub fn table(bytes: &[u8], place: &str) -> Result<Map<String, Value>, Fault> {
+    yaml::parse(bytes, place)
+}
+
 /// The built-in layer.
 fn defaults() -> Map<String, Value> {
     match serde_json::to_value(Settings::default()) {

@@ -20,12 +20,14 @@ use crate::redact;
 
 /// The largest secret: a private key or a bundle of certificates.
 const MAX_BYTES: usize = 64 << 10;
+/// The largest secret of one line.
+const MAX_LINE: usize = 4 << 10;
 
 /// One secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretEntry {
-    /// A file that holds it and that only you can read (mode 0600).
+    /// A file that holds it and that only you can read (mode 0600). Of several places the first is taken: file, env, keyring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path", "examples" = ["~/.ceso/secrets/ops.hash"]))]
     pub file: Option<PathBuf>,
@@ -38,6 +40,7 @@ pub struct SecretEntry {
     #[schemars(extend("examples" = ["ops-hash"]))]
     pub keyring: Option<String>,
     /// What it is for: it fits into fields of that kind alone.
+    #[schemars(extend("examples" = ["token"]))]
     pub purpose: SecretPurpose,
     /// The machines that it may be given to: names, prefixes that end in "*", or "*"; without the setting none.
     #[serde(default, rename = "for")]
@@ -102,7 +105,7 @@ impl SecretEntry {
     /// What cannot be said of one field alone.
     pub(super) fn check(&self) -> Result<(), String> {
         let places = [self.file.is_some(), self.env.is_some(), self.keyring.is_some()];
-        if places.iter().filter(|place| **place).count() != 1 {
+        if !places.contains(&true) {
             return Err("give one of \"file\", \"env\" and \"keyring\"".to_owned());
         }
         match self.machines.iter().find(|machine| !is_selector(machine)) {
@@ -213,8 +216,9 @@ fn clean(name: &str, purpose: SecretPurpose, text: Zeroizing<String>) -> Result<
             return Err(missing(name, format!("it holds more than one line, and a {purpose} is one")));
         }
     }
-    if kept.is_empty() || kept.contains('\0') || kept.len() > MAX_BYTES {
-        return Err(missing(name, format!("it is empty, holds a NUL or is larger than {} KiB", MAX_BYTES >> 10)));
+    let most = if purpose.is_line() { MAX_LINE } else { MAX_BYTES };
+    if kept.is_empty() || kept.contains('\0') || kept.len() > most {
+        return Err(missing(name, format!("it is empty, holds a NUL or is larger than {} KiB", most >> 10)));
     }
     let value = SecretString::from(kept.to_owned());
     redact::know(&value, format!("secret {name}"));

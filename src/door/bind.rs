@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::object::{Connected, Object, Target, kind};
 use super::operation::{Effect, Selector, Touch};
 use super::pass::Pass;
-use crate::cloudinit;
 use crate::error::{Fault, nearest};
 use crate::esxi::checked::Checked;
 use crate::esxi::{self, HostObject, NewVm};
@@ -234,12 +233,13 @@ impl<'a> Binder<'a> {
         }
     }
 
-    /// The cloud-init data behind a handle.
-    pub fn document(&self, target: &Target<kind::Document>) -> Result<Arc<cloudinit::Document>, Fault> {
-        match self.pass.door.objects.get(target.id) {
-            Some(Object::Document(document)) => Ok(document),
-            _ => Err(foreign(target.id)),
-        }
+    /// The object behind a number of this run.
+    pub(super) fn object(&self, id: u32) -> Option<Object> {
+        self.pass.door.objects.get(id)
+    }
+
+    pub(super) fn door(&self) -> &super::Door {
+        self.pass.door
     }
 
     /// Checks a filtered list's verb: any entry at all will do, and the rows are filtered.
@@ -263,7 +263,7 @@ impl<'a> Binder<'a> {
         Ok(BoundVm { host, vm: vouch(vm) })
     }
 
-    fn check(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> Result<(), Fault> {
+    pub(super) fn check(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> Result<(), Fault> {
         self.declared(noun, verb)?;
         self.pass.door.policy.check(noun, verb, name, made)?;
         let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);

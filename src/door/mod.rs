@@ -18,6 +18,7 @@ pub mod operation;
 pub mod pass;
 pub mod policy;
 pub mod record;
+pub mod secret;
 pub mod table;
 mod telling;
 pub mod vocabulary;

@@ -42,6 +42,7 @@ mod tests {
             assert!(!allows(Mode::Restricted, "vm", verb, true), "{verb}");
             assert!(allows(Mode::Unrestricted, "vm", verb, false), "{verb}");
         }
+        assert!(!allows(Mode::Restricted, "secret", "use", false) && allows(Mode::Standard, "secret", "use", false));
         assert!(!allows(Mode::Standard, "vm", "destroy", false));
         assert!(allows(Mode::Standard, "vm", "destroy", true));
         assert!(allows(Mode::Standard, "vm", "create", false));

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::arguments::HANDLE;
-use crate::cloudinit;
+use super::secret::{Built, Secret};
 use crate::error::Fault;
 use crate::esxi;
 use crate::wire::{Handle, Value};
@@ -32,7 +32,8 @@ pub enum Object {
     Vm(Arc<Connected>, esxi::Vm),
     Datastore(Arc<Connected>, esxi::Datastore),
     Network(Arc<Connected>, esxi::Network),
-    Document(Arc<cloudinit::Document>),
+    Document(Arc<Built>),
+    Secret(Arc<Secret>),
 }
 
 /// A kind of object, as a type.
@@ -69,6 +70,8 @@ pub mod kind {
         Network = "network";
         /// Cloud-init data, built and opaque.
         Document = "document";
+        /// A secret: its name and purpose can be read, its value goes into documents alone.
+        Secret = "secret";
     }
 }
 
@@ -132,6 +135,13 @@ impl<K: Kind> JsonSchema for Target<K> {
 
     fn inline_schema() -> bool {
         true
+    }
+}
+
+impl<K> Given<K> {
+    /// The handle as a value.
+    pub fn into_value(self) -> Value {
+        self.handle
     }
 }
 
@@ -205,9 +215,9 @@ impl Objects {
     }
 
     /// Takes room for a document. Faults: `limit.documents`.
-    pub fn take_room(&self, document: &cloudinit::Document) -> Result<(), Fault> {
+    pub fn take_room(&self, built: &Built) -> Result<(), Fault> {
         let mut inner = self.lock();
-        inner.documents = inner.documents.saturating_add(document.size());
+        inner.documents = inner.documents.saturating_add(built.document.size());
         if inner.documents <= DOCUMENTS {
             return Ok(());
         }
@@ -275,6 +285,7 @@ impl Object {
             Object::Datastore(host, datastore) => format!("datastore {} {}", host.name, datastore.moref),
             Object::Network(host, network) => format!("network {} {}", host.name, network.moref),
             Object::Document(document) => format!("document {:p}", Arc::as_ptr(document)),
+            Object::Secret(secret) => format!("secret {:p}", Arc::as_ptr(secret)),
         }
     }
 }

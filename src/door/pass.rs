@@ -14,7 +14,9 @@ use super::object::{Connected, Fields, Given, Object, Objects};
 use super::operation::{Effect, Operation, Touch};
 use super::policy::{Policy, Reservation};
 use super::record::{About, Noting, Record, Recording};
+use super::secret::Secret;
 use super::{arguments, leaving, modes::Mode, table::Table};
+use crate::config::{NamedSecret, SecretPurpose};
 use crate::error::Fault;
 use crate::esxi;
 use crate::esxi::checked::Checked;
@@ -30,6 +32,16 @@ pub struct Grant {
 /// Gives connections to hosts by name; without a name, the host that the run was started for.
 pub trait Hosts: Send + Sync {
     fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>>;
+
+    /// The secret of that name. It may block.
+    fn secret(&self, name: &str) -> Result<NamedSecret, Fault> {
+        Err(Fault::new("config.no_secret", format!("there is no secret named {name:?}")))
+    }
+
+    /// The secret that a person names for a parameter: `env:NAME`, `file:PATH` or `secret:NAME`.
+    fn secret_parameter(&self, name: &str, _reference: &str, _purpose: SecretPurpose) -> Result<NamedSecret, Fault> {
+        self.secret(name)
+    }
 }
 
 /// How far a long operation is.
@@ -64,7 +76,8 @@ pub struct Door {
     pub(super) objects: Objects,
     pub(super) journal: Journal,
     record: Record,
-    hosts: Arc<dyn Hosts>,
+    pub(super) hosts: Arc<dyn Hosts>,
+    pub(super) secrets: tokio::sync::Mutex<HashMap<String, Arc<Secret>>>,
     connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<Connected>>>,
     deadline: Mutex<Option<Instant>>,
     stopped: tokio::sync::watch::Sender<Stopped>,
@@ -88,6 +101,7 @@ impl Door {
             objects: Objects::default(),
             journal: Journal::default(),
             hosts,
+            secrets: tokio::sync::Mutex::default(),
             connected: tokio::sync::Mutex::default(),
             deadline: Mutex::new(None),
             stopped: tokio::sync::watch::Sender::new(Stopped::default()),

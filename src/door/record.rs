@@ -148,9 +148,9 @@ impl Record {
     }
 
     /// Adds the parameters to what is said at the run's begin; they are known only once the script was looked at.
-    pub fn set_parameters(&self, params: &Value) {
+    pub fn set_parameters(&self, params: &Value, contents: &[&str]) {
         if let Some(begin) = lock(&self.begin).as_mut() {
-            begin.arguments = telling::arguments(params, &[]);
+            begin.arguments = telling::arguments(params, contents);
         }
     }
 

@@ -32,6 +32,13 @@ pub const NOUNS: &[Noun] = &[
         name: "datastore",
         verbs: &[("read", "see the datastore and its space"), ("write", "put machines and disks on it")],
     },
+    Noun {
+        name: "secret",
+        verbs: &[(
+            "use",
+            "put the secret of that name, unseen, into cloud-init data for the machines that it may go to",
+        )],
+    },
     Noun { name: "network", verbs: &[("read", "see the network"), ("use", "connect a machine to it")] },
 ];
 

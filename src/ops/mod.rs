@@ -5,8 +5,10 @@
 
 pub mod cloudinit;
 pub mod datastore;
+pub mod document;
 pub mod host;
 pub mod network;
+pub mod outline;
 pub mod power;
 pub mod reference;
 pub mod rows;
@@ -115,6 +117,7 @@ pub fn handles() -> &'static [Told] {
         Told::of::<datastore::DatastoreFields>(),
         Told::of::<network::NetworkFields>(),
         Told::of::<cloudinit::DocumentFields>(),
+        Told::of::<cloudinit::SecretFields>(),
     ];
     HANDLES
 }
@@ -137,6 +140,8 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_change::EnsureConfig>(),
         Declared::of::<vm_change::SetGuestinfo>(),
         Declared::of::<vm_change::EnsureGuestinfo>(),
+        Declared::of::<vm_change::Reip>(),
+        Declared::of::<vm_change::EnsureReip>(),
         Declared::of::<power::PowerOn>(),
         Declared::of::<power::PowerOff>(),
         Declared::of::<power::Reset>(),
@@ -146,6 +151,13 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<datastore::List>(),
         Declared::of::<network::List>(),
         Declared::of::<cloudinit::Build>(),
+        Declared::of::<cloudinit::Reip>(),
+        Declared::of::<cloudinit::Read>(),
+        Declared::of::<cloudinit::Secret>(),
+        Declared::of::<document::Describe>(),
+        Declared::of::<document::Check>(),
+        Declared::of::<document::AsGuestinfo>(),
+        Declared::of::<document::AsIso>(),
     ];
     ALL
 }

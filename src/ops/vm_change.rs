@@ -10,6 +10,7 @@ use crate::door::Pass;
 use crate::door::bind::{Binder, BoundVm};
 use crate::door::object::{Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::door::secret::Built;
 use crate::error::Fault;
 use crate::esxi;
 use crate::units::Bytes;
@@ -217,26 +218,49 @@ pub struct EnsureGuestinfo(SetGuestinfo);
 /// A machine and the document for it.
 pub struct BoundGuestinfo {
     bound: BoundVm,
-    document: std::sync::Arc<cloudinit::Document>,
+    built: std::sync::Arc<Built>,
+}
+
+/// The addresses of a machine's cards, in its own order.
+pub fn macs(info: &esxi::VmInfo) -> Vec<cloudinit::MacAddress> {
+    let parsed = info.hardware.nics.iter().map(|nic| nic.mac.as_deref()?.parse().ok());
+    parsed.flatten().collect()
 }
 
 impl BoundGuestinfo {
-    async fn bind(binder: &Binder<'_>, asked: &SetGuestinfo) -> Result<Self, Fault> {
-        let document = binder.document(&asked.document)?;
-        Ok(Self { bound: binder.vm(&asked.vm, "configure").await?, document })
+    /// Binds a document to a machine that its secrets may go to; `reip` says which kind of document is taken.
+    async fn bind(
+        binder: &Binder<'_>,
+        vm: &Target<kind::Vm>,
+        document: &Target<kind::Document>,
+        reip: bool,
+    ) -> Result<Self, Fault> {
+        let built = binder.document(document)?;
+        match (built.document.is_reip(), reip) {
+            (true, false) => {
+                return Err(Fault::new(
+                    "usage.argument",
+                    "document: it is a re-IP, for a machine that has booted before",
+                )
+                .hint("give it to vm:reip or vm:ensure_reip"));
+            }
+            (false, true) => {
+                return Err(Fault::new("usage.argument", "document: it is for a machine's first boot, and no re-IP")
+                    .hint("cloudinit.reip builds one that changes the network alone"));
+            }
+            _ => {}
+        }
+        let bound = binder.vm(vm, "configure").await?;
+        built.check_destination(&bound.vm.name)?;
+        Ok(Self { bound, built })
     }
 
     /// What the machine's `guestinfo.*` keys must be, and what they are.
     async fn compare(&self) -> Result<(cloudinit::GuestInfo, BTreeMap<String, String>), Fault> {
         let info = self.bound.host.client.vm_info(&self.bound.vm).await?;
-        let macs = info
-            .hardware
-            .nics
-            .iter()
-            .filter_map(|nic| nic.mac.as_deref()?.parse::<cloudinit::MacAddress>().ok())
-            .collect::<Vec<_>>();
+        let macs = macs(&info);
         let target = cloudinit::Target { uuid: &info.row.vm.instance_uuid, macs: &macs };
-        Ok((self.document.render(target)?, info.extra_config))
+        Ok((self.built.document.guestinfo(target)?, info.extra_config))
     }
 
     async fn write(self, pass: &Pass<'_>) -> Result<(), Fault> {
@@ -285,7 +309,7 @@ impl Operation for SetGuestinfo {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundGuestinfo, Fault> {
-        BoundGuestinfo::bind(binder, self).await
+        BoundGuestinfo::bind(binder, &self.vm, &self.document, false).await
     }
 
     async fn act(self, bound: BoundGuestinfo, pass: &Pass<'_>) -> Result<(), Fault> {
@@ -305,7 +329,69 @@ impl Operation for EnsureGuestinfo {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundGuestinfo, Fault> {
-        BoundGuestinfo::bind(binder, &self.0).await
+        BoundGuestinfo::bind(binder, &self.0.vm, &self.0.document, false).await
+    }
+
+    async fn settled(&self, bound: &BoundGuestinfo, _: &Pass<'_>) -> Result<Option<()>, Fault> {
+        let (guestinfo, has) = bound.compare().await?;
+        Ok(guestinfo.same_as(|key| has.get(key).map(String::as_str)).then_some(()))
+    }
+
+    async fn act(self, bound: BoundGuestinfo, pass: &Pass<'_>) -> Result<(), Fault> {
+        bound.write(pass).await
+    }
+}
+
+/// Gives a machine that has booted before a new network: the guest takes it at its next boot, and changes nothing else.
+///
+/// Its cloud-init data is replaced. `vm:reset` or `vm:shutdown` and `vm:power_on` make it boot; `vm:wait_for_address` waits for the new address.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reip {
+    /// The machine.
+    pub vm: Target<kind::Vm>,
+    /// What `cloudinit.reip` made.
+    pub document: Target<kind::Document>,
+}
+
+/// Makes sure that a machine has this new network to take; where it has, nothing is done.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct EnsureReip(Reip);
+
+impl Operation for Reip {
+    const NAME: &'static str = "vm.reip";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "vm", name: "reip" };
+    const POSITIONAL: &'static [&'static str] = &["document"];
+    const TOUCHES: &'static [Touch] = TOUCHES;
+    const USAGE: &'static str = "vm:reip(cloudinit.reip({ network = { address = \"10.0.1.77/24\" } }))";
+
+    type Bound = BoundGuestinfo;
+    type Output = ();
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundGuestinfo, Fault> {
+        BoundGuestinfo::bind(binder, &self.vm, &self.document, true).await
+    }
+
+    async fn act(self, bound: BoundGuestinfo, pass: &Pass<'_>) -> Result<(), Fault> {
+        bound.write(pass).await
+    }
+}
+
+impl Operation for EnsureReip {
+    const NAME: &'static str = "vm.ensure_reip";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "vm", name: "ensure_reip" };
+    const POSITIONAL: &'static [&'static str] = &["document"];
+    const TOUCHES: &'static [Touch] = TOUCHES;
+    const USAGE: &'static str = "vm:ensure_reip(cloudinit.reip({ network = { address = \"10.0.1.77/24\" } }))";
+
+    type Bound = BoundGuestinfo;
+    type Output = ();
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundGuestinfo, Fault> {
+        BoundGuestinfo::bind(binder, &self.0.vm, &self.0.document, true).await
     }
 
     async fn settled(&self, bound: &BoundGuestinfo, _: &Pass<'_>) -> Result<Option<()>, Fault> {

@@ -61,6 +61,13 @@ impl Declaration {
     fn check_needs(&self) -> Result<(), Fault> {
         self.needs_as_written()?;
         for name in grammar::parameters(&self.needs) {
+            if self.params.iter().any(|param| param.name == name && !param.kind.is_literal()) {
+                return Err(Fault::new(
+                    "usage.declaration",
+                    format!("needs: {{{name}}} is no name: a selector is made of strings, choices and numbers"),
+                )
+                .hint("use a parameter of type string"));
+            }
             if !self.params.iter().any(|param| param.name == name) {
                 let names = self.params.iter().map(|param| param.name.as_str());
                 let hint = match nearest(&name, names).first() {

@@ -238,8 +238,11 @@ fn drive_on(
         let declaration = Declaration::read(&table)?;
         match decide(&declaration)? {
             Decision::Stop => return Ok(Value::Nil),
-            Decision::Go(params) => {
-                door.record().set_parameters(&params);
+            Decision::Go(mut params) => {
+                params::hand_over(&declaration.params, &mut params, |name, reference, purpose| {
+                    door.secret_parameter(name, reference, purpose)
+                })?;
+                door.record().set_parameters(&params, &params::contents(&declaration.params));
                 door.policy().set_needs(declaration.needs(&params)?);
                 session.begin(request.limits.run_time.0);
                 session.send(&ToWorker::Go { params })?;

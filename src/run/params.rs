@@ -8,11 +8,15 @@
 //! }
 //! ```
 //!
-//! Types: `string`, `number`, `bool`, `size`, `duration`, `cidr`, `list` (`of` names the type of its items), `choice` (`choices`).
-//! A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach the script as text with a unit.
+//! Types: `string`, `text`, `data`, `number`, `bool`, `size`, `duration`, `cidr`, `list` (`of` names the type of its items), `choice`
+//! (`choices`), `secret` (`purpose`). A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach
+//! the script as text with a unit, a secret as a handle. Files are read for what a person types, never for what a script or a default says.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use crate::config::SecretPurpose;
+use crate::config::files::{self, Guard};
 use crate::error::{Fault, nearest};
 use crate::units::{Bytes, Span};
 use crate::wire::Value;
@@ -40,6 +44,11 @@ pub enum Type {
     Cidr,
     List(Box<Type>),
     Choice(Vec<String>),
+    /// Text that may be typed as `@PATH`.
+    Content,
+    /// A table out of a YAML or JSON file.
+    Data,
+    Secret(SecretPurpose),
 }
 
 /// What a parameter's declaration may say.
@@ -49,13 +58,20 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("default", "its value where none is given"),
     ("optional", "whether it may be left out without a default; then it is nil"),
     ("position", "its place among the words of a command that are not flags, from 1"),
-    ("of", "the type of a list's items: any but list and choice; string unless given"),
+    ("of", "the type of a list's items: any but list, choice, data and secret; string unless given"),
     ("choices", "the words that a choice allows"),
+    ("purpose", "what a secret is for: password_hash, password, private_key, token or text; text unless given"),
 ];
 
 /// The types of parameters.
 pub const TYPES: &[(&str, &str)] = &[
     ("string", "text"),
+    ("text", "text; typed as it is, or as @PATH for what that file holds (at most 1 MiB; @@ is an @)"),
+    ("data", "a table; typed as the path of a YAML or JSON file that holds it"),
+    (
+        "secret",
+        "a secret; typed as env:NAME, file:PATH or secret:NAME, it reaches the script as a handle and has no default",
+    ),
     ("number", "a number"),
     ("bool", "true or false; typed as true, false, yes, no, on, off, 1 or 0"),
     ("size", "a size with a unit, such as \"2 GiB\"; it reaches the script as text"),
@@ -87,7 +103,15 @@ impl Type {
             Type::Cidr => "cidr",
             Type::List(_) => "list",
             Type::Choice(_) => "choice",
+            Type::Content => "text",
+            Type::Data => "data",
+            Type::Secret(_) => "secret",
         }
+    }
+
+    /// Whether its value may stand in a selector.
+    pub fn is_literal(&self) -> bool {
+        !matches!(self, Type::Secret(_) | Type::Data)
     }
 
     /// Reads what a person typed. A list is separated by commas.
@@ -127,6 +151,20 @@ impl Type {
                 }
                 text.split(',').map(|item| of.read(item.trim())).collect::<Result<_, _>>().map(Value::List)
             }
+            Type::Content => match text.strip_prefix('@') {
+                Some(rest) if rest.starts_with('@') => Ok(Value::Text(rest.to_owned())),
+                Some(path) => file(path).map(Value::Text),
+                None => Ok(Value::Text(text.to_owned())),
+            },
+            Type::Data => {
+                let table = crate::config::table(file(text)?.as_bytes(), text);
+                table.map(|table| Value::from_json(table.into())).map_err(|fault| fault.message().to_owned())
+            }
+            // What it names is read by the door, for this script alone; what it says is not repeated, for it may be the secret itself.
+            Type::Secret(_) => match text.split_once(':') {
+                Some(("env" | "file" | "secret", named)) if !named.is_empty() => Ok(Value::Text(text.to_owned())),
+                _ => Err("a secret is named, never written out: env:NAME, file:PATH or secret:NAME".to_owned()),
+            },
         }
     }
 
@@ -143,6 +181,11 @@ impl Type {
             (Type::Text | Type::Size | Type::Duration | Type::Cidr | Type::Choice(_), Value::Text(text)) => {
                 self.read(text)
             }
+            // A script's or a program's text is text: it has no file read.
+            (Type::Content, Value::Text(text)) => Ok(Value::Text(text.clone())),
+            (Type::Data, Value::Map(_)) => Ok(value.clone()),
+            (Type::Secret(_), Value::Text(text)) if text.starts_with("secret:") => self.read(text),
+            (Type::Secret(_), _) => Err("a secret is given as secret:NAME".to_owned()),
             (_, other) => Err(format!("expected a {}, found {}", self.name(), other.shape())),
         }
     }
@@ -157,11 +200,13 @@ impl Type {
             "cidr" => Type::Cidr,
             "list" => match spec.get("of") {
                 None => Type::List(Box::new(Type::Text)),
-                Some(Value::Text(of)) if of != "list" && of != "choice" => {
+                Some(Value::Text(of)) if !matches!(of.as_str(), "list" | "choice" | "data" | "secret") => {
                     Type::List(Box::new(Type::parse(of, &Value::Nil)?))
                 }
                 Some(_) => {
-                    return Err("of: names the type of the items: string, number, bool, size, duration or cidr".into());
+                    return Err(
+                        "of: names the type of the items: string, text, number, bool, size, duration or cidr".into()
+                    );
                 }
             },
             "choice" => {
@@ -171,6 +216,9 @@ impl Type {
                     choices.iter().map(|choice| choice.as_text().map(str::to_owned)).collect();
                 Type::Choice(choices.filter(|choices| !choices.is_empty()).ok_or(wrong)?)
             }
+            "text" => Type::Content,
+            "data" => Type::Data,
+            "secret" => Type::Secret(purpose(spec)?),
             other => {
                 let near = nearest(other, names(TYPES));
                 let known = near.first().map_or_else(
@@ -180,6 +228,34 @@ impl Type {
                 return Err(format!("type: there is no type {other:?}; {known}"));
             }
         })
+    }
+}
+
+fn purpose(spec: &Value) -> Result<SecretPurpose, String> {
+    let names = SecretPurpose::ALL.map(SecretPurpose::as_str);
+    match spec.get("purpose") {
+        None => Ok(SecretPurpose::Text),
+        Some(Value::Text(text)) => SecretPurpose::ALL
+            .into_iter()
+            .find(|purpose| purpose.as_str() == text)
+            .ok_or_else(|| format!("purpose: {text:?} is not one of {}", names.join(", "))),
+        Some(other) => Err(format!("purpose: expected a string, found {}", other.shape())),
+    }
+}
+
+/// The largest file that a parameter names.
+const LARGEST_FILE: usize = 1 << 20;
+
+/// Reads a file that a person names: ordinary, bounded, UTF-8.
+fn file(path: &str) -> Result<String, String> {
+    let expanded = match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    };
+    match files::read(&expanded, LARGEST_FILE, Guard::Any) {
+        Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| format!("{path} is not UTF-8 text")),
+        Ok(None) => Err(format!("there is no file {path}")),
+        Err(fault) => Err(fault.message().to_owned()),
     }
 }
 
@@ -246,6 +322,9 @@ fn declare(name: &str, spec: &Value) -> Result<Param, String> {
         Some(Value::Text(doc)) => doc.clone(),
         Some(other) => return Err(format!("doc: expected a string, found {}", other.shape())),
     };
+    if matches!(kind, Type::Secret(_)) && spec.get("default").is_some() {
+        return Err("default: a secret has none: whoever runs the script names it".into());
+    }
     let default = match spec.get("default") {
         None => None,
         Some(value) => Some(kind.check(value).map_err(|what| format!("default: {what}"))?),
@@ -329,6 +408,31 @@ pub fn resolve(declared: &[Param], given: &Given) -> Result<Value, Fault> {
 
 fn described(doc: &str) -> String {
     if doc.is_empty() { String::new() } else { format!(": {doc}") }
+}
+
+/// The parameters whose values are contents, and not names or amounts.
+pub fn contents(declared: &[Param]) -> Vec<&str> {
+    let contents = declared.iter().filter(|param| matches!(param.kind, Type::Content | Type::Data));
+    contents.map(|param| param.name.as_str()).collect()
+}
+
+/// Puts a handle in the place of each secret that was named; `handle` gives it.
+pub fn hand_over(
+    declared: &[Param],
+    values: &mut Value,
+    mut handle: impl FnMut(&str, &str, SecretPurpose) -> Result<Value, Fault>,
+) -> Result<(), Fault> {
+    let Value::Map(entries) = values else { return Ok(()) };
+    for (name, value) in entries {
+        let Some(Type::Secret(purpose)) = declared.iter().find(|param| param.name == *name).map(|param| &param.kind)
+        else {
+            continue;
+        };
+        if let Value::Text(reference) = value {
+            *value = handle(name, reference, *purpose)?;
+        }
+    }
+    Ok(())
 }
 
 /// A parameter as the literal of a selector: `"{name}"` in `needs`.

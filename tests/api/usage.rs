@@ -21,10 +21,13 @@ fn run(examples: impl Iterator<Item = (String, String)>) {
     let mut failed = String::new();
     let mut count = 0;
     for (name, text) in examples {
-        let machine = Machine::new();
+        let machine =
+            Machine::new().user("secrets: {ops-password: {env: OPS_HASH, purpose: password_hash, for: [\"*\"]}}");
         let file = machine.project().join("usage.luau");
         std::fs::write(&file, &text).unwrap();
-        let done = machine.run(&["run", "--host", "sim", "--mode", "unrestricted", "usage.luau"]);
+        let hash = format!("$6$usage$2/{}", "x".repeat(84));
+        let arguments = ["run", "--host", "sim", "--mode", "unrestricted", "usage.luau"];
+        let done = machine.run_with(&[("OPS_HASH", &hash)], &arguments);
         count += 1;
         if done.code != 0 {
             writeln!(failed, "{name}: exit code {}\n{text}\n{}{}", done.code, done.out, done.err).unwrap();

@@ -41,7 +41,7 @@ fn what_others_can_read_or_what_is_no_secret_is_refused() {
     let config = World::new().user("secrets: {ops: {env: OPS_UNSET, purpose: token}}").good();
     assert!(config.secret("ops").unwrap_err().message().contains("OPS_UNSET"));
     assert!(config.secret("op").unwrap_err().hint_text().unwrap().contains("ops"));
-    for entry in ["{purpose: token}", "{env: A, file: b, purpose: token}", "{env: A, purpose: token, for: [\"a*b\"]}"] {
+    for entry in ["{purpose: token}", "{env: A, purpose: token, for: [\"a*b\"]}"] {
         World::new().user(&format!("secrets: {{x: {entry}}}")).refused("config.invalid", &["secrets.x"]);
     }
     World::new().user("secrets: {x: {env: A}}").refused("config.invalid", &["purpose"]);

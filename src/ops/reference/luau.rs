@@ -112,6 +112,7 @@ pub fn type_of(shape: &Shape) -> String {
     match shape {
         Shape::Nothing => "nil".to_owned(),
         Shape::Any => "any".to_owned(),
+        Shape::Open => "{ [string]: any }".to_owned(),
         Shape::Text | Shape::Size { number: false } | Shape::Duration { number: false } => "string".to_owned(),
         Shape::Number | Shape::Whole => "number".to_owned(),
         Shape::Flag => "boolean".to_owned(),

@@ -11,6 +11,8 @@ pub enum Shape {
     /// `nil`.
     Nothing,
     Any,
+    /// A table of whatever there is to tell.
+    Open,
     Text,
     Number,
     Whole,
@@ -64,6 +66,9 @@ impl Shape {
         let text = |key: &str| schema.get(key).and_then(Value::as_str);
         if let Some(kind) = text("x-handle") {
             return (Self::Handle(kind.to_owned()), false);
+        }
+        if schema.get("x-open").is_some() {
+            return (Self::Open, false);
         }
         if let Some(name) = text("$ref").and_then(|reference| reference.strip_prefix("#/$defs/")) {
             return (Self::Table(name.to_owned()), false);
