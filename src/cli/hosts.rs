@@ -1,6 +1,6 @@
 //! Connections for a run: configured hosts, and the simulator, which is started in this process when it is first asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -20,11 +20,12 @@ pub struct Configured {
     config: Arc<Config>,
     run: RunId,
     simulator: OnceCell<sim::Server>,
+    files_known: Once,
 }
 
 impl Configured {
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config, run: RunId::new(), simulator: OnceCell::new() }
+        Self { config, run: RunId::new(), simulator: OnceCell::new(), files_known: Once::new() }
     }
 
     /// The run that the connections are for: the hosts' own logs carry its name as `operationID`.
@@ -71,6 +72,7 @@ impl Hosts for Configured {
 
     fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
         Box::pin(async move {
+            self.files_known.call_once(|| self.config.know_files());
             match self.config.target(name)? {
                 Target::Simulator => self.simulator().await,
                 Target::Host(host) => {

@@ -84,16 +84,30 @@ impl Config {
 
     /// Makes the passwords known that lie in the environment, used or not: whatever quotes a variable must not quote them.
     pub(super) fn know_variables(&self) {
-        let ours = std::iter::once(("CESO_PASSWORD", ENVIRONMENT));
-        let hosts = &self.settings().hosts;
-        let named = hosts.iter().filter_map(|(name, host)| Some((host.password_env.as_deref()?, name.as_str())));
-        for (variable, host) in named.chain(ours) {
+        let hosts = self.settings().hosts.iter();
+        let named = hosts.filter_map(|(name, host)| Some((host.password_env.as_deref()?, name.as_str())));
+        let repositories = self.settings().repositories.iter();
+        let theirs = repositories.filter_map(|(name, kept)| Some((kept.password_env.as_deref()?, name.as_str())));
+        for (variable, name) in named.chain(theirs).chain(std::iter::once(("CESO_PASSWORD", ENVIRONMENT))) {
             // What cannot be read as text is an error of whoever wants to use it.
             if let Ok(Some(password)) = self.environment.get(variable) {
                 redact::know(
                     &SecretString::from(password.trim_end_matches(['\r', '\n'])),
-                    format!("password of {host}"),
+                    format!("password of {name}"),
                 );
+            }
+        }
+    }
+
+    /// Makes the passwords known that are kept in files, also those of hosts that this command does not ask: a host that says
+    /// another's password back must not be heard. Called before the first host is spoken with.
+    pub fn know_files(&self) {
+        for (name, host) in &self.settings().hosts {
+            let Some(path) = &host.password_file else { continue };
+            // A file that is missing or open to others is an error of whoever logs in with it.
+            let read = files::read(path, MAX_BYTES, Guard::Secret).ok().flatten();
+            if let Some(password) = read.and_then(|bytes| from_bytes(bytes, "a password file").ok()) {
+                redact::know(&password, format!("password of {name}"));
             }
         }
     }

@@ -17,6 +17,7 @@ mod run_limits;
 mod run_playbooks;
 mod run_signals;
 mod run_vcsim;
+mod secrets;
 mod status;
 mod support;
 #[path = "../support/terminal.rs"]

@@ -166,14 +166,14 @@ pub fn alive(pid: i32) -> bool {
 /// A simulator on a socket in this process: it counts what it is asked.
 pub struct Sim {
     pub server: ceso::sim::Server,
-    _runtime: tokio::runtime::Runtime,
+    pub runtime: tokio::runtime::Runtime,
 }
 
 impl Sim {
     pub fn start(options: ceso::sim::Options) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let server = runtime.block_on(ceso::sim::Server::start(options)).unwrap();
-        Self { server, _runtime: runtime }
+        Self { server, runtime }
     }
 
     pub fn variables(&self) -> Vec<(&'static str, String)> {
