@@ -105,12 +105,18 @@ fn raw_part(at: &At, merge_at: &At, raw: &Text, spec: &Spec) -> Result<Ready, Er
     if let Some(merge) = &spec.merge {
         merge_words(merge_at, merge)?;
     }
-    let content = Zeroizing::new(if text.starts_with("#cloud-config") {
-        text.as_bytes().to_vec()
-    } else {
-        format!("#cloud-config\n{}", *text).into_bytes()
-    });
+    let content = with_first_line(text.as_bytes());
     Ok(Ready { kind: "cloud-config".into(), filename: "raw.cfg".into(), merge: spec.merge.clone(), content })
+}
+
+/// Cloud-config with the first line that says what it is.
+fn with_first_line(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    const FIRST: &[u8] = b"#cloud-config\n";
+    let first = if text.starts_with(b"#cloud-config") { &[] } else { FIRST };
+    let mut whole = Zeroizing::new(Vec::with_capacity(first.len() + text.len()));
+    whole.extend_from_slice(first);
+    whole.extend_from_slice(text);
+    whole
 }
 
 /// YAML that PyYAML reads as a table: what it would refuse, the guest would pass over in silence.
@@ -202,8 +208,11 @@ fn checked(at: &At, index: usize, part: &Part, dialect: Dialect) -> Result<Ready
         return Err(at.field("type").is(Problem::PartType(Shown::new(&part.kind))));
     }
     let content_at = at.field("content");
-    let content = part.content.bytes(&content_at)?;
+    let mut content = part.content.bytes(&content_at)?;
     content_fits(&content_at, kind, &content, dialect)?;
+    if kind == "cloud-config" {
+        content = with_first_line(&content);
+    }
     if let Some(merge) = &part.merge {
         let at = at.field("merge");
         if kind != "cloud-config" || dialect != Dialect::CloudInit {

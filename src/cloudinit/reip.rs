@@ -47,8 +47,10 @@ pub(super) fn user_data(reip: &Reip) -> Result<Zeroizing<String>, Error> {
     config.insert("ssh_deletekeys".into(), json!(false));
     config.insert("preserve_hostname".into(), json!(true));
     config.insert("manage_etc_hosts".into(), json!(false));
-    config.insert("users".into(), json!([]));
+    // No account, not even the image's own. Not `[]`: the schema of cloud-init before 23 wants an entry.
+    config.insert("users".into(), json!([[]]));
     config.insert("apt".into(), json!({ "preserve_sources_list": true }));
-    config.insert("locale".into(), json!(false));
+    // As text, for the same reason: the module takes the word too, and does nothing.
+    config.insert("locale".into(), json!("false"));
     cloud_config(&Wiped(Value::Object(config)))
 }

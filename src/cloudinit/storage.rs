@@ -53,7 +53,8 @@ pub enum Table {
 pub struct Partition {
     /// Its share of the disk in percent, 1 to 100. All of a disk's are at most 100 together.
     pub percent: u32,
-    /// Its type: two to four hexadecimal digits as sfdisk and sgdisk take them, such as `82` for swap. Default: a Linux file system.
+    /// Its type as sfdisk (two digits, for MBR) and sgdisk (four, for GPT) number it, such as `82` or `8200` for swap. Types with letters cannot
+    /// be written in cloud-config. Default: a Linux file system.
     #[serde(default)]
     pub kind: Option<String>,
 }
@@ -63,11 +64,8 @@ pub struct Partition {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "CloudInitFilesystem")]
 pub struct Filesystem {
-    /// The device: a whole disk such as `/dev/sdb`, with `partition`, or a partition such as `/dev/sdb1`.
+    /// The partition or disk, such as `/dev/sdb1`. One that holds another kind of file system is left alone, unless `overwrite` is set.
     pub device: String,
-    /// The number of the partition on `device`. Default: the device as it is named.
-    #[serde(default)]
-    pub partition: Option<u32>,
     /// The kind, such as `ext4`, `xfs` or `btrfs`: the guest needs `mkfs` for it.
     pub filesystem: String,
     /// The label. Default: none.
@@ -148,7 +146,7 @@ fn grow(at: &At, grow: Option<&Grow>, config: &mut Map<String, Value>) -> Result
     }
     check::distinct(&devices, grow.devices.0.iter().map(String::as_str))?;
     let devices = if grow.devices.0.is_empty() { json!(["/"]) } else { json!(grow.devices.0) };
-    let mode = if grow.enabled { json!("auto") } else { json!(false) };
+    let mode = if grow.enabled { "auto" } else { "off" };
     config.insert("growpart".into(), json!({ "mode": mode, "devices": devices }));
     Ok(())
 }
@@ -217,11 +215,13 @@ fn layout(at: &At, disk: &Disk) -> Result<Value, Error> {
         layout.push(match &partition.kind {
             None => json!(partition.percent),
             Some(kind) => {
-                if !(2..=4).contains(&kind.len()) || !kind.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                    return Err(at.field("kind").is(Problem::PartitionType(Shown::new(kind))));
+                // cloud-init's schema wants a number there, whose digits become the tools' hexadecimal ones.
+                let digits = kind.len() == if disk.table == Table::Mbr { 2 } else { 4 }
+                    && kind.bytes().all(|byte| byte.is_ascii_digit());
+                match kind.parse::<u32>() {
+                    Ok(number) if digits && !kind.starts_with('0') => json!([partition.percent, number]),
+                    _ => return Err(at.field("kind").is(Problem::PartitionType(Shown::new(kind)))),
                 }
-                // cloud-init's schema wants a number there, and its tools get the text of it: digits survive that, letters need a string.
-                json!([partition.percent, kind])
             }
         });
     }
@@ -250,10 +250,6 @@ fn filesystems(at: &At, list: &[Filesystem], config: &mut Map<String, Value>) ->
         let mut out = Map::new();
         out.insert("device".into(), json!(entry.device));
         out.insert("filesystem".into(), json!(entry.filesystem));
-        if let Some(number) = entry.partition {
-            check::within(&at.field("partition"), number, 1, 128)?;
-            out.insert("partition".into(), json!(number));
-        }
         if let Some(label) = &entry.label {
             let at = at.field("label");
             check::line(&at, label, 255, &[' ', '/', '"', '\\'])?;
@@ -263,8 +259,7 @@ fn filesystems(at: &At, list: &[Filesystem], config: &mut Map<String, Value>) ->
             out.insert("label".into(), json!(label));
         }
         out.insert("overwrite".into(), json!(entry.overwrite));
-        let same = |other: &Filesystem| other.device == entry.device && other.partition == entry.partition;
-        if list.iter().take(index).any(same) {
+        if list.iter().take(index).any(|other| other.device == entry.device) {
             return Err(at.field("device").is(Problem::Twice(Shown::new(&entry.device))));
         }
         setup.push(Value::Object(out));

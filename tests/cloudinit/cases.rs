@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
 use ceso::cloudinit::{self, Document, GuestInfo, MacAddress, Spec, Target};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,6 +33,9 @@ pub struct Guest {
     pub interfaces: BTreeMap<String, Interface>,
     pub dns: BTreeSet<String>,
     pub search: BTreeSet<String>,
+    /// Where the user-data has several parts: what the guest's cloud-config has in the end, among others.
+    #[serde(default)]
+    pub cloud_config: Option<Value>,
 }
 
 impl Guest {
@@ -97,6 +101,20 @@ impl Good {
 pub fn decoded(guestinfo: &GuestInfo, key: &str) -> String {
     let get = |key: &str| guestinfo.entries().find(|(name, _)| *name == key).unwrap().1.to_owned();
     cloudinit::decode(&get(key), &get(&format!("{key}.encoding"))).unwrap()
+}
+
+/// The cloud-configs of a user-data: itself, or those among its MIME parts.
+pub fn cloud_configs(user_data: &str) -> Vec<String> {
+    if user_data.starts_with("#cloud-config\n") {
+        return vec![user_data.to_owned()];
+    }
+    let parts = user_data.split("\nContent-Type: text/").skip(1);
+    let configs = parts.filter(|part| part.starts_with("cloud-config;")).map(|part| {
+        let (_, body) = part.split_once("\n\n").unwrap();
+        let body: String = body.split("\n\n--").next().unwrap().split_whitespace().collect();
+        String::from_utf8(base64::engine::general_purpose::STANDARD.decode(body).unwrap()).unwrap()
+    });
+    configs.collect()
 }
 
 /// The meta-data as a value.

@@ -28,13 +28,18 @@ fn extra_config(guestinfo: &GuestInfo) -> BTreeMap<String, String> {
 #[test]
 fn every_good_input_becomes_the_expected_documents() {
     let cases = cases::good();
-    assert!(cases.len() >= 15, "{} good inputs", cases.len());
+    assert!(cases.len() >= 60, "{} good inputs", cases.len());
     for (name, case) in cases {
         let guestinfo = case.guestinfo();
         let user_data = cases::decoded(&guestinfo, "guestinfo.userdata");
-        let body = user_data.strip_prefix("#cloud-config\n").unwrap();
-        let body: Value = serde_json::from_str(body).unwrap();
-        let written = json!({ "metadata": cases::metadata(&guestinfo), "userdata": body });
+        let body = match user_data.strip_prefix("#cloud-config\n") {
+            Some(body) => serde_json::from_str(body).unwrap(),
+            None => json!(user_data),
+        };
+        let mut written = json!({ "metadata": cases::metadata(&guestinfo), "userdata": body });
+        if let Some(vendor_data) = case.document().vendor_data() {
+            written["vendordata"] = json!(vendor_data);
+        }
         let path = cases::folder("good").join(format!("{name}.json"));
         if std::env::var_os("CESO_BLESS").is_some() {
             fs::write(&path, format!("{written:#}\n")).unwrap();
@@ -47,7 +52,7 @@ fn every_good_input_becomes_the_expected_documents() {
 #[test]
 fn every_bad_input_is_refused_with_the_path_of_its_field() {
     let cases = cases::bad();
-    assert!(cases.len() >= 15, "{} bad inputs", cases.len());
+    assert!(cases.len() >= 60, "{} bad inputs", cases.len());
     for (name, case) in cases {
         let error = match serde_json::from_value::<Spec>(case.spec.clone()) {
             Err(error) => error.to_string(),

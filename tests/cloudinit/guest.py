@@ -1,6 +1,7 @@
 """The guest's side: Debian's real cloud-init over documents that ceso has made. Run by /usr/bin/python3; JSON in, JSON out.
 
     guest.py boots < [[{"guestinfo.metadata": ...}, ...], ...]   sequences of boots, each with the guestinfo that it finds
+    guest.py schema < ["/path", ...]                   what `cloud-init schema` has against files
     guest.py nocloud < ["/folder", ...]                what the NoCloud data source finds in the files of seed images
     guest.py read  < ["#cloud-config ...", ...]     what cloud-init's YAML reader makes of texts
 
@@ -10,6 +11,7 @@ for: the DMI product name, the `vmware-rpctool` program, and the writing of netw
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ from pathlib import Path
 from unittest import mock
 
 from cloudinit import helpers, stages, util, version
+from cloudinit.config import schema
 from cloudinit.settings import PER_ALWAYS, PER_INSTANCE
 from cloudinit.sources import DataSourceNoCloud, DataSourceVMware
 
@@ -114,6 +117,7 @@ class Machine:
                 "fqdn": fqdn,
                 "network": init.datasource.network_config,
                 "network_applied": applied,
+                "vendor_data": text(init.datasource.get_vendordata_raw()),
                 "cloud_config": util.load_yaml(util.load_file(init.paths.get_ipath_cur("cloud_config"))),
             }
 
@@ -122,6 +126,29 @@ def boots(sequence):
     with tempfile.TemporaryDirectory() as root:
         machine = Machine(root)
         return [machine.boot(guestinfo) for guestinfo in sequence]
+
+
+def text(data):
+    """User-data is text or bytes, by version; nothing is None."""
+    return (data.decode("utf-8") if isinstance(data, bytes) else data) or None
+
+
+# --- The schema ---------------------------------------------------------------------------------------------------------------
+
+
+def schema_problem(path):
+    """What `cloud-init schema` says against a file: nothing, or its complaint. What is deprecated is one too."""
+    parser = schema.get_parser()
+    arguments = parser.parse_args(["--config-file", path])
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            schema.handle_schema_args("schema", arguments)
+        except SystemExit as end:
+            if end.code:
+                return f"{end.code}: {said.getvalue()}"
+    answer = said.getvalue()
+    return None if "Valid" in answer and "deprecat" not in answer.lower() else answer
 
 
 # --- Seed images --------------------------------------------------------------------------------------------------------------
@@ -139,24 +166,25 @@ def nocloud(folder):
              mock.patch.object(DataSourceNoCloud.util, "get_cmdline", lambda: ""), \
              mock.patch.object(DataSourceNoCloud.dmi, "read_dmi_data", lambda key: None):
             assert source.get_data()
-        text = lambda data: data.decode("utf-8") if isinstance(data, bytes) else data
         hostname = source.get_hostname()
         return {
             "instance_id": source.get_instance_id(),
             "hostname": getattr(hostname, "hostname", hostname),
             "user_data": text(source.userdata_raw),
-            "vendor_data": text(source.vendordata_raw) or None,
+            "vendor_data": text(source.vendordata_raw),
             "network": source.network_config or None,
         }
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["boots", "read", "nocloud"])
+    parser.add_argument("what", choices=["boots", "read", "nocloud", "schema"])
     what = parser.parse_args().what
     given = json.load(sys.stdin)
     if what == "boots":
         answer = [boots(sequence) for sequence in given]
+    elif what == "schema":
+        answer = [schema_problem(path) for path in given]
     elif what == "nocloud":
         answer = [nocloud(folder) for folder in given]
     else:
