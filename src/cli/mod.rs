@@ -114,9 +114,8 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
         .hint("it is for run, repl, sim and the commands that are scripts"));
     }
     // What mends a broken configuration, or needs none, is not held up by its log.
-    if ["run", "repl", "sim", "check", "host", "status"].contains(&name) {
-        telemetry::logs::begin(&context, globals.log.as_deref())?;
-    }
+    let traced = ["run", "repl", "sim", "check", "host", "status"].contains(&name);
+    let _traces = if traced { telemetry::begin(&context, globals.log.as_deref())? } else { None };
     match matches.subcommand() {
         Some(("run", matches)) => telemetry::within(&globals, &context, || run::run(matches, &globals, &context)),
         Some(("repl", _)) => telemetry::within(&globals, &context, || repl::run(&globals, &context)),

@@ -88,7 +88,7 @@ pub fn run_workflow(
     if words.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h") {
         return help(workflow, words, context);
     }
-    super::telemetry::logs::begin(context, globals.log.as_deref())?;
+    let _traces = super::telemetry::begin(context, globals.log.as_deref())?;
     super::telemetry::within(globals, context, || run_command(workflow, words, globals, context))
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use tracing::Instrument;
 
 use super::bind::{Binder, Use, check_literals, made_key};
 use super::journal::{Journal, Outcome};
@@ -182,6 +183,15 @@ impl Door {
 
     /// Lets one call of an operation through: checks, binds, records, acts.
     pub async fn pass<O: Operation>(&self, call: u64, given: Value) -> Result<Value, Fault> {
+        use tracing::field::{Empty, debug};
+        let span = tracing::info_span!("operation", name = O::NAME, call, id = Empty, outcome = Empty);
+        if let Some(id) = self.record.correlation(call).filter(|_| !span.is_disabled()) {
+            span.record("id", debug(format_args!("{id}")));
+        }
+        self.pass_in_span::<O>(call, given).instrument(span).await
+    }
+
+    async fn pass_in_span<O: Operation>(&self, call: u64, given: Value) -> Result<Value, Fault> {
         let about = About { operation: O::NAME, effect: O::EFFECT, undoes: O::UNDOES };
         let mut noting = self.record.call(call, about);
         let result = match self.record.correlation(call).filter(|_| O::EFFECT > Effect::Pure) {
@@ -195,7 +205,9 @@ impl Door {
             }
             Err(fault) => Err(leaving::fault(fault)),
         };
-        noting.end(&result).await;
+        let ending = noting.end(&result).await;
+        tracing::Span::current().record("outcome", ending.name());
+        tracing::info!(outcome = ending.name(), "an operation has ended");
         result
     }
 

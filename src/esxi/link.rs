@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex as AsyncMutex;
+use tracing::Instrument;
 use zeroize::Zeroizing;
 
 use crate::metrics::{Connection, HostLabel};
@@ -198,7 +199,8 @@ impl Link {
         let timeouts = &self.options.timeouts;
         let timeout = if waits { timeouts.wait + Duration::from_secs(30) } else { timeouts.request };
         let began = Instant::now();
-        let result = self.transport.post(envelope, version, cookie, timeout, waits).await;
+        let span = tracing::debug_span!("request", host = %self.options.name, method = method.wire_name());
+        let result = self.transport.post(envelope, version, cookie, timeout, waits).instrument(span).await;
         self.transport.count(method.wire_name(), &result, began);
         result
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument;
 
 use crate::xml::Element;
 
@@ -90,6 +91,12 @@ impl Monitor {
 
 fn start(link: Arc<Link>) -> mpsc::UnboundedSender<Command> {
     let (sender, commands) = mpsc::unbounded_channel();
+    let span = tracing::info_span!(
+        parent: None,
+        "monitor",
+        host = link.host(),
+        id = link.options.operation_id.as_deref().unwrap_or_default()
+    );
     let actor = Actor {
         link,
         commands,
@@ -101,7 +108,8 @@ fn start(link: Arc<Link>) -> mpsc::UnboundedSender<Command> {
         lost_since: None,
         pause: PAUSE,
     };
-    tokio::spawn(actor.run());
+    // It serves every operation of the run, so it is in none of their spans.
+    tokio::spawn(actor.run().instrument(span));
     sender
 }
 

@@ -12,7 +12,6 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::Instrument;
 
 use super::modules::Modules;
 use super::output::Output;
@@ -332,8 +331,7 @@ impl Session {
             }
         };
         let shared = self.shared.clone();
-        let span = tracing::info_span!("operation", name = declared.name, call, id = tracing::field::Empty);
-        let mut pass = async move { declared.call(&shared.door, call, arguments).await }.instrument(span).boxed();
+        let mut pass = async move { declared.call(&shared.door, call, arguments).await }.boxed();
         if declared.effect == Effect::Pure {
             let result = pass.now_or_never().unwrap_or_else(|| {
                 Err(Fault::new("ceso.waited", format!("{operation} is declared pure, but it waits"))

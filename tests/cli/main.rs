@@ -22,6 +22,7 @@ mod status;
 mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;
+mod traces;
 #[path = "../support/vcsim.rs"]
 #[allow(dead_code, reason = "shared with other test binaries")]
 mod vcsim;

@@ -11,13 +11,12 @@ use std::sync::Arc;
 
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterFn, Targets};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::cli::context::Context;
-use crate::config::{Config, LogFormat, Settings, printable};
+use crate::config::{LogFormat, Settings, printable};
 use crate::error::{Fault, nearest};
 use crate::redact::{self, is_hidden};
 
@@ -41,13 +40,15 @@ const ROOMS: &[&str] = &[
     "xml",
 ];
 
-/// Begins to log what the flag, the variable or the settings ask for.
+/// The layer that logs what the flag, the variable or the settings ask for.
 ///
 /// Faults: `usage.log` for a filter that is none, `log.file` for a file that cannot be written.
-pub fn begin(context: &Context, flag: Option<&str>) -> Result<(), Fault> {
-    let config = context.config().ok();
-    let settings = config.as_deref().map(Config::settings);
-    let Some(filter) = chosen(context, flag, settings)? else { return Ok(()) };
+pub fn layer(
+    context: &Context,
+    flag: Option<&str>,
+    settings: Option<&Settings>,
+) -> Result<Option<Box<dyn Layer<Registry> + Send + Sync>>, Fault> {
+    let Some(filter) = chosen(context, flag, settings)? else { return Ok(None) };
     let file = settings.and_then(|settings| settings.log.file.as_deref());
     let form = settings.map(|settings| settings.log.format).unwrap_or_default();
     let lines = Lines { sink: Arc::new(file.map(open).transpose()?) };
@@ -56,10 +57,7 @@ pub fn begin(context: &Context, flag: Option<&str>) -> Result<(), Fault> {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(ours(filter)));
-    // Whoever set one before (a test, in its own process) keeps it.
-    let _already_set = tracing::subscriber::set_global_default(subscriber);
-    Ok(())
+    Ok(Some(layer.with_filter(ours(filter)).boxed()))
 }
 
 fn chosen(context: &Context, flag: Option<&str>, settings: Option<&Settings>) -> Result<Option<Targets>, Fault> {
