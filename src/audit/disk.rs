@@ -103,15 +103,21 @@ impl Disk {
         Ok(receipts)
     }
 
+    /// The log's id.
+    pub(super) fn id(&self) -> &str {
+        self.log.as_deref().unwrap_or_default()
+    }
+
     /// Signs what is not signed yet, by this process or another.
-    pub(super) fn checkpoint(&mut self) -> Result<(), Error> {
+    pub(super) fn checkpoint(&mut self) -> Result<Option<Receipt>, Error> {
         let held = self.lock()?;
+        let mut receipts = Vec::new();
         if self.is_unsigned() {
             let body = self.own(own::checkpoint())?;
-            self.put(&[body])?;
+            receipts = self.put(&[body])?;
         }
         drop(held);
-        Ok(())
+        Ok(receipts.pop())
     }
 
     /// Has all that was appended on the disk when it returns.

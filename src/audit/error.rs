@@ -25,6 +25,9 @@ pub enum Error {
     /// The file cannot be read.
     #[error("the audit log {} cannot be read: {reason}", file.display())]
     Unreadable { file: PathBuf, reason: String },
+    /// There is no log.
+    #[error("there is no audit log {}", file.display())]
+    Missing { file: PathBuf },
     /// The log was closed before the event came.
     #[error("the audit log {} is closed already", file.display())]
     Closed { file: PathBuf },
@@ -37,6 +40,14 @@ impl Error {
 
     pub(super) fn untrusted(file: &Path, reason: impl Into<String>) -> Self {
         Self::Untrusted { file: file.to_owned(), reason: reason.into() }
+    }
+
+    /// The log's file could not be opened for reading.
+    pub(super) fn unopened(file: &Path, error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::Missing { file: file.to_owned() },
+            _ => Self::unreadable(file, error),
+        }
     }
 
     pub(super) fn unreadable(file: &Path, reason: impl std::fmt::Display) -> Self {
@@ -64,6 +75,7 @@ impl Error {
             Self::Format { .. } => "audit.format",
             Self::Key { .. } => "audit.key",
             Self::Unreadable { .. } => "audit.unreadable",
+            Self::Missing { .. } => "audit.missing",
             Self::Closed { .. } => "audit.closed",
         }
     }
@@ -88,6 +100,9 @@ impl Error {
                     .to_owned()
             }
             Self::Unreadable { .. } => "correct the permissions of the file".to_owned(),
+            Self::Missing { .. } => {
+                "nothing was recorded in it yet, or security.audit_log names another file".to_owned()
+            }
             Self::Closed { .. } => "this is a defect of ceso: please report it".to_owned(),
         }
     }

@@ -198,7 +198,7 @@ fn halves(signature: &[u8; 64]) -> [[u8; 32]; 2] {
 }
 
 /// A moment as a line gives it: UTC, microseconds, always 27 characters.
-pub(super) fn time_text(at: OffsetDateTime) -> String {
+pub fn time_text(at: OffsetDateTime) -> String {
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
         at.year(),

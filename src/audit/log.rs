@@ -14,6 +14,7 @@ use super::event::Event;
 use super::line::Receipt;
 use super::medium::{Machine, Medium};
 use super::own::{self, Body};
+use super::witness::{Follower, Lag, Sends, Told, Witness};
 use crate::metrics;
 use crate::units::Bytes;
 
@@ -37,6 +38,9 @@ pub struct Options {
     pub checkpoint_every: u64,
     /// After what time records that are not signed yet are.
     pub checkpoint_after: Duration,
+    /// Who is told of the log, and what.
+    pub witnesses: Vec<Witness>,
+    pub sends: Sends,
 }
 
 impl Options {
@@ -47,6 +51,8 @@ impl Options {
             rotate_at: Bytes(256 << 20),
             checkpoint_every: 1000,
             checkpoint_after: Duration::from_secs(60),
+            witnesses: Vec::new(),
+            sends: Sends::default(),
         }
     }
 }
@@ -78,6 +84,7 @@ struct Shared {
     freed: Condvar,
     /// Wakes those who wait for room in the queue.
     room: tokio::sync::Notify,
+    told: Arc<Told>,
 }
 
 #[derive(Default)]
@@ -113,8 +120,14 @@ impl Log {
             wake: Condvar::new(),
             freed: Condvar::new(),
             room: tokio::sync::Notify::new(),
+            told: Arc::default(),
             options,
         });
+        if !shared.options.witnesses.is_empty() {
+            let Options { file, witnesses, sends, .. } = &shared.options;
+            shared.told.synced(disk.receipt());
+            Follower::start(file, disk.id(), witnesses, *sends, &shared.told)?;
+        }
         let writer = shared.clone();
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())
@@ -187,7 +200,12 @@ impl Log {
         self.0.shared.state().failure.clone()
     }
 
-    /// Writes and syncs what is still waiting, and ends the writer; the last receipt. What comes later is refused. Closing twice is
+    /// How far each witness is behind.
+    pub fn witness_lag(&self) -> Vec<Lag> {
+        self.0.shared.told.lags()
+    }
+
+    /// Writes and syncs what is still waiting, gives the witnesses that answer a moment to hear of it, and ends the writer; the last receipt. What comes later is refused. Closing twice is
     /// closing once.
     pub fn close(&self) -> Result<Option<Receipt>, Error> {
         self.0.close()
@@ -204,6 +222,7 @@ impl Handle {
         {
             return Err(Error::unwritable(&self.shared.options.file, "its writer has panicked"));
         }
+        self.shared.told.close();
         let state = self.shared.state();
         match &state.failure {
             Some(failure) => Err(failure.clone()),
@@ -273,7 +292,7 @@ impl Shared {
             }
         }
         let _ending = Ending(self);
-        let mut writer = Writer { disk, sync_at: None, sign_at: None, lost: 0 };
+        let mut writer = Writer { disk, told: self.told.clone(), sync_at: None, sign_at: None, lost: 0 };
         loop {
             let (items, closing) = self.next(writer.sync_at.into_iter().chain(writer.sign_at).min());
             let urgent = items.iter().any(|item| item.answer.is_some());
@@ -343,6 +362,7 @@ impl Shared {
 /// The writer's own state.
 struct Writer {
     disk: Disk,
+    told: Arc<Told>,
     /// When what was written must be synced.
     sync_at: Option<Instant>,
     /// When what was written must be signed.
@@ -373,14 +393,17 @@ impl Writer {
         }
         if due(self.sign_at) {
             self.sign_at = None;
-            self.disk.checkpoint()?;
+            if let Some(receipt) = self.disk.checkpoint()? {
+                metrics::audit_written("checkpoint", receipt.seq);
+            }
             self.sync_at.get_or_insert_with(Instant::now);
         }
         if due(self.sync_at) || (urgent && self.sync_at.is_some()) {
             self.sync_at = None;
-            let began = Instant::now();
+            let begun = Instant::now();
             self.disk.sync()?;
-            metrics::audit_synced(began.elapsed());
+            metrics::audit_synced(begun.elapsed());
+            self.told.synced(self.disk.receipt());
         }
         Ok(receipts)
     }

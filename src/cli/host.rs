@@ -404,7 +404,7 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     let sources = context.sources().clone().host(Some(name_of(matches).to_owned()));
     let config = Arc::new(Config::load(sources)?);
     let hosts = Configured::new(config.clone());
-    let door = checking(&config, hosts);
+    let door = checking(&config, hosts)?;
     let facts = context.block_on(facts(&door))?;
     let word = if facts.is_ok() { "done" } else { "failed" };
     let closed = door.record().end(
@@ -437,7 +437,7 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
 pub fn product(context: &Context, name: &str) -> Result<String, Fault> {
     let config = Arc::new(Config::load(context.sources().clone().host(Some(name.to_owned())))?);
     let hosts = Configured::new(config.clone());
-    let door = checking(&config, hosts);
+    let door = checking(&config, hosts)?;
     let facts = context.block_on(facts(&door))?;
     let word = if facts.is_ok() { "done" } else { "failed" };
     let details = json!({ "command": "status --check", "calls": door.record().calls() });
@@ -449,16 +449,16 @@ pub fn product(context: &Context, name: &str) -> Result<String, Fault> {
 }
 
 /// A door in restricted mode, recorded like a run's.
-fn checking(config: &Config, hosts: Configured) -> Door {
+fn checking(config: &Config, hosts: Configured) -> Result<Door, Fault> {
     let recording = Recording {
-        ledger: super::run::ledger(config),
+        ledger: super::run::ledger(config)?,
         run: hosts.run().to_string(),
         script: None,
         details: Some(json!({ "command": "host check" })),
         warn: Arc::new(|text| drop(super::context::say(&format!("ceso: {text}")))),
     };
     let grant = Grant { mode: Mode::Restricted, table: None };
-    Door::recorded(grant, Arc::new(hosts), Arc::new(|_| {}), recording)
+    Ok(Door::recorded(grant, Arc::new(hosts), Arc::new(|_| {}), recording))
 }
 
 async fn facts(door: &Door) -> Result<Value, Fault> {
@@ -483,7 +483,7 @@ fn note(context: &Context, config: &Config, command: &str, name: &str, details: 
         details: Some(details),
         ..Event::new(Kind::Note)
     };
-    match super::run::ledger(config).note(event) {
+    match super::run::ledger(config)?.note(event) {
         Err(fault) if matches!(command, "host remove" | "host logout") => {
             context.say(&format!("warning: {fault}; the command goes on without a record"))
         }

@@ -2,6 +2,7 @@
 //!
 //! A command that is not one of ceso's own is a workflow: a script under `lua/workflows` or in the user's folder.
 
+pub mod audit;
 mod completion;
 pub mod config;
 pub mod context;
@@ -48,6 +49,7 @@ fn command() -> Command {
         .subcommand(config::command())
         .subcommand(policy::command())
         .subcommand(status::command())
+        .subcommand(audit::command())
         .subcommand(sim::command())
         .subcommand(doctor::command())
         .subcommand(doc::command())
@@ -124,6 +126,7 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
         Some(("config", matches)) => config::run(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("policy", matches)) => policy::run(matches, &globals, &context),
         // The simulator needs no configuration, unless its metrics are asked for.
+        Some(("audit", matches)) => audit::run(matches, &context),
         Some(("sim", matches)) if globals.metrics_port.is_some() => {
             telemetry::within(&globals, &context, || sim::run(matches, &context))
         }

@@ -131,7 +131,13 @@ pub fn write(text: &str, out: &mut dyn Write) -> Result<(), Fault> {
 }
 
 fn json(value: &Value) -> String {
-    let mut text = format!("{value:#}");
+    let mut text = harmless(format!("{value:#}"));
+    text.push('\n');
+    text
+}
+
+/// JSON without what a terminal would obey.
+pub fn harmless(mut text: String) -> String {
     // serde_json escapes what is below U+0020; a terminal also obeys DEL, the C1 controls and the bidirectional ones. All of them
     // can only stand inside of a JSON string.
     if text.contains(is_hostile) {
@@ -145,7 +151,6 @@ fn json(value: &Value) -> String {
             safe
         });
     }
-    text.push('\n');
     text
 }
 

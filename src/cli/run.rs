@@ -13,7 +13,6 @@ use super::globals::Globals;
 use super::hosts::Configured;
 use super::output::{self, Format};
 use super::{grant, report, workflow};
-use crate::audit;
 use crate::config::Config;
 use crate::door::journal::{Change, Outcome};
 use crate::door::{Ledger, grammar};
@@ -245,7 +244,7 @@ pub fn request(
         folder,
         jail: jail(grant.mode, globals),
         grant,
-        ledger: ledger(config),
+        ledger: ledger(config)?,
         limits: config.limits().clone(),
         output: Output::standard(config.limits().output).map_err(no_thread)?.for_run(hosts.run().as_str()),
         hosts,
@@ -257,8 +256,10 @@ pub fn request(
 }
 
 /// The audit log of the configuration, in the name of this process's user.
-pub fn ledger(config: &Config) -> Ledger {
-    Ledger::open(audit::Options::new(config.audit_log()), run::principal::principal())
+///
+/// Faults: `config.invalid` where a witness's address is none.
+pub fn ledger(config: &Config) -> Result<Ledger, Fault> {
+    Ok(Ledger::open(super::audit::options(config)?, run::principal::principal()))
 }
 
 /// Restricted mode insists on the whole jail; the others take what the machine gives and say what is missing.

@@ -29,7 +29,8 @@ pub use self::hosts::{DEFAULT_USERNAME, HostConfig, Target};
 pub use self::layers::Origin;
 pub use self::named_secrets::{NamedSecret, SecretEntry, SecretPurpose};
 pub use self::settings::{
-    ConnectionPool, HostEntry, Log, LogFormat, Metrics, Retention, Sandbox, Security, Settings, Traces,
+    Audit, ConnectionPool, HostEntry, Log, LogFormat, Metrics, Retention, Sandbox, Security, Settings, Traces,
+    WitnessSends,
 };
 pub use self::sources::{
     Environment, Flag, Home, OTHER_VARIABLES, PROJECT_FILE, SYSTEM_FILE, Sources, settings_variables,

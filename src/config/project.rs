@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 use serde_json::{Map, Value};
 
 use super::settings::{
-    ConnectionPool, HostEntry, Log, Metrics, RepositoryEntry, Retention, Sandbox, Security, Settings, Traces,
+    Audit, ConnectionPool, HostEntry, Log, Metrics, RepositoryEntry, Retention, Sandbox, Security, Settings, Traces,
 };
 use super::values::{ENVIRONMENT, SIMULATOR, Trust};
 use crate::error::Fault;
@@ -32,6 +32,7 @@ pub fn check(
         connection_pool,
         sandbox,
         security,
+        audit,
         metrics,
         log,
         traces,
@@ -58,6 +59,7 @@ pub fn check(
     rule.connection_pool(&base.connection_pool, connection_pool)?;
     rule.sandbox(&base.sandbox, sandbox)?;
     rule.security(&base.security, security)?;
+    rule.audit(&base.audit, audit)?;
     rule.metrics(&base.metrics, metrics)?;
     rule.log(&base.log, log)?;
     rule.traces(&base.traces, traces)?;
@@ -162,6 +164,23 @@ impl Rule<'_> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Not even more of it: a witness is told what a user does.
+    fn audit(&self, base: &Audit, with: &Audit) -> Result<(), Fault> {
+        let Audit { rotate_at, checkpoint_every, checkpoint_after, witness, witness_sends } = with;
+        for (path, differs) in [
+            ("audit.rotate_at", *rotate_at != base.rotate_at),
+            ("audit.checkpoint_every", *checkpoint_every != base.checkpoint_every),
+            ("audit.checkpoint_after", *checkpoint_after != base.checkpoint_after),
+            ("audit.witness", *witness != base.witness),
+            ("audit.witness_sends", *witness_sends != base.witness_sends),
+        ] {
+            if differs {
+                return self.refuse(path, "change how the audit log is kept");
+            }
+        }
+        Ok(())
     }
 
     fn metrics(&self, base: &Metrics, with: &Metrics) -> Result<(), Fault> {

@@ -34,6 +34,8 @@ pub struct Settings {
     pub sandbox: Sandbox,
     /// What scripts may do, and on which networks.
     pub security: Security,
+    /// How the audit log is kept, and who is told of it.
+    pub audit: Audit,
     /// Figures for Prometheus.
     pub metrics: Metrics,
     /// What is logged, and where to.
@@ -141,6 +143,7 @@ impl Settings {
             ("sandbox.run_time", run_time, 30 * DAY),
             ("sandbox.cpu_time", cpu_time, 30 * DAY),
             ("connection_pool.max_idle_time", max_idle_time, DAY),
+            ("audit.checkpoint_after", &self.audit.checkpoint_after, DAY),
         ] {
             if span.0 < Duration::from_millis(1) || span.0 > most {
                 return Err((path, format!("{span} is not between 1 ms and {}", Span(most))));
@@ -150,6 +153,7 @@ impl Settings {
             ("sandbox.memory", memory, 1 << 20, 64 << 30),
             ("sandbox.source", source, 1, 64 << 20),
             ("sandbox.output", output, 1, 4 << 30),
+            ("audit.rotate_at", &self.audit.rotate_at, 64 << 10, 1 << 40),
         ] {
             if !(least..=most).contains(&size.0) {
                 return Err((path, format!("{size} is not between {} and {}", Bytes(least), Bytes(most))));
@@ -181,6 +185,48 @@ pub struct Security {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>", extend("items" = { "type": "string", "format": "cidr" }, "examples" = [["10.0.0.0/8", "fd00::/8"]]))]
     pub allowed_networks: Option<Vec<IpNet>>,
+}
+
+/// How the audit log (security.audit_log) is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// The size at which the file is set aside, as audit-000000000001.json by its first record's number, and a new one goes on.
+    pub rotate_at: Bytes,
+    /// Every how many records one is a checkpoint, signed with the key beside the log (audit.key); from the next file on.
+    #[schemars(range(min = 2, max = 100_000))]
+    pub checkpoint_every: u32,
+    /// After what time records that are not signed yet are. The end of a command signs them as well.
+    pub checkpoint_after: Span,
+    /// Who is told the heads of the log, so that a log that was cut can be told from one that was not: "udp://HOST:514",
+    /// "tcp://HOST:601" and "unix:///dev/log" (syslog, RFC 5424), "https://HOST/PATH" (a POST of JSON).
+    #[schemars(extend("examples" = [["udp://loghost:514"]]))]
+    pub witness: Vec<String>,
+    /// What they are told.
+    pub witness_sends: WitnessSends,
+}
+
+/// What witnesses of the audit log are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WitnessSends {
+    /// the signed checkpoints
+    #[default]
+    Checkpoints,
+    /// every record, whole
+    Records,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            rotate_at: Bytes(256 << 20),
+            checkpoint_every: 1000,
+            checkpoint_after: Span(Duration::from_secs(60)),
+            witness: Vec::new(),
+            witness_sends: WitnessSends::default(),
+        }
+    }
 }
 
 /// Figures for Prometheus.

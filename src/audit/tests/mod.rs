@@ -4,6 +4,7 @@ mod canonical;
 mod crashes;
 mod files;
 mod mutations;
+mod witnesses;
 mod writing;
 
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::{Event, Kind, Log, Sync};
+use super::super::{Event, Kind, Log, Reader, Sync};
 use super::{Place, note};
 
 #[test]
@@ -48,4 +48,45 @@ async fn what_is_written_now_is_in_the_file_when_the_call_returns() {
     let mut numbers = futures_util::future::join_all(writes).await;
     numbers.sort_unstable();
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+}
+
+#[test]
+fn grouped_records_are_written_soon_and_signed_in_time() {
+    let place = Place::new();
+    let options = super::Options { checkpoint_after: std::time::Duration::from_millis(200), ..place.options() };
+    let log = Log::open(options).unwrap();
+    for number in 0..2000 {
+        log.write_blocking(note(&number.to_string()), Sync::Grouped).unwrap();
+    }
+    super::eventually(|| {
+        let report = super::verify(&place);
+        report.records >= 2002 && report.unsigned == 0
+    });
+    // Nothing new: nothing more is written.
+    let receipt = log.receipt();
+    assert_eq!(log.close().unwrap(), receipt);
+}
+
+#[test]
+fn a_reader_begins_anywhere_without_reading_what_comes_before() {
+    let place = Place::new();
+    let mut disk = super::disk(&super::Options { rotate_at: crate::units::Bytes(700_000), ..place.options() });
+    for chunk in 0..50 {
+        let bodies: Vec<_> = (0..60).map(|number| super::body(note(&format!("{chunk}/{number}")))).collect();
+        disk.append(&bodies).unwrap();
+    }
+    let newest = disk.receipt().unwrap();
+    assert!(super::verify(&place).files.len() >= 2);
+    for from in (1..newest.seq).step_by(97).chain([newest.seq, newest.seq + 1]) {
+        let mut reader = Reader::since(&place.file(), from).unwrap();
+        let first = reader.next().unwrap().map(|entry| entry.seq);
+        assert_eq!(first, (from <= newest.seq).then_some(from));
+    }
+    let mut reader = Reader::last(&place.file(), 2000).unwrap();
+    let mut numbers = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        numbers.push(entry.seq);
+    }
+    assert_eq!(numbers, (newest.seq - 1999..=newest.seq).collect::<Vec<_>>());
+    assert_eq!(super::super::newest(&place.file()).unwrap(), Some(newest));
 }

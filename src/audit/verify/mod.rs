@@ -129,11 +129,14 @@ impl Verify {
             Some((log, first)) => (log, Some(first)),
             None => (self.file.clone(), None),
         };
+        if !self.file.exists() && upto.is_some() {
+            return Err(Error::Missing { file: self.file.clone() });
+        }
+        let (files, missing) = files(&log, upto)?;
         let key = match &self.key {
             Some(file) => PublicKey::read(file)?,
             None => PublicKey::read(&PublicKey::beside(&log))?,
         };
-        let (files, missing) = files(&log, upto)?;
         let threads =
             self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         let check = |signatures| pieces::run(&files, &self.pins, key, signatures, self.partial, threads);
@@ -246,7 +249,7 @@ fn files(log: &Path, upto: Option<u64>) -> Result<(Vec<Part>, Option<Problem>), 
                 let what = "it is missing: the log went on in it from the files that were set aside";
                 return Ok((parts, Some(Problem::of_file(&path, what))));
             }
-            file => file.map_err(unreadable)?,
+            file => file.map_err(|error| Error::unopened(&path, &error))?,
         };
         // A writer holds this lock while it writes: what is seen under it is whole lines, or what a crash left.
         file.lock_shared().map_err(unreadable)?;
