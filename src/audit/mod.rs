@@ -98,9 +98,9 @@ pub use self::event::{Event, FaultNote, Kind};
 pub use self::key::PublicKey;
 pub use self::line::{Hash, Receipt, time_text};
 pub use self::log::{Log, Options, Sync};
-pub use self::state::State;
 pub use self::read::{Entry, Reader, newest};
 pub use self::series::move_away;
+pub use self::state::State;
 pub use self::verify::{Pin, Problem, Report, Verify};
 pub use self::witness::{Lag, Sends, Witness};
 
