@@ -223,14 +223,17 @@ fn table(value: &Value, style: &Style) -> String {
         Value::Array(items) if items.iter().any(Value::is_object) => {
             let rows = rows(items);
             let header = rows.columns.iter().map(|column| column.to_uppercase().replace('_', " ")).collect();
-            let cells = |row: &Vec<Option<&Value>>| row.iter().map(|value| shown(*value)).collect();
+            let cells = |row: &Vec<Option<&Value>>| {
+                rows.columns.iter().zip(row).map(|(column, value)| marked(column, shown(*value))).collect()
+            };
             text.push_str(&grid(Some(header), rows.rows.iter().map(cells).collect(), style));
         }
         Value::Array(items) => items.iter().for_each(|item| text.push_str(&format!("{}\n", shown(Some(item))))),
         Value::Object(map) => {
             let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
             name_first(&mut keys);
-            let rows = keys.iter().map(|key| vec![printable_cell(key), paragraph(map.get(*key))]).collect();
+            let rows =
+                keys.iter().map(|key| vec![printable_cell(key), marked(key, paragraph(map.get(*key)))]).collect();
             text.push_str(&grid(None, rows, style));
         }
         other => text.push_str(&format!("{}\n", shown(Some(other)))),
@@ -267,6 +270,11 @@ fn grid(header: Option<Vec<String>>, rows: Vec<Vec<String>>, style: &Style) -> S
         }
     }
     text
+}
+
+/// A cell of what a guest says stands in quotes: it is told, and not vouched for. Such fields begin with `guest_`.
+fn marked(key: &str, cell: String) -> String {
+    if key.starts_with("guest_") && cell != "-" { format!("“{cell}”") } else { cell }
 }
 
 /// A cell for a person: "-" where there is nothing.

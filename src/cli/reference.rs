@@ -89,11 +89,12 @@ pub struct Topic {
 }
 
 /// Those that need no operation.
-pub fn topics() -> [Topic; 6] {
+pub fn topics() -> [Topic; 7] {
     [
         Topic { name: "params", summary: "Parameters of a playbook and their types", make: parameters },
         Topic { name: "errors", summary: "Kinds of errors", make: errors },
         Topic { name: "exit-codes", summary: "Exit codes of the command", make: exit_codes },
+        Topic { name: "records", summary: "What is recorded, what is hidden, and what a guest says", make: records },
         Topic { name: "limits", summary: "Limits of a run", make: limits },
         Topic { name: "metrics", summary: "Families of metrics for Prometheus", make: families },
         Topic { name: "config", summary: "Settings, their files and variables", make: settings },
@@ -155,6 +156,38 @@ fn errors(level: usize) -> Vec<Block> {
 fn exit_codes(level: usize) -> Vec<Block> {
     let rows = EXIT_CODES.iter().map(|(code, doc)| vec![code.to_string(), (*doc).to_owned()]).collect();
     vec![Heading(level, "Exit codes".to_owned()), Rows(vec!["code", "what it says"], rows)]
+}
+
+fn records(level: usize) -> Vec<Block> {
+    let text = |text: &str| Text(text.to_owned());
+    vec![
+        Heading(level, "Records, secrets and guests".to_owned()),
+        text(
+            "Every call that passes the door, and every one that does not, is in the audit log: the intent of a change is on disk before \
+             anything is sent, its outcome before the script goes on; reads and denials follow within a tenth of a second. Each record has \
+             the run, the number of the call, the principal, the mode, the script's SHA-256, the objects, the arguments and the entries \
+             that allowed it. Contents (cloud-init data, extra configuration) are told by their size. Calls that only compute \
+             (`cloudinit.build`) are counted and not recorded. The run ends with a line `audit SEQ:HEAD` on standard error: keep \
+             it, and `ceso audit verify --pin SEQ:HEAD` says later whether the log still has all that it had. The host's own log \
+             has the run and the number of the call as `operationID`.",
+        ),
+        text(
+            "Where the log cannot be written, nothing is changed (`audit.unwritable`), but for what the run itself made and removes; reads \
+             go on, and say so once. An outcome that cannot be written is told on standard error, the exit code is 1, and nothing more is \
+             changed until it is on record.",
+        ),
+        text(
+            "Known secrets (passwords in variables and files, those asked for, sessions, the secrets of playbooks) never leave: what a host \
+             says, faults, output, logs, records and the history are searched for them, plain, escaped, in base64, hex and URL forms, in \
+             gzip and zlib, and `[redacted: password of lab]` stands in their place. A secret of 4 to 7 letters is found as a whole word, a \
+             shorter one as a token by itself. The password of a URL and the body of a private key are hidden wherever they stand.",
+        ),
+        text(
+            "What a guest controls is its own words: fields that begin with `guest_` hold one line with control, bidirectional and invisible \
+             characters written as `\\u{…}`, cut at 1,000 characters, and stand in quotes in tables. Nothing is looked up or allowed by them. \
+             A guest's addresses are addresses or are left out.",
+        ),
+    ]
 }
 
 fn limits(level: usize) -> Vec<Block> {

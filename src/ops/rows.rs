@@ -11,6 +11,7 @@ use crate::door::object::{Connected, Fields, Given, Object, kind};
 use crate::error::Fault;
 use crate::esxi;
 use crate::esxi::checked::Checked;
+use crate::redact::Untrusted;
 use crate::units::Bytes;
 
 /// What a machine's handle tells: a snapshot of the moment when it was given out.
@@ -57,8 +58,8 @@ pub struct VmInfo {
     pub ip: Option<String>,
     /// All addresses of the guest that are not link-local.
     pub addresses: Vec<String>,
-    /// The guest's own name.
-    pub hostname: Option<String>,
+    /// The name that the guest gives itself: its own words, escaped and cut, and nothing to decide by.
+    pub guest_hostname: Option<Untrusted>,
     /// The state of VMware's tools in the guest.
     pub tools: Option<String>,
     /// Virtual processors.
@@ -156,7 +157,7 @@ impl From<esxi::VmInfo> for VmInfo {
             power: info.row.power.as_str().to_owned(),
             ip: info.row.address,
             addresses: info.row.addresses,
-            hostname: info.row.guest_hostname,
+            guest_hostname: info.row.guest_hostname.as_deref().map(Untrusted::new),
             tools: info.row.tools,
             cpus: info.row.cpus,
             memory: info.row.memory,

@@ -378,7 +378,7 @@ impl World {
           for _, vm in host:vms() do
             local info = vm:info()
             walk(info, vm.name)
-            log.info(`{info.notes} and {info.hostname or info.guest_hostname}`)
+            log.info(`{info.notes} and {info.guest_hostname}`)
             task.progress(`at {vm.name} {info.notes}`)
             table.insert(rows, { name = vm.name, notes = info.notes, extra = info.extra_config })
             if vm.power == "on" then

@@ -166,7 +166,11 @@ impl Fields {
         let fields = properties.iter().map(|(name, schema)| {
             let (shape, nil) = Shape::split(schema);
             let optional = nil || !required.contains(&name.as_str());
-            Field { name: name.clone(), doc: description(schema), shape, optional }
+            let mut doc = description(schema);
+            if schema.get("x-said-by").and_then(Value::as_str) == Some("guest") {
+                doc.push_str(" Said by the guest.");
+            }
+            Field { name: name.clone(), doc, shape, optional }
         });
         Self { name: name.to_owned(), doc: description(schema), fields: fields.collect() }
     }
