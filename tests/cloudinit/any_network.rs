@@ -1,4 +1,5 @@
-//! A proptest strategy over networks that are accepted: cards, a bond, a bridge and VLANs, with addresses of both families by hand and by DHCP.
+//! Proptest strategies over networks: accepted ones of cards, a bond, a bridge and VLANs, with addresses of both families by hand and by DHCP; and entries put together blindly,
+//! few of which are accepted.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -219,4 +220,56 @@ impl Builder {
         entry.insert("dns".into(), json!(servers));
         entry
     }
+}
+
+/// A word that names something, mostly one of few, so that entries meet.
+fn word(few: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop_oneof![12 => proptest::sample::select(few).prop_map(str::to_owned), 1 => any::<String>()]
+}
+
+/// Entries that name each other blindly, with fields from a small pool of good and bad values.
+pub fn blind_network() -> impl Strategy<Value = Value> {
+    let parts = &["eth0", "eth1", "bond0", "br0", "eth0.1"];
+    let names = &["eth0", "eth1", "bond0", "br0", "br1", "vlan1", "eth0.1", "br0.2", "bond0.1"];
+    let addresses =
+        &["dhcp", "dhcp6", "none", "10.0.1.5/24", "10.0.2.5/24", "10.0.2.6/23", "2001:db8::5/64", "2001:db8:1::5/64"];
+    let routers = &["10.0.1.1", "10.0.2.1", "10.0.3.1", "fe80::1", "2001:db8::1"];
+    let networks = &["default", "10.9.0.0/16", "172.16.0.0/12", "2001:db8:9::/48", "0.0.0.0/0"];
+    let of = move |kind: u8, parts: Vec<String>, id: u32| match kind {
+        0 => json!({ "vlan": { "id": id, "link": parts.first().cloned().unwrap_or_default() } }),
+        1 => json!({ "bond": { "members": parts, "mode": "active-backup" } }),
+        2 => json!({ "bridge": { "members": parts, "stp": id == 1 } }),
+        _ => json!({}),
+    };
+    let entry = (
+        (option::weighted(0.6, word(names)), 0..7_u8, vec(word(parts), 1..3), 0..4_u32),
+        (option::weighted(0.4, word(addresses)), vec(word(routers), 0..2), vec(word(routers), 0..2)),
+        option::weighted(0.2, (word(networks), word(routers))),
+        option::weighted(0.2, proptest::sample::select(&[0_u32, 1280, 1500, 9000][..])),
+    );
+    let entry = entry.prop_map(move |((name, kind, parts, id), (address, gateway, dns), route, mtu)| {
+        let mut entry = of(kind, parts, id);
+        // Bonds and bridges need a name, and few are VLANs'.
+        let name = match kind {
+            0 => name.filter(|name| name.starts_with("vlan")),
+            1 => name.or_else(|| Some("bond0".into())),
+            2 => name.or_else(|| Some("br0".into())),
+            _ => name,
+        };
+        // What is rarely wanted is left out in most entries, or none would be accepted.
+        let (gateway, dns) = if id == 2 { (gateway, dns) } else { Default::default() };
+        let routes: Vec<Value> = route.iter().map(|(to, via)| json!({ "to": to, "via": via })).collect();
+        for (field, value) in [
+            ("name", json!(name)),
+            ("address", json!(address.as_slice())),
+            ("gateway", json!(gateway)),
+            ("dns", json!(dns)),
+            ("mtu", json!(mtu)),
+            ("routes", json!(routes)),
+        ] {
+            entry[field] = value;
+        }
+        entry
+    });
+    vec(entry, 1..5).prop_map(Value::Array)
 }

@@ -8,7 +8,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::any_network::any_network;
+use crate::any_network::{any_network, blind_network};
 use crate::cases::{self, UUID};
 use crate::losses;
 use crate::meant::{self, Interface};
@@ -80,6 +80,47 @@ fn cloud_init_writes_any_accepted_network_with_every_renderer() {
         })
         .collect();
     renderers_write(&networks);
+}
+
+/// Entries put together blindly are accepted only where every renderer makes of them what they say.
+#[test]
+#[ignore = "needs cloud-init"]
+fn cloud_init_writes_what_was_accepted_of_blind_networks() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = blind_network();
+    let mut networks = Vec::new();
+    for number in 0..6000 {
+        let spec =
+            cases::spec(json!({ "hostname": "a", "network": strategy.new_tree(&mut runner).unwrap().current() }));
+        if cloudinit::build(&spec).is_ok() {
+            let macs = macs(5);
+            networks.push((format!("network {number}"), written(&spec, &macs), meant::interfaces(&spec, &macs)));
+        }
+    }
+    let made_of_others = networks.iter().filter(|(_, document, _)| document.as_object().unwrap().len() > 2);
+    assert!(made_of_others.count() >= 20, "{} accepted", networks.len());
+    networks.sort_by_key(|(_, document, _)| std::cmp::Reverse(document.to_string().len()));
+    networks.truncate(150);
+    renderers_write(&networks);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn any_entries_are_refused_with_the_path_of_a_field_or_written(network in blind_network()) {
+        let spec = cases::spec(json!({ "hostname": "a", "network": network }));
+        match cloudinit::build(&spec) {
+            Err(fault) => {
+                prop_assert_eq!(fault.kind(), "cloudinit.invalid");
+                prop_assert!(fault.message().starts_with("network"), "{}", fault);
+                prop_assert!(!fault.message().chars().any(char::is_control), "{}", fault);
+            }
+            Ok(_) => {
+                written(&spec, &macs(5));
+            }
+        }
+    }
 }
 
 proptest! {

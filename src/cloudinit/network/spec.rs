@@ -45,7 +45,7 @@ pub struct Nic {
     #[serde(default)]
     pub mtu: Option<u32>,
     /// Whether IPv6 router advertisements are taken: addresses that the card makes itself (SLAAC), and routes; only for a card. Default: the guest's, usually yes where no IPv6 address is given by hand.
-    /// Guests that run NetworkManager do not take this; those that run ifupdown take it where the card has a DHCP or IPv6 address, those that run systemd-networkd with cloud-init 22.4 beside `"dhcp6"` only, and in those that
+    /// Guests that run NetworkManager do not take this; those that run ifupdown take it where the card has no `"dhcp"`, and IPv6 alone or `"dhcp6"`; those that run systemd-networkd with cloud-init 22.4 beside `"dhcp6"` only, and in those that
     /// run initscripts IPv6 addresses given by hand mean no.
     #[serde(default)]
     pub accept_ra: Option<bool>,
@@ -99,7 +99,7 @@ pub struct Bond {
     pub members: Strings,
     /// How they share the work.
     pub mode: BondMode,
-    /// How often the links are looked at, in milliseconds: 1 to 10000. Default: 100, because the kernel's own default is never.
+    /// How often the links are looked at, in milliseconds: 1 to 10000. Default: 100, because the kernel's own default is never. Guests that run NetworkManager with cloud-init 22.4 do not take it.
     #[serde(default)]
     pub miimon: Option<u32>,
     /// How often the switch is asked to send LACP packets; only in mode `802.3ad`. Default: the kernel's, `slow`. Guests that run NetworkManager do not take it.
