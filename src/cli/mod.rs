@@ -3,6 +3,7 @@
 //! A command that is not one of ceso's own is a workflow: a script under `lua/workflows` or in the user's folder.
 
 pub mod audit;
+mod cloudinit;
 mod completion;
 pub mod config;
 pub mod context;
@@ -50,6 +51,7 @@ fn command() -> Command {
         .subcommand(policy::command())
         .subcommand(status::command())
         .subcommand(audit::command())
+        .subcommand(cloudinit::command())
         .subcommand(sim::command())
         .subcommand(doctor::command())
         .subcommand(doc::command())
@@ -130,6 +132,7 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
         Some(("sim", matches)) if globals.metrics_port.is_some() => {
             telemetry::within(&globals, &context, || sim::run(matches, &context))
         }
+        Some(("cloudinit", matches)) => cloudinit::run(matches, &globals, &context),
         Some(("sim", matches)) => sim::run(matches, &context),
         Some(("status", matches)) => status::run(matches, &context),
         Some(("doctor", matches)) => doctor::run(matches, &context),

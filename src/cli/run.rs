@@ -14,7 +14,7 @@ use super::hosts::Configured;
 use super::output::{self, Format};
 use super::{grant, report, workflow};
 use crate::config::Config;
-use crate::door::journal::{Change, Outcome};
+use crate::door::journal::{Change, Made, Outcome};
 use crate::door::{Ledger, grammar};
 use crate::error::Fault;
 use crate::run::declaration::Declaration;
@@ -295,6 +295,9 @@ pub fn finish(
         (false, _) => {}
     }
     notes.extend(summary(&report.changes, report.result.is_err(), globals.verbose));
+    if report.result.is_err() {
+        notes.extend(report.left.iter().map(removal));
+    }
     notes.extend(report.afterwards.iter().map(|fault| format!("afterwards: {fault}")));
     if globals.verbose || report.result.is_err() {
         notes.push(format!("run {}", report.id));
@@ -321,6 +324,19 @@ pub fn finish(
     // A run that did what it should and whose record has a hole is no success to whoever relies on the record.
     let unrecorded = report.afterwards.iter().any(|fault| fault.is("audit"));
     Ok(if unrecorded && report.result.is_ok() && !report.changes.is_empty() { ExitCode::from(1) } else { code })
+}
+
+/// A machine that a failed run made and left, and the command that removes it.
+fn removal(made: &Made) -> String {
+    let word = |text: &str| match text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    };
+    let (name, host) = (word(&made.name), word(&made.host));
+    format!(
+        "left behind: machine {:?}; remove it with  ceso vm delete {name} --force --mode unrestricted --host {host}",
+        made.name
+    )
 }
 
 /// What was changed, and above all what is left of a run that failed.

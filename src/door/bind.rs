@@ -209,6 +209,33 @@ impl<'a> Binder<'a> {
         }
     }
 
+    /// The datastore with the most free space of those that can be written to, by host and tables; of equals the first by name.
+    ///
+    /// Faults: `esxi.no_datastore`.
+    pub async fn roomiest_datastore(&self, host: &BoundHost) -> Result<Checked<esxi::Datastore>, Fault> {
+        let mut rows = host.host.client.list_datastores(&host.system).await?;
+        rows.sort_by(|a, b| b.free.0.cmp(&a.free.0).then_with(|| a.datastore.name.cmp(&b.datastore.name)));
+        let why_not = |row: &esxi::DatastoreRow| match row {
+            row if !row.accessible => Some("it is not accessible"),
+            row if row.maintenance != "normal" => Some("it is in maintenance"),
+            row if !row.writable => Some("it is mounted for reading only"),
+            row if !self.pass.door.policy.allows("datastore", "write", &row.datastore.name, false) => {
+                Some("datastore.write does not allow it")
+            }
+            _ => None,
+        };
+        if let Some(row) = rows.iter().find(|row| why_not(row).is_none()) {
+            self.check("datastore", "write", &row.datastore.name, false)?;
+            return Ok(vouch(row.datastore.clone()));
+        }
+        let readable = rows.iter().filter(|row| self.pass.may_read("datastore", &row.datastore.name));
+        let told: Vec<String> =
+            readable.filter_map(|row| Some(format!("{:?}: {}", row.datastore.name, why_not(row)?))).take(10).collect();
+        let listed = if told.is_empty() { String::new() } else { format!(" ({})", told.join("; ")) };
+        Err(Fault::new("esxi.no_datastore", format!("no datastore of {} can take the machine{listed}", host.host.name))
+            .hint("name one with datastore = \"…\", or grant datastore.write on one that is there"))
+    }
+
     /// The network of that name, for a declared verb.
     pub async fn network(
         &self,

@@ -38,11 +38,19 @@ pub struct Change {
 #[derive(Debug, Clone, Copy)]
 pub struct Ticket(usize);
 
+/// A machine that the run made and that is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub host: String,
+    pub name: String,
+}
+
 /// One run's account of its changes.
 #[derive(Default)]
 pub struct Journal {
     changes: Mutex<Vec<Change>>,
     made: Mutex<HashSet<String>>,
+    standing: Mutex<Vec<Made>>,
 }
 
 impl Journal {
@@ -68,6 +76,21 @@ impl Journal {
     /// Notes an object that this run made, by the key of host and managed object.
     pub fn made(&self, key: String) {
         lock(&self.made).insert(key);
+    }
+
+    /// Notes a machine that was made, by its name, for whoever has to remove it.
+    pub fn stands(&self, host: &str, name: &str) {
+        lock(&self.standing).push(Made { host: host.to_owned(), name: name.to_owned() });
+    }
+
+    /// Notes that a machine is gone.
+    pub fn fell(&self, host: &str, name: &str) {
+        lock(&self.standing).retain(|made| made.host != host || made.name != name);
+    }
+
+    /// The machines that this run made and did not remove.
+    pub fn standing(&self) -> Vec<Made> {
+        lock(&self.standing).clone()
     }
 
     /// Whether this run made the object.

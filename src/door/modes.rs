@@ -38,7 +38,7 @@ mod tests {
     fn each_mode_allows_what_its_name_promises() {
         let allows = |mode, noun, verb, made| table(mode).allowing(noun, verb, "x", made).is_some();
         assert!(allows(Mode::Restricted, "vm", "read", false));
-        for verb in ["create", "copy_from", "configure", "power", "destroy"] {
+        for verb in ["create", "copy_from", "configure", "power", "reach", "destroy"] {
             assert!(!allows(Mode::Restricted, "vm", verb, true), "{verb}");
             assert!(allows(Mode::Unrestricted, "vm", verb, false), "{verb}");
         }

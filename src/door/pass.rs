@@ -399,7 +399,13 @@ impl Pass<'_> {
     pub fn made(&self, host: &Connected, vm: esxi::Vm) -> Checked<esxi::Vm> {
         self.has_made.store(true, Ordering::Relaxed);
         self.door.journal.made(made_key(&host.name, &vm));
+        self.door.journal.stands(&host.name, &vm.name);
         super::bind::vouch(vm)
+    }
+
+    /// Notes that a machine is gone.
+    pub fn unmade(&self, host: &Connected, vm: &esxi::Vm) {
+        self.door.journal.fell(&host.name, &vm.name);
     }
 
     /// Tells how far the operation is.

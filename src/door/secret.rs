@@ -202,6 +202,12 @@ impl super::bind::Binder<'_> {
     }
 }
 
+/// Refuses a secret where its purpose does not fit, for what is built without a run. Faults: `door.purpose`.
+pub fn check_purpose(slot: &Slot, named: &NamedSecret) -> Result<(), Fault> {
+    let secret = Secret::from(named.clone());
+    if secret.fits(slot.purpose) { Ok(()) } else { Err(wrong_purpose(slot, &secret)) }
+}
+
 fn no_secret(slot: &Slot, kind: &str) -> Fault {
     Fault::new(
         "usage.argument",

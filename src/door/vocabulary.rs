@@ -24,6 +24,7 @@ pub const NOUNS: &[Noun] = &[
             ("create", "make a machine of that name"),
             ("copy_from", "clone the machine: its disks' content becomes another machine's"),
             ("configure", "change processors, memory, notes, extra configuration, cloud-init data"),
+            ("reach", "connect to an address that the machine's guest reports: whether a port or a URL answers"),
             ("power", "turn on, turn off, reset, suspend, shut the guest down"),
             ("destroy", "remove the machine and its disks for good"),
         ],

@@ -42,7 +42,7 @@ pub(super) fn preferred(addresses: &[IpAddr]) -> Option<&IpAddr> {
     addresses.iter().find(|address| address.is_ipv4()).or(addresses.first())
 }
 
-fn is_usable(address: &IpAddr) -> bool {
+pub(super) fn is_usable(address: &IpAddr) -> bool {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local()),
@@ -68,6 +68,23 @@ impl Host {
             host: self.name().to_owned(),
             reason: "an address that came and went".to_owned(),
         })
+    }
+
+    /// Waits until the guest has exactly this address.
+    ///
+    /// Errors: as those of [`Host::wait_for_address`].
+    pub async fn wait_for_this_address(
+        &self,
+        vm: &Checked<Vm>,
+        wanted: IpAddr,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let what = format!("{:?} getting the address {wanted}", vm.name);
+        let has = move |state: &Snapshot| {
+            let single = state.get("guest.ipAddress").map(|value| value.text.as_str());
+            usable(state.get("guest.net"), single).contains(&wanted)
+        };
+        self.wait_for(vm, PATHS, timeout, what, has).await.map(drop)
     }
 
     /// Waits until a condition on a machine's properties holds; returns them as they were then.

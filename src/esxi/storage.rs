@@ -3,6 +3,7 @@
 //! Specification: vSphere Web Services API, `DatastoreSummary`, `NetworkSummary`.
 
 use crate::units::Bytes;
+use crate::xml::Element;
 
 use super::checked::Checked;
 use super::error::Error;
@@ -20,6 +21,8 @@ pub struct DatastoreRow {
     pub capacity: Bytes,
     pub free: Bytes,
     pub accessible: bool,
+    /// Whether the host may write to it; an export may be mounted for reading only.
+    pub writable: bool,
     /// `normal`, or a state of maintenance by its wire name.
     pub maintenance: String,
 }
@@ -43,6 +46,7 @@ impl Host {
             "summary.freeSpace",
             "summary.accessible",
             "summary.maintenanceMode",
+            "host",
         ];
         let objects =
             self.link.retrieve(&self.link.everything(&[Reach::Datastores], vec![("Datastore", paths)])).await?;
@@ -52,6 +56,10 @@ impl Host {
             capacity: Bytes(object.number("summary.capacity").unwrap_or_default()),
             free: Bytes(object.number("summary.freeSpace").unwrap_or_default()),
             accessible: object.flag("summary.accessible").unwrap_or(false),
+            writable: !object.get("host").is_some_and(|mounts| {
+                let read_only = |mount: &Element| mount.text_at("mountInfo.accessMode") == Some("readOnly");
+                !mounts.children.is_empty() && mounts.children.iter().all(read_only)
+            }),
             maintenance: object.text("summary.maintenanceMode").unwrap_or("normal").to_owned(),
         };
         Ok(objects.iter().map(row).collect())

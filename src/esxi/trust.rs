@@ -80,6 +80,11 @@ pub(super) fn client_config(host: &str, trust: &Trust) -> Result<(ClientConfig, 
     Ok((config, refusal))
 }
 
+/// The TLS side of a client that takes any certificate: for asking whether something answers, and sending it nothing secret.
+pub(super) fn any_certificate() -> Result<ClientConfig, rustls::Error> {
+    with_rule(Rule::Look(Arc::default()), Arc::default(), Arc::new(rustls::crypto::ring::default_provider()))
+}
+
 fn store(certificates: Vec<CertificateDer<'static>>) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     // Roots that cannot be parsed are left out: an operating system's store has some, and the rest must go on to work.

@@ -76,6 +76,8 @@ pub struct Build(cloudinit::Spec);
 pub struct DocumentFields {
     /// The host name that it gives; a re-IP may give none.
     pub hostname: Option<String>,
+    /// The addresses that it gives by hand, of all cards: what the guest must report once it is provisioned.
+    pub addresses: Vec<String>,
 }
 
 impl Fields for DocumentFields {
@@ -83,7 +85,8 @@ impl Fields for DocumentFields {
 }
 
 fn give(built: Built, pass: &Pass<'_>) -> Result<Given<kind::Document>, Fault> {
-    let fields = DocumentFields { hostname: built.document.hostname().map(str::to_owned) };
+    let addresses = built.document.addresses().iter().map(ToString::to_string).collect();
+    let fields = DocumentFields { hostname: built.document.hostname().map(str::to_owned), addresses };
     let name = fields.hostname.clone().unwrap_or_else(|| "re-IP".to_owned());
     pass.give(Object::Document(Arc::new(built)), &name, &fields)
 }

@@ -29,6 +29,8 @@ pub struct DatastoreFields {
     pub free: Bytes,
     /// Whether the host can reach it.
     pub accessible: bool,
+    /// Whether the host may write to it.
+    pub writable: bool,
 }
 
 impl Fields for DatastoreFields {
@@ -62,6 +64,7 @@ impl Operation for List {
                     capacity: row.capacity,
                     free: row.free,
                     accessible: row.accessible,
+                    writable: row.writable,
                 };
                 pass.give(Object::Datastore(bound.host.clone(), row.datastore), &name, &fields)
             })

@@ -11,10 +11,12 @@ pub mod network;
 pub mod outline;
 pub mod power;
 pub mod reference;
+pub mod rendered;
 pub mod rows;
 pub mod vm;
 pub mod vm_change;
 pub mod vm_make;
+pub mod vm_reach;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -132,6 +134,9 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm::Get>(),
         Declared::of::<vm::Info>(),
         Declared::of::<vm::WaitForIp>(),
+        Declared::of::<vm_reach::WaitForAddress>(),
+        Declared::of::<vm_reach::WaitForPort>(),
+        Declared::of::<vm_reach::WaitForHttp>(),
         Declared::of::<vm_make::Create>(),
         Declared::of::<vm_make::Clone>(),
         Declared::of::<vm_make::EnsureClone>(),

@@ -25,8 +25,8 @@ pub struct Create {
     pub host: Target<kind::Host>,
     /// The machine's name, 1 to 80 characters.
     pub name: String,
-    /// Where its files go.
-    pub datastore: String,
+    /// Where its files go. Default: the datastore with the most free space that may be written to.
+    pub datastore: Option<String>,
     /// The network of its card; without one it gets no card.
     pub network: Option<String>,
     /// Virtual processors. Default: 1.
@@ -49,6 +49,18 @@ pub struct Create {
 pub enum Firmware {
     Bios,
     Efi,
+}
+
+/// The datastore that is named, else the roomiest.
+async fn datastore(
+    binder: &Binder<'_>,
+    host: &BoundHost,
+    name: Option<&str>,
+) -> Result<Checked<esxi::Datastore>, Fault> {
+    match name {
+        Some(name) => binder.datastore(host, name, "write").await,
+        None => binder.roomiest_datastore(host).await,
+    }
 }
 
 /// The checked places of a new machine.
@@ -78,7 +90,7 @@ impl Operation for Create {
         check_hardware(Self::NAME, self.cpus, self.memory)?;
         let host = binder.host(&self.host)?;
         let new = binder.new_vm(&host, &self.name).await?;
-        let datastore = binder.datastore(&host, &self.datastore, "write").await?;
+        let datastore = datastore(binder, &host, self.datastore.as_deref()).await?;
         let network = match &self.network {
             Some(network) => Some(binder.network(&host, network, "use").await?),
             None => None,
@@ -122,7 +134,7 @@ pub struct Clone {
     pub template: String,
     /// The new machine's name, 1 to 80 characters.
     pub name: String,
-    /// Where its files go. Default: the template's datastore.
+    /// Where its files go. Default: the datastore with the most free space that may be written to.
     pub datastore: Option<String>,
     /// The network of all its cards. Default: the template's.
     pub network: Option<String>,
@@ -145,6 +157,7 @@ const ENSURE_CLONE_TOUCHES: &[Touch] = &[
     touch("vm", "copy_from", Selector::Argument("template")),
     touch("vm", "create", Selector::Argument("name")),
     touch("vm", "configure", Selector::Argument("name")),
+    touch("vm", "read", Selector::Argument("name")),
     touch("datastore", "write", Selector::Argument("datastore")),
     touch("network", "use", Selector::Argument("network")),
 ];
@@ -163,13 +176,7 @@ impl Clone {
     async fn bind_new(&self, binder: &Binder<'_>, host: BoundHost, new: Checked<NewVm>) -> Result<BoundClone, Fault> {
         let template = binder.vm_named(&host, &self.template, "copy_from").await?;
         let info = host.host.client.vm_info(&template.vm).await?;
-        let datastore = match (&self.datastore, info.row.vm.datastores.first()) {
-            (Some(name), _) | (None, Some(name)) => binder.datastore(&host, name, "write").await?,
-            (None, None) => {
-                return Err(Fault::new("esxi.datastore_not_found", format!("{:?} is on no datastore", self.template))
-                    .hint("name the clone's datastore"));
-            }
-        };
+        let datastore = datastore(binder, &host, self.datastore.as_deref()).await?;
         let mut names: Vec<String> = info.hardware.nics.into_iter().filter_map(|nic| nic.network).collect();
         names.sort_unstable();
         names.dedup();
@@ -256,6 +263,8 @@ impl Operation for EnsureClone {
         check_hardware(Self::NAME, self.0.cpus, self.0.memory)?;
         let host = binder.host(&self.0.host)?;
         if let Some(there) = binder.vm_if_there(&host, &self.0.name, "configure").await? {
+            // The handle tells what the machine is, which it may be changed without.
+            binder.vm_named(&host, &self.0.name, "read").await?;
             return Ok(BoundEnsure::There(there));
         }
         let new = binder.new_vm_name(&self.0.name)?;
@@ -309,6 +318,8 @@ impl Operation for Destroy {
     }
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
-        Ok(bound.host.client.destroy(&bound.vm, &|step| pass.step(step)).await?)
+        bound.host.client.destroy(&bound.vm, &|step| pass.step(step)).await?;
+        pass.unmade(&bound.host, &bound.vm);
+        Ok(())
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::door::journal::{Change, Outcome};
+use crate::door::journal::{Change, Made, Outcome};
 use crate::door::pass::Progress;
 use crate::door::record::{Closed, Recording};
 use crate::door::table::Table;
@@ -131,6 +131,8 @@ pub struct Report {
     pub sources: Vec<Source>,
     /// The number of the run's last record and the head of the audit log's chain: what `ceso audit verify --pin` takes.
     pub receipt: Option<String>,
+    /// The machines that it made and left.
+    pub left: Vec<Made>,
     /// What went wrong after its end.
     pub afterwards: Vec<Fault>,
 }
@@ -184,7 +186,8 @@ fn run_on(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision
             let closed = close(&door, &result.as_ref().map(drop), &sources);
             afterwards.extend(closed.faults);
             let receipt = closed.receipt.map(|receipt| receipt.to_string());
-            Report { id, result, changes, used, simulated, real, sources, receipt, afterwards }
+            let left = door.journal().standing();
+            Report { id, result, changes, used, simulated, real, sources, receipt, left, afterwards }
         }
         Err(ended) => {
             let closed = close(&door, &Err(&ended), std::slice::from_ref(&source));
@@ -205,6 +208,7 @@ fn nothing(id: RunId, ended: Ended, source: Source) -> Report {
         real: false,
         sources: vec![source],
         receipt: None,
+        left: Vec::new(),
         afterwards: Vec::new(),
     }
 }
