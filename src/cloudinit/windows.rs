@@ -224,6 +224,8 @@ fn files(at: &At, files: &[File], config: &mut Map<String, Value>) -> Result<(),
         let mut out = Map::new();
         out.insert("path".into(), json!(file.path));
         user_data::content(&at, file, &mut out)?;
+        // Only whether it can be written counts there, and without this cloudbase-init complains.
+        out.insert("permissions".into(), json!("0644"));
         if file.append {
             out.insert("append".into(), json!(true));
         }

@@ -2,6 +2,7 @@
 
     guest.py boots < [[{"guestinfo.metadata": ...}, ...], ...]   sequences of boots, each with the guestinfo that it finds
     guest.py schema < ["/path", ...]                   what `cloud-init schema` has against files
+    guest.py parts < ["Content-Type: ...", ...]        what user-data of several parts comes apart into
     guest.py nocloud < ["/folder", ...]                what the NoCloud data source finds in the files of seed images
     guest.py read  < ["#cloud-config ...", ...]     what cloud-init's YAML reader makes of texts
 
@@ -24,6 +25,7 @@ from cloudinit import helpers, stages, util, version
 from cloudinit.config import schema
 from cloudinit.settings import PER_ALWAYS, PER_INSTANCE
 from cloudinit.sources import DataSourceNoCloud, DataSourceVMware
+from cloudinit.user_data import UserDataProcessor
 
 # --- Boots --------------------------------------------------------------------------------------------------------------------
 
@@ -151,6 +153,21 @@ def schema_problem(path):
     return None if "Valid" in answer and "deprecat" not in answer.lower() else answer
 
 
+# --- Parts --------------------------------------------------------------------------------------------------------------------
+
+
+def parts(user_data):
+    """What cloud-init takes user-data apart into: the type, the name and the content of each part that a handler gets."""
+    with tempfile.TemporaryDirectory() as root:
+        paths = helpers.Paths({"cloud_dir": f"{root}/lib", "run_dir": f"{root}/run"})
+        message = UserDataProcessor(paths).process(user_data)
+        found = []
+        for part in message.walk():
+            if part.get_content_maintype() != "multipart":
+                found.append([part.get_content_type(), part.get_filename(), util.fully_decoded_payload(part)])
+        return found
+
+
 # --- Seed images --------------------------------------------------------------------------------------------------------------
 
 
@@ -178,11 +195,13 @@ def nocloud(folder):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["boots", "read", "nocloud", "schema"])
+    parser.add_argument("what", choices=["boots", "read", "nocloud", "schema", "parts"])
     what = parser.parse_args().what
     given = json.load(sys.stdin)
     if what == "boots":
         answer = [boots(sequence) for sequence in given]
+    elif what == "parts":
+        answer = [parts(text) for text in given]
     elif what == "schema":
         answer = [schema_problem(path) for path in given]
     elif what == "nocloud":

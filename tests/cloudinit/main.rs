@@ -5,6 +5,7 @@
 //! its error must say. Tests named `cloud_init_…` run the real cloud-init (`real.rs`), through `guest.py`
 //! and `renderers.py`.
 
+mod any_document;
 mod any_network;
 mod cases;
 mod documents;
@@ -15,3 +16,4 @@ mod meant;
 mod networks;
 mod real;
 mod seeds;
+mod windows;
