@@ -14,6 +14,8 @@ mod losses;
 mod machine;
 mod meant;
 mod networks;
+mod reading;
 mod real;
+mod secrets;
 mod seeds;
 mod windows;
