@@ -162,10 +162,8 @@ impl Event {
         if body.as_ref().is_ok_and(|body| body.len() <= LONGEST) {
             return body;
         }
-        for value in [&mut self.arguments, &mut self.details, &mut self.result] {
-            if let Some(value) = value {
-                *value = serde_json::json!({ "omitted_bytes": value.to_string().len() });
-            }
+        for value in [&mut self.arguments, &mut self.details, &mut self.result].into_iter().flatten() {
+            *value = serde_json::json!({ "omitted_bytes": value.to_string().len() });
         }
         let texts = [
             &mut self.correlation,

@@ -57,7 +57,7 @@ impl Reader {
     }
 
     /// The next record; `None` at the end, where a line that is not whole yet is left.
-    pub fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, Error> {
         loop {
             if self.open.is_none() && !self.open_next()? {
                 return Ok(None);

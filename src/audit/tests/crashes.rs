@@ -124,7 +124,8 @@ fn a_machine_that_stops_at_any_step_loses_nothing_that_was_synced() {
             let line = text.lines().nth(receipt.seq as usize - 1).unwrap();
             assert!(line.contains(&format!("\"hash\":\"{}\"", receipt.head)), "{steps}: {receipt}");
         }
-        steps += if steps < 1200 { 1 } else { 3 };
+        // The first lines byte by byte, then with steps that meet every place in a line sooner or later.
+        steps += if steps < 700 { 1 } else { 7 };
     }
     assert!(steps > 3000, "the file was written in {steps} steps");
 }

@@ -79,12 +79,12 @@ fn a_reader_begins_anywhere_without_reading_what_comes_before() {
     assert!(super::verify(&place).files.len() >= 2);
     for from in (1..newest.seq).step_by(97).chain([newest.seq, newest.seq + 1]) {
         let mut reader = Reader::since(&place.file(), from).unwrap();
-        let first = reader.next().unwrap().map(|entry| entry.seq);
+        let first = reader.next_entry().unwrap().map(|entry| entry.seq);
         assert_eq!(first, (from <= newest.seq).then_some(from));
     }
     let mut reader = Reader::last(&place.file(), 2000).unwrap();
     let mut numbers = Vec::new();
-    while let Some(entry) = reader.next().unwrap() {
+    while let Some(entry) = reader.next_entry().unwrap() {
         numbers.push(entry.seq);
     }
     assert_eq!(numbers, (newest.seq - 1999..=newest.seq).collect::<Vec<_>>());

@@ -258,7 +258,7 @@ fn follows(before: &Receipt, seq: u64, prev: &Hash) -> Option<String> {
         return Some(format!("record {seq} stands behind record {}", before.seq));
     }
     (*prev != before.head).then(|| {
-        format!("it does not follow from the line before it: one of the two, or what stood between them, was changed")
+        "it does not follow from the line before it: one of the two, or what stood between them, was changed".to_owned()
     })
 }
 
@@ -400,7 +400,9 @@ impl Joiner<'_> {
             |name: &String| self.parts.iter().any(|part| part.path.file_name().is_some_and(|file| *file == **name));
         let missing = header.file.as_ref().filter(|name| !is_here(name));
         let found = match (&self.end.newest, missing) {
-            (None, None) if header.file.is_some() => Some(format!("it is not the log's first file, and stands first")),
+            (None, None) if header.file.is_some() => {
+                Some("it is not the log's first file, and stands first".to_owned())
+            }
             (None, None) => (seq != 1 || *prev != Hash::default())
                 .then(|| "a log begins with record 1, and this one does not".to_owned()),
             (None, Some(_)) if self.partial => None,

@@ -212,7 +212,7 @@ impl Follower {
     fn read_batch(&self, state: &State) -> Result<(Vec<Message>, bool), String> {
         let mut reader = Reader::since(&self.log, state.seq + 1).map_err(|error| error.to_string())?;
         let mut messages: Vec<Message> = Vec::new();
-        while let Some(entry) = reader.next().map_err(|error| error.to_string())? {
+        while let Some(entry) = reader.next_entry().map_err(|error| error.to_string())? {
             if self.sends == Sends::Checkpoints {
                 // Each says all that those before it say.
                 if !entry.signed {
@@ -242,7 +242,7 @@ impl Follower {
             _ if records == 0 => None,
             Some(oldest) => Some(oldest.to_owned()),
             None => Reader::since(&self.log, state.seq + 1)
-                .and_then(|mut reader| reader.next().map(|entry| entry.map(|entry| entry.ts.to_owned())))
+                .and_then(|mut reader| reader.next_entry().map(|entry| entry.map(|entry| entry.ts.to_owned())))
                 .unwrap_or_default(),
         };
         let oldest = oldest.and_then(|oldest| OffsetDateTime::parse(&oldest, &Rfc3339).ok());

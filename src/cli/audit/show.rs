@@ -33,7 +33,7 @@ pub fn show(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> 
 
 fn one(seq: u64, log: &Path, matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     let mut reader = Reader::since(log, seq)?;
-    let record = match reader.next()? {
+    let record = match reader.next_entry()? {
         Some(entry) if entry.seq == seq => record(&entry),
         _ => None,
     };
@@ -84,7 +84,7 @@ struct Told {
 
 fn print(mut reader: Reader, filter: &Filter, rows: &mut Rows) -> Result<Told, Fault> {
     let mut newest = None;
-    while let Some(entry) = reader.next()? {
+    while let Some(entry) = reader.next_entry()? {
         newest = Some(entry.seq);
         if !filter.lets_time(entry.ts) {
             continue;
