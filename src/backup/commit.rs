@@ -91,8 +91,9 @@ pub(super) fn save(repository: &Repository, view: View, manifests: &[Manifest]) 
         let bytes = repository.blob(&mut press, &everything, kind, id)?;
         store.put(&mut press, kind, &bytes).map(drop)
     };
+    let mut walked = HashSet::new();
     for manifest in manifests {
-        walk(repository, &everything, manifest, &mut HashSet::new(), &mut keep)?;
+        walk(repository, &everything, manifest, &mut walked, &mut keep)?;
     }
     store.flush()?;
     Ok(store.added())

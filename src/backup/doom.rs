@@ -88,20 +88,18 @@ pub(super) fn announce(target: &dyn Target, packs: Vec<Id>, above: u32) -> Resul
     }
 }
 
-/// Notes that the packs of some dooms are deleted, and deletes all of these but the highest of the repository.
+/// Notes that the packs of some dooms are deleted, and deletes all dooms that are done but the highest of the repository.
 pub(super) fn done(target: &dyn Target, numbers: &[u32]) -> Result<()> {
     for number in numbers {
         target.put(&format!("{}.done", name(*number)), &with_hash(&"done")?)?;
     }
-    let mut old: Vec<String> = Vec::new();
-    let mut files = listed(target, "dooms")?;
-    let highest = files.iter().filter_map(|file| parse(&file.name)).map(|(number, _)| number).max().unwrap_or_default();
-    files.retain(|file| parse(&file.name).is_some_and(|(number, _)| number != highest && numbers.contains(&number)));
-    // The doom goes before its note that it is done: a note alone means nothing, a doom alone would be taken up.
-    files.sort_by_key(|file| file.name.ends_with(".done"));
-    old.extend(files.into_iter().map(|file| file.name));
-    for name in old {
-        target.delete(&[name])?;
+    let files = listed(target, "dooms")?;
+    let parsed: Vec<(u32, bool)> = files.iter().filter_map(|file| parse(&file.name)).collect();
+    let highest = parsed.iter().map(|(number, _)| *number).max().unwrap_or_default();
+    for number in parsed.iter().filter(|(number, done)| *done && *number != highest).map(|(number, _)| *number) {
+        // The doom goes before its note: a note alone means nothing, a doom alone would be taken up.
+        target.delete(&[name(number)])?;
+        target.delete(&[format!("{}.done", name(number))])?;
     }
     Ok(())
 }

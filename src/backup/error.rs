@@ -23,6 +23,8 @@ pub enum Error {
     Newer { place: String, what: String },
     #[error("{0}")]
     Key(String),
+    #[error("{file}: is encrypted with the master key {key}, which this key file does not hold")]
+    UnknownMaster { file: String, key: String },
     #[error("the repository lacks {what}")]
     Lost { what: String },
     #[error("a prune has deleted what this backup needed: {0}")]
@@ -55,7 +57,7 @@ impl Error {
 
     /// Whether this says that bytes of the repository are not what they were, or are gone.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Missing(_) | Self::Lost { .. })
+        matches!(self, Self::Damaged { .. } | Self::Missing(_) | Self::Lost { .. } | Self::UnknownMaster { .. })
     }
 }
 
@@ -77,6 +79,11 @@ impl From<Error> for Fault {
             Error::Io { .. } => ("backup.target", "see whether the place can be reached and written", true),
             Error::NotARepository(_) => ("backup.not_a_repository", "initialise it first, or look at the path", false),
             Error::Newer { .. } => ("backup.newer", "use the ceso that made it, or a newer one", false),
+            Error::UnknownMaster { .. } => (
+                "backup.key",
+                "open it with the newest key; if this is the newest, the file is damaged: check the repository",
+                false,
+            ),
             Error::Key(_) => ("backup.key", "give the passphrase or key file that the repository was made with", false),
             Error::Raced(_) => ("backup.raced", "run the backup again", true),
             Error::Option(_) => ("backup.option", "see the command's --help", false),

@@ -241,3 +241,8 @@ pub(super) fn rotate(
 pub(super) fn withdraw(target: &dyn Target, id: Id) -> Result<()> {
     target.delete(&[name(id)])
 }
+
+/// Verifies a key file as far as that needs no secret, for a check.
+pub(super) fn verify(target: &dyn Target, file: &str) -> Result<()> {
+    read(target, file).map(drop)
+}

@@ -92,7 +92,6 @@ pub struct Known {
     /// Blobs that this process writes: without a place until their pack is there.
     fresh: Mutex<HashMap<Id, Option<Location>>>,
     cache: Arc<Cache>,
-    indexes: HashSet<Id>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -119,29 +118,40 @@ impl Known {
     ///
     /// An index file that goes while this reads was replaced by another: the list is read again.
     pub fn load(target: &dyn Target, sealer: &Sealer, cache: &Arc<Cache>, one: bool) -> Result<Self> {
+        Self::load_with(target, sealer, cache, one, false)
+    }
+
+    /// The same as one run, passing over index files that are damaged: for a check or a repair, which name them.
+    pub fn load_what_is_whole(target: &dyn Target, sealer: &Sealer, cache: &Arc<Cache>) -> Result<Self> {
+        Self::load_with(target, sealer, cache, true, true)
+    }
+
+    fn load_with(target: &dyn Target, sealer: &Sealer, cache: &Arc<Cache>, one: bool, lenient: bool) -> Result<Self> {
         let mut tries = 0;
         loop {
-            match Self::load_once(target, sealer, cache, one) {
+            match Self::load_once(target, sealer, cache, one, lenient) {
                 Err(Error::Missing(_)) if tries < 20 => tries += 1,
                 other => return other,
             }
         }
     }
 
-    fn load_once(target: &dyn Target, sealer: &Sealer, cache: &Arc<Cache>, one: bool) -> Result<Self> {
+    fn load_once(target: &dyn Target, sealer: &Sealer, cache: &Arc<Cache>, one: bool, lenient: bool) -> Result<Self> {
         let mut names = HashSet::new();
         for file in listed(target, "index")? {
-            names.insert(
-                file.name
-                    .trim_start_matches("index/")
-                    .parse::<Id>()
-                    .map_err(|_| Error::damaged(&file.name, "its name is not that of an index file"))?,
-            );
+            match file.name.trim_start_matches("index/").parse::<Id>() {
+                Ok(id) => drop(names.insert(id)),
+                Err(_) if lenient => {}
+                Err(_) => return Err(Error::damaged(&file.name, "its name is not that of an index file")),
+            }
         }
         let mut runs = cache.runs(&names)?;
         let covered: HashSet<Id> = runs.iter().flat_map(|run| run.covers.iter().copied()).collect();
         for id in names.difference(&covered) {
-            let packs = index::read(target, sealer, *id)?;
+            let packs = match index::read(target, sealer, *id) {
+                Err(Error::Damaged { .. } | Error::UnknownMaster { .. }) if lenient => continue,
+                other => other?,
+            };
             runs.push(cache.make(&format!("{id}.run"), |path| make_run(path, vec![*id], &packs))?);
             if runs.len() > MOST_RUNS * 4 {
                 shrink(cache, &mut runs, MOST_RUNS / 2)?;
@@ -153,7 +163,6 @@ impl Known {
             runs: RwLock::new(mounted.map(Arc::new).collect()),
             fresh: Mutex::new(HashMap::new()),
             cache: Arc::clone(cache),
-            indexes: names,
         })
     }
 
@@ -163,21 +172,11 @@ impl Known {
             let usable = mounted.run.packs.iter().map(|(id, size)| usable(id, *size)).collect();
             Arc::new(Mounted { run: Arc::clone(&mounted.run), usable })
         });
-        Self {
-            runs: RwLock::new(runs.collect()),
-            fresh: Mutex::new(HashMap::new()),
-            cache: Arc::clone(&self.cache),
-            indexes: self.indexes.clone(),
-        }
+        Self { runs: RwLock::new(runs.collect()), fresh: Mutex::new(HashMap::new()), cache: Arc::clone(&self.cache) }
     }
 
     fn mounted(&self) -> Vec<Arc<Mounted>> {
         self.runs.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The index files that were read.
-    pub fn indexes(&self) -> &HashSet<Id> {
-        &self.indexes
     }
 
     /// The packs that index files name, with their sizes.
@@ -217,6 +216,20 @@ impl Known {
             base += mounted.run.len();
         }
         Ok(())
+    }
+
+    /// The entries of a pack by the index files, in the order of their offsets.
+    pub fn entries_of(&self, pack: &Id) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        self.each(&mut |_, location| {
+            if location.pack == *pack {
+                entries.push(location.entry);
+            }
+            Ok(())
+        })?;
+        entries.sort_by_key(|entry| entry.offset);
+        entries.dedup();
+        Ok(entries)
     }
 
     /// Calls `each` for all usable records of index files, with their numbers.

@@ -96,9 +96,11 @@ pub fn list(target: &dyn Target) -> Result<Vec<Found>> {
     let now = target.now()?;
     let mut found = Vec::new();
     for file in files {
-        let (info, _): (LeaseInfo, String) = match read_named(target, &file.name, 1 << 16) {
+        let info = match read(target, &file.name) {
             Err(error) if error.is_missing() => continue,
-            other => parse(&other?, &file.name)?,
+            // What cannot be read says nothing, and nothing depends on it; a check names it.
+            Err(error) if error.is_damage() => continue,
+            other => other?,
         };
         // A file from the future of its own store: the store's clock was set back. It is taken for living.
         let living = now.duration_since(file.written).map_or(true, |age| age < LIVES);
@@ -113,4 +115,25 @@ pub fn unlock(target: &dyn Target, all: bool) -> Result<Vec<LeaseInfo>> {
     found.retain(|lease| all || !lease.living);
     target.delete(&found.iter().map(|lease| lease.file.name.clone()).collect::<Vec<_>>())?;
     Ok(found.into_iter().map(|lease| lease.info).collect())
+}
+
+fn read(target: &dyn Target, file: &str) -> Result<LeaseInfo> {
+    let (info, _): (LeaseInfo, String) = parse(&read_named(target, file, 1 << 16)?, file)?;
+    Ok(info)
+}
+
+/// Verifies a lease, for a check.
+pub(super) fn verify(target: &dyn Target, file: &str) -> Result<()> {
+    read(target, file).map(drop)
+}
+
+/// A lease that says that it began so long ago.
+#[cfg(test)]
+pub(super) fn tests_lease(target: &dyn Target, ago: Duration) -> Lease<'_> {
+    let mut lease = Lease::take(target, "backup").unwrap();
+    lease.info.began_ms -= ago.as_millis() as u64;
+    let name = put(target, &lease.info).unwrap();
+    let old = std::mem::replace(&mut *lease.current.get_mut().unwrap(), (name, Instant::now()));
+    target.delete(&[old.0]).unwrap();
+    lease
 }

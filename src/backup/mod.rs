@@ -5,10 +5,12 @@
 //! blobs; `repository` is all of it, open. It knows disks as ranges of bytes, and nothing of hosts or scripts.
 
 mod blob;
+mod check;
 mod commit;
 mod doom;
 mod error;
 mod feed;
+mod forget;
 mod format;
 mod id;
 mod index;
@@ -16,12 +18,17 @@ mod keys;
 mod known;
 mod lease;
 mod manifest;
+mod mark;
 mod pack;
+mod prune;
 mod reader;
+mod repair;
 mod repository;
 mod runs;
+mod scan;
 mod seal;
 mod source;
+mod stats;
 mod store;
 pub mod target;
 #[cfg(test)]
@@ -29,13 +36,18 @@ mod tests;
 mod writer;
 
 pub use blob::Codec;
+pub use check::{CheckReport, Depth, Problem};
 pub use error::{Error, Result};
+pub use forget::{ForgetPlan, Keep};
 pub use format::Config;
 pub use id::Id;
 pub use keys::{KeyCost, KeyInfo};
 pub use lease::LeaseInfo;
 pub use manifest::{Attached, Disk, Manifest, State};
+pub use prune::{PruneOptions, PrunePlan, PruneReport};
 pub use reader::DiskReader;
+pub use repair::RepairReport;
 pub use repository::{InitOptions, Repository};
 pub use source::{FileSource, Source};
+pub use stats::Stats;
 pub use writer::{BackupOptions, Session, Since, Summary};

@@ -14,6 +14,7 @@ use super::format::{CONFIG, Config, FORMAT, USUAL_CHUNK, check_chunk_size, read_
 use super::id::Id;
 use super::keys::{self, KeyCost, KeyInfo};
 use super::known::{Cache, Known, Location};
+use super::lease::{self, LeaseInfo};
 use super::manifest::{self, Manifest, Root, ids};
 use super::pack::{self, Pack};
 use super::seal::{Keyring, Sealer};
@@ -165,6 +166,11 @@ impl Repository {
         self.sealer = Sealer::Keyed(ring);
         self.key = Some(id);
         Ok(id)
+    }
+
+    /// Deletes the leases of processes that are gone, or all. Nothing is lost by it, whatever their owners do.
+    pub fn unlock(&self, all: bool) -> Result<Vec<LeaseInfo>> {
+        lease::unlock(self.target(), all)
     }
 
     /// All visible backups, the oldest first.

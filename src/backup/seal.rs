@@ -22,6 +22,9 @@ const SALT: usize = 32;
 const TAG: usize = 16;
 const BEFORE: usize = KEY_ID + SALT;
 
+/// How much longer sealing makes bytes.
+pub(super) const SEALED: usize = BEFORE + TAG;
+
 /// The secrets of an encrypted repository: the key of its ids and its master keys.
 pub struct Keyring {
     pub(super) id_key: Zeroizing<[u8; 32]>,
@@ -111,7 +114,7 @@ impl Sealer {
 
     /// Opens a frame that `seal` made with the same `about`.
     ///
-    /// Errors: `Damaged` naming `file`; `Key` where the frame's master key is not known.
+    /// Errors: `Damaged` naming `file`; `UnknownMaster` where the frame names a master key that is not known.
     pub fn open(&self, about: &[&[u8]], mut frame: Vec<u8>, file: &str) -> Result<Vec<u8>> {
         let Self::Keyed(ring) = self else { return Ok(frame) };
         let too_short = || Error::damaged(file, "it is too short to be encrypted bytes");
@@ -120,10 +123,7 @@ impl Sealer {
         let end = frame.len().checked_sub(TAG).filter(|end| *end >= BEFORE).ok_or_else(too_short)?;
         let (_, &tag) = frame.split_last_chunk::<TAG>().ok_or_else(too_short)?;
         let Some(master) = ring.masters.get(&id) else {
-            return Err(Error::Key(format!(
-                "{file}: was encrypted with the master key {}, which this key file does not hold; open the repository again, with a newer key file",
-                hex(&id)
-            )));
+            return Err(Error::UnknownMaster { file: file.to_owned(), key: hex(&id) });
         };
         let key = Zeroizing::new(keyed(master, &[b"ceso frame 1", &salt]));
         if !decrypt_once(&key, &about.concat(), &mut frame[BEFORE..end], &tag) {
@@ -172,6 +172,6 @@ mod tests {
         assert_eq!(sealer.open(&[], old, "f").unwrap(), b"old");
         assert_eq!(sealer.open(&[], new.clone(), "f").unwrap(), b"new");
         let stranger = Sealer::Keyed(Keyring::random().unwrap());
-        assert!(matches!(stranger.open(&[], new, "f"), Err(Error::Key(_))));
+        assert!(matches!(stranger.open(&[], new, "f"), Err(Error::UnknownMaster { .. })));
     }
 }

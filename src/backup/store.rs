@@ -2,7 +2,6 @@
 //!
 //! Many threads put at once. Each compresses and seals by itself; the one that fills a pack syncs it, while the others go on with the next.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +25,6 @@ pub(super) struct Store<'r> {
     /// Packs that are there and that no index file names yet.
     waiting: Mutex<Vec<Pack>>,
     added: AtomicU64,
-    written: Mutex<HashSet<Id>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -43,7 +41,6 @@ impl<'r> Store<'r> {
             open: [Mutex::new(None), Mutex::new(None)],
             waiting: Mutex::new(Vec::new()),
             added: AtomicU64::new(0),
-            written: Mutex::new(HashSet::new()),
         }
     }
 
@@ -81,7 +78,6 @@ impl<'r> Store<'r> {
 
     fn close(&self, pack: PackWriter) -> Result<()> {
         let pack = pack.finish(self.repository.target(), &self.repository.sealer)?;
-        locked(&self.written).insert(pack.id);
         self.adopt(pack);
         let packs = {
             let mut waiting = locked(&self.waiting);
@@ -120,10 +116,5 @@ impl<'r> Store<'r> {
     /// The bytes that were added to packs so far.
     pub fn added(&self) -> u64 {
         self.added.load(Ordering::Relaxed)
-    }
-
-    /// The packs that were written.
-    pub fn written(&self) -> HashSet<Id> {
-        locked(&self.written).clone()
     }
 }

@@ -1,5 +1,8 @@
 //! The engine as a whole: small disks in small packs, and everything that can go wrong with them.
 
+mod damage;
+mod power;
+mod pruning;
 mod rounds;
 
 use std::collections::BTreeMap;

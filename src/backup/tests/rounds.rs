@@ -174,7 +174,7 @@ fn a_repository_says_who_may_open_it() {
     assert_eq!(after.keys().unwrap().len(), 1);
     assert_eq!(content(&after, old).unwrap(), bytes_of(&disk));
     assert_eq!(content(&after, late).unwrap()[0..2], bytes_of(&TestDisk::new(CHUNK as u64, [(0, 6)]))[0..2]);
-    assert!(matches!(before.backup(&new.id.to_string()), Err(Error::Key(_))));
+    assert!(matches!(before.backup(&new.id.to_string()), Err(Error::UnknownMaster { .. })));
 }
 
 #[test]

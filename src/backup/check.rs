@@ -1,0 +1,304 @@
+//! Checks a repository: every file is what its name says, everything that a backup needs is there, and on request every byte of it.
+//!
+//! A check changes nothing, and says of each damage which file it is in and which backups it hurts.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::blob::{Codec, Kind, Press};
+use super::error::{Error, Result};
+use super::format::read_config;
+use super::id::Id;
+use super::known::Known;
+use super::manifest::{Manifest, Root};
+use super::repository::Repository;
+use super::target::listed;
+use super::{doom, index, keys, lease, mark, pack};
+
+/// How much is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// All small files, and that every blob that a backup needs is in a pack of the right length.
+    #[default]
+    Structure,
+    /// Also every byte of every pack.
+    ReadData,
+    /// Also every byte of the packs whose names fall into part `part` of `of`, counted from 1: all parts together read all.
+    Subset { part: u32, of: u32 },
+}
+
+impl Depth {
+    fn reads(self, pack: &Id) -> bool {
+        match self {
+            Self::Structure => false,
+            Self::ReadData => true,
+            Self::Subset { part, of } => pack.head() % u64::from(of) == u64::from(part - 1),
+        }
+    }
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// The file in the repository, or the blob that is lost.
+    pub file: String,
+    pub what: String,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    pub problems: Vec<Problem>,
+    /// The backups that cannot be restored whole.
+    pub hurt: BTreeSet<Id>,
+    /// What is no damage: packs that no index names yet, unfinished files, unknown files.
+    pub notes: Vec<String>,
+    pub backups: u64,
+    pub packs: u64,
+    /// The bytes of packs that were read.
+    pub read: u64,
+}
+
+impl CheckReport {
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn problem(&mut self, file: impl Into<String>, what: impl Into<String>) {
+        self.problems.push(Problem { file: file.into(), what: what.into() });
+    }
+
+    /// Notes the damage that an error tells; another error ends the check.
+    fn note<T>(&mut self, file: &str, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Damaged { file, what }) => {
+                self.problem(file, what);
+                Ok(None)
+            }
+            Err(
+                error @ (Error::Lost { .. } | Error::Missing(_) | Error::Newer { .. } | Error::UnknownMaster { .. }),
+            ) => {
+                self.problem(file, error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Repository {
+    /// Checks the repository.
+    ///
+    /// Errors: only what keeps the check from being made, such as a target that goes away.
+    pub fn check(&self, depth: Depth) -> Result<CheckReport> {
+        if let Depth::Subset { part, of } = depth
+            && !(1..=of).contains(&part)
+        {
+            return Err(Error::Option(format!("there is no part {part} of {of}")));
+        }
+        let mut report = CheckReport::default();
+        self.check_small_files(&mut report)?;
+        let indexed = self.check_index(&mut report)?;
+        // After the index, so that a pack that is not there was deleted after it was named no more.
+        let packs = self.packs()?;
+        report.packs = packs.len() as u64;
+        for (id, size) in &packs {
+            match indexed.get(id) {
+                None => {
+                    report.notes.push(format!("{}: no index names it; the next backup takes it up", pack::name(*id)))
+                }
+                Some(named) if named != size => {
+                    report.problem(pack::name(*id), format!("it has {size} bytes, not {named}"));
+                }
+                Some(_) => {}
+            }
+        }
+        let known = Known::load_what_is_whole(self.target(), &self.sealer, &self.cache)?;
+        let mut wanted: Vec<(Id, u64)> = packs.iter().map(|(id, size)| (*id, *size)).collect();
+        wanted.retain(|(id, _)| depth.reads(id));
+        wanted.sort();
+        let states = self.read_packs(&wanted, &known)?;
+        report.read = wanted.iter().map(|(_, size)| size).sum();
+        let mut damaged: HashMap<Id, HashSet<Id>> = HashMap::new();
+        for state in states {
+            // A pack that no index names and that a prune has deleted meanwhile is nothing.
+            report.problems.extend(state.problems);
+            damaged.insert(state.id, state.whole);
+        }
+        for (id, size) in &packs {
+            if indexed.get(id).is_some_and(|named| named != size) {
+                damaged.entry(*id).or_default();
+            }
+        }
+        self.check_backups(&known, &packs, &damaged, &mut report)?;
+        report.problems.sort();
+        report.problems.dedup();
+        report.notes.sort();
+        Ok(report)
+    }
+
+    fn check_small_files(&self, report: &mut CheckReport) -> Result<()> {
+        let target = self.target();
+        report.note("config", read_config(target))?;
+        type Verify = fn(&dyn super::target::Target, &str) -> Result<()>;
+        let kinds: [(&str, Verify); 4] =
+            [("keys", keys::verify), ("leases", lease::verify), ("marks", mark::verify), ("dooms", doom::verify)];
+        for (folder, verify) in kinds {
+            for file in listed(target, folder)? {
+                match verify(target, &file.name) {
+                    // It went meanwhile, as all but keys may.
+                    Err(error) if error.is_missing() => {}
+                    other => drop(report.note(&file.name, other)?),
+                }
+            }
+        }
+        let mut strays = Vec::new();
+        target.list("data", &mut |file| {
+            if pack::id_of(&file.name).is_none() {
+                strays.push(file.name);
+            }
+            Ok(())
+        })?;
+        report.notes.extend(strays.into_iter().map(|name| format!("{name}: is not a file of a repository")));
+        Ok(())
+    }
+
+    /// Reads all index files. Returns the packs that they name, with their sizes.
+    fn check_index(&self, report: &mut CheckReport) -> Result<HashMap<Id, u64>> {
+        let mut indexed = HashMap::new();
+        for file in listed(self.target(), "index")? {
+            let Ok(id) = file.name.trim_start_matches("index/").parse::<Id>() else {
+                report.problem(&file.name, "its name is not that of an index file");
+                continue;
+            };
+            let read = match index::read(self.target(), &self.sealer, id) {
+                Err(error) if error.is_missing() => continue,
+                other => report.note(&file.name, other)?,
+            };
+            indexed.extend(read.into_iter().flatten().map(|pack| (pack.id, pack.size)));
+        }
+        Ok(indexed)
+    }
+
+    /// Reads every claim and manifest and looks for each of its blobs.
+    fn check_backups(
+        &self,
+        known: &Known,
+        packs: &HashMap<Id, u64>,
+        damaged: &HashMap<Id, HashSet<Id>>,
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        let mut look =
+            Look { repository: self, known, packs, damaged, segments: HashMap::new(), lacking: BTreeMap::new() };
+        for folder in ["claims", "manifests"] {
+            for file in listed(self.target(), folder)? {
+                let manifest = match Manifest::read(self.target(), &self.sealer, &file.name) {
+                    Err(error) if error.is_missing() => continue,
+                    other => report.note(&file.name, other)?,
+                };
+                let id = file.name.rsplit('/').next().and_then(|id| id.parse::<Id>().ok());
+                let whole = match manifest {
+                    Some(manifest) => look.backup(&manifest)?,
+                    None => false,
+                };
+                if folder == "claims" {
+                    report
+                        .notes
+                        .push(format!("{}: a backup that was not finished; a prune finishes or drops it", file.name));
+                    continue;
+                }
+                report.backups += 1;
+                if !whole {
+                    report.hurt.extend(id);
+                }
+            }
+        }
+        for (file, count) in look.lacking {
+            report.problem(file, format!("{count} blobs that backups need are not there, or not whole"));
+        }
+        Ok(())
+    }
+}
+
+/// Looks for the blobs of backups, each segment once.
+struct Look<'a> {
+    repository: &'a Repository,
+    known: &'a Known,
+    packs: &'a HashMap<Id, u64>,
+    damaged: &'a HashMap<Id, HashSet<Id>>,
+    segments: HashMap<Id, bool>,
+    /// What lacks blobs: the pack that should have them, or a blob that no index names.
+    lacking: BTreeMap<String, u64>,
+}
+
+impl Look<'_> {
+    /// Whether a blob can be read from one of its places.
+    fn blob(&mut self, id: &Id, kind: Kind) -> Result<bool> {
+        let (mut whole, mut place) = (false, None);
+        self.known.each_place(id, &mut |_, location| {
+            let there = self.packs.contains_key(&location.pack) && location.entry.flags.kind() == kind;
+            whole |= there && self.damaged.get(&location.pack).is_none_or(|whole| whole.contains(id));
+            place.get_or_insert(location.pack);
+        })?;
+        if !whole {
+            let file = place.map_or_else(|| format!("{kind:?} {id}").to_lowercase(), pack::name);
+            *self.lacking.entry(file).or_default() += 1;
+        }
+        Ok(whole)
+    }
+
+    /// Whether all of a backup is there.
+    fn backup(&mut self, manifest: &Manifest) -> Result<bool> {
+        let mut whole = true;
+        let mut press = Press::new(Codec::Stored);
+        for disk in &manifest.disks {
+            if !self.blob(&disk.root, Kind::Root)? {
+                whole = false;
+                continue;
+            }
+            let root = match self.repository.root(&mut press, self.known, disk) {
+                Err(error) if error.is_damage() => {
+                    *self.lacking.entry(error.to_string()).or_default() += 1;
+                    whole = false;
+                    continue;
+                }
+                other => other?,
+            };
+            for number in 0..root.segments.len() as u64 {
+                whole &= self.segment(&mut press, &root, number)?;
+            }
+        }
+        for part in manifest.files.iter().flat_map(|file| &file.parts) {
+            whole &= self.blob(part, Kind::File)?;
+        }
+        Ok(whole)
+    }
+
+    fn segment(&mut self, press: &mut Press, root: &Root, number: u64) -> Result<bool> {
+        let id = usize::try_from(number).ok().and_then(|number| root.segments.get(number)).copied().unwrap_or(Id::ZERO);
+        if id == Id::ZERO {
+            return Ok(true);
+        }
+        if let Some(whole) = self.segments.get(&id) {
+            return Ok(*whole);
+        }
+        let mut whole = self.blob(&id, Kind::Segment)?;
+        if whole {
+            match self.repository.segment(press, self.known, root, number) {
+                Err(error) if error.is_damage() => {
+                    *self.lacking.entry(error.to_string()).or_default() += 1;
+                    whole = false;
+                }
+                other => {
+                    for chunk in other?.iter().filter(|chunk| **chunk != Id::ZERO) {
+                        whole &= self.blob(chunk, Kind::Chunk)?;
+                    }
+                }
+            }
+        }
+        self.segments.insert(id, whole);
+        Ok(whole)
+    }
+}

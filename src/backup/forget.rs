@@ -1,0 +1,160 @@
+//! Retention: which backups stay. A plan is a value, made without looking at a clock, and then carried out as it was printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::error::{Error, Result};
+use super::id::Id;
+use super::manifest::{self, Manifest, State};
+use super::repository::Repository;
+
+/// What is kept of each group. A period without a complete backup does not count.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Keep {
+    /// The newest so many.
+    pub last: u32,
+    /// The newest of each of so many hours, days, weeks (from Monday), months, years, in UTC.
+    pub hourly: u32,
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
+    pub yearly: u32,
+    /// All that are at most so much older than the newest.
+    pub within: Option<Duration>,
+    /// All that bear one of these tags.
+    pub tags: Vec<String>,
+}
+
+/// What happens to a backup, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    pub id: Id,
+    pub group: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    /// Why it stays; nothing where it goes.
+    pub kept_for: Vec<&'static str>,
+}
+
+/// What a forget will do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ForgetPlan {
+    /// All backups: groups by name, the newest first.
+    pub decisions: Vec<Decision>,
+}
+
+impl ForgetPlan {
+    pub fn removed(&self) -> impl Iterator<Item = &Decision> {
+        self.decisions.iter().filter(|decision| decision.kept_for.is_empty())
+    }
+
+    /// Which share of all backups goes, 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.removed().count() as f64 / self.decisions.len().max(1) as f64
+    }
+}
+
+/// The number of a period of a time; a larger one is later.
+type Period = fn(OffsetDateTime) -> i64;
+
+fn hour(time: OffsetDateTime) -> i64 {
+    time.unix_timestamp().div_euclid(3600)
+}
+
+fn day(time: OffsetDateTime) -> i64 {
+    i64::from(time.to_julian_day())
+}
+
+fn week(time: OffsetDateTime) -> i64 {
+    // Julian day 0 was a Monday.
+    day(time).div_euclid(7)
+}
+
+fn month(time: OffsetDateTime) -> i64 {
+    i64::from(time.year()) * 12 + i64::from(u8::from(time.month()))
+}
+
+fn year(time: OffsetDateTime) -> i64 {
+    i64::from(time.year())
+}
+
+/// Plans what stays of some backups.
+///
+/// A failed backup never counts and goes, unless it bears a kept tag or is newer than the group's newest complete one.
+pub fn plan(backups: &[(Id, Manifest)], keep: &Keep) -> ForgetPlan {
+    let mut groups: BTreeMap<&str, Vec<&(Id, Manifest)>> = BTreeMap::new();
+    for backup in backups {
+        groups.entry(&backup.1.group).or_default().push(backup);
+    }
+    let mut decisions = Vec::with_capacity(backups.len());
+    for (group, mut backups) in groups {
+        backups.sort_by(|(one_id, one), (other_id, other)| other.time.cmp(&one.time).then(one_id.cmp(other_id)));
+        let newest = backups.iter().find(|(_, backup)| backup.state == State::Complete).map(|(_, backup)| backup.time);
+        let rules: [(&'static str, u32, Option<Period>); 6] = [
+            ("last", keep.last, None),
+            ("hourly", keep.hourly, Some(hour)),
+            ("daily", keep.daily, Some(day)),
+            ("weekly", keep.weekly, Some(week)),
+            ("monthly", keep.monthly, Some(month)),
+            ("yearly", keep.yearly, Some(year)),
+        ];
+        let mut seen: [(u32, BTreeSet<i64>); 6] = Default::default();
+        for (id, backup) in backups {
+            let mut kept_for = Vec::new();
+            let time = backup.time.to_offset(time::UtcOffset::UTC);
+            if backup.state == State::Complete {
+                for ((name, most, period), (count, periods)) in rules.iter().zip(&mut seen) {
+                    let first = period.is_none_or(|period| periods.insert(period(time)));
+                    if first && *count < *most {
+                        *count += 1;
+                        kept_for.push(*name);
+                    }
+                }
+                if let (Some(within), Some(newest)) = (keep.within, newest)
+                    && (newest - backup.time).unsigned_abs() <= within
+                {
+                    kept_for.push("within");
+                }
+            } else if newest.is_none_or(|newest| backup.time > newest) {
+                kept_for.push("the newest, failed");
+            }
+            if backup.tags.iter().any(|tag| keep.tags.contains(tag)) {
+                kept_for.push("tag");
+            }
+            decisions.push(Decision { id: *id, group: group.to_owned(), time: backup.time, kept_for });
+        }
+    }
+    ForgetPlan { decisions }
+}
+
+impl Repository {
+    /// Plans what stays of the repository's backups.
+    ///
+    /// Errors: `Option` where the rules would keep nothing at all.
+    pub fn forget_plan(&self, keep: &Keep) -> Result<ForgetPlan> {
+        if *keep == Keep::default() {
+            return Err(Error::Option("no rule says what is kept".to_owned()));
+        }
+        Ok(plan(&self.backups()?, keep))
+    }
+
+    /// Carries out a plan. Returns how many backups were forgotten; their bytes go with the next prunes.
+    ///
+    /// Errors: `Refused` where more than `most` (0 to 1) of all backups would go; nothing was done then.
+    pub fn forget(&self, plan: &ForgetPlan, most: f64) -> Result<u64> {
+        let names: Vec<String> = plan.removed().map(|decision| manifest::name(decision.id)).collect();
+        if plan.share() > most {
+            let all = plan.decisions.len();
+            return Err(Error::Refused(format!("the plan would forget {} of {all} backups", names.len())));
+        }
+        self.target().delete(&names)?;
+        Ok(names.len() as u64)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/retention.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+//! Reads whole packs and says which of their blobs are as they were written.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::blob::{Codec, Press};
+use super::check::Problem;
+use super::error::{Error, Result};
+use super::id::Id;
+use super::known::Known;
+use super::pack::{self, Entry, HEADER};
+use super::repository::Repository;
+use super::writer::processors;
+
+/// Blobs are read together up to this many bytes.
+const AT_ONCE: u64 = 4 << 20;
+
+/// What reading a damaged pack showed.
+pub(super) struct Damage {
+    pub id: Id,
+    /// The blobs that can be read all the same.
+    pub whole: HashSet<Id>,
+    pub problems: Vec<Problem>,
+}
+
+impl Repository {
+    /// Reads packs on all processors. Returns those that are damaged. One that goes meanwhile was pruned, and is passed over.
+    pub(super) fn read_packs(&self, packs: &[(Id, u64)], known: &Known) -> Result<Vec<Damage>> {
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || -> Result<()> {
+            let mut press = Press::new(Codec::Stored);
+            while let Some((id, size)) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match self.read_pack(&mut press, *id, *size, known) {
+                    Err(Error::Missing(_)) => {}
+                    other => found.lock().unwrap_or_else(PoisonError::into_inner).extend(other?),
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..processors().min(packs.len())).map(|_| scope.spawn(work)).collect();
+            let ended = workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            ended.fold(Ok(()), Result::and)
+        })?;
+        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads a pack. Nothing where every byte is as it was written.
+    fn read_pack(&self, press: &mut Press, id: Id, size: u64, known: &Known) -> Result<Option<Damage>> {
+        let file = pack::name(id);
+        let mut damage = Damage { id, whole: HashSet::new(), problems: Vec::new() };
+        let note = |damage: &mut Damage, error: Error| match error {
+            Error::Damaged { file, what } => {
+                damage.problems.push(Problem { file, what });
+                Ok(())
+            }
+            error @ Error::UnknownMaster { .. } => {
+                damage.problems.push(Problem { file: pack::name(id), what: error.to_string() });
+                Ok(())
+            }
+            other => Err(other),
+        };
+        let entries = match self.table(id, size) {
+            Ok(pack) => pack.entries,
+            Err(error) => {
+                note(&mut damage, error)?;
+                known.entries_of(&id)?
+            }
+        };
+        let mut hasher = Sha256::new_with_prefix(self.target().get(&file, 0..(HEADER as u64).min(size))?);
+        let mut rest = entries.as_slice();
+        let mut end = HEADER as u64;
+        while let Some(first) = rest.first() {
+            let from = u64::from(first.offset);
+            let near = |entry: &&Entry| {
+                u64::from(entry.offset) + u64::from(entry.stored) <= from + AT_ONCE && entry.offset >= first.offset
+            };
+            let count = rest.iter().take_while(near).count().max(1);
+            let (group, after) = rest.split_at(count);
+            rest = after;
+            end = group.iter().map(|entry| u64::from(entry.offset) + u64::from(entry.stored)).max().unwrap_or(from);
+            let bytes = match self.target().get(&file, from..end.min(size)) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    note(&mut damage, error)?;
+                    continue;
+                }
+            };
+            hasher.update(&bytes);
+            for entry in group {
+                let at = (entry.offset - first.offset) as usize;
+                let frame = bytes.get(at..at + entry.stored as usize).unwrap_or_default().to_vec();
+                match press.open(&self.sealer, entry.flags, entry.id, entry.raw, frame, &file) {
+                    Ok(_) => drop(damage.whole.insert(entry.id)),
+                    Err(error) => note(&mut damage, error)?,
+                }
+            }
+        }
+        hasher.update(self.target().get(&file, end.min(size)..size)?);
+        if damage.problems.is_empty() && hasher.finalize().as_slice() != id.0 {
+            let what = "its bytes are not those that its name says".to_owned();
+            damage.problems.push(Problem { file, what });
+        }
+        Ok((!damage.problems.is_empty()).then_some(damage))
+    }
+}

@@ -1,0 +1,103 @@
+//! Retention held against a model that asks of each backup by itself whether it stays.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn backup(number: usize, group: u8, seconds: i64, failed: bool, tagged: bool) -> (Id, Manifest) {
+    let manifest = Manifest {
+        format: 1,
+        uuid: number.to_string(),
+        group: format!("vm-{group}"),
+        name: String::new(),
+        time: OffsetDateTime::from_unix_timestamp(seconds).unwrap(),
+        tags: if tagged { vec!["keep".to_owned()] } else { Vec::new() },
+        state: if failed { State::Failed } else { State::Complete },
+        parent: None,
+        disks: Vec::new(),
+        files: Vec::new(),
+        details: serde_json::Value::Null,
+    };
+    (Id::of(number.to_string().as_bytes()), manifest)
+}
+
+/// Whether a backup stays, said plainly: it is the newest of its period, and fewer than so many later periods have one.
+fn stays(all: &[(Id, Manifest)], (id, one): &(Id, Manifest), keep: &Keep) -> bool {
+    let complete: Vec<_> = all.iter().filter(|(_, b)| b.group == one.group && b.state == State::Complete).collect();
+    let newest = complete.iter().map(|(_, b)| b.time).max();
+    if one.tags.iter().any(|tag| keep.tags.contains(tag)) {
+        return true;
+    }
+    if one.state == State::Failed {
+        return newest.is_none_or(|newest| one.time > newest);
+    }
+    let later = |(other_id, other): &&&(Id, Manifest)| {
+        (other.time, std::cmp::Reverse(*other_id)) > (one.time, std::cmp::Reverse(*id))
+    };
+    let date = |t: OffsetDateTime| t.date();
+    let texts: [(u32, Box<dyn Fn(OffsetDateTime) -> String>); 5] = [
+        (keep.hourly, Box::new(move |t| format!("{} {}", date(t), t.hour()))),
+        (keep.daily, Box::new(move |t| date(t).to_string())),
+        (
+            keep.weekly,
+            Box::new(move |t| format!("{:?}", date(t).to_iso_week_date().0) + &date(t).iso_week().to_string()),
+        ),
+        (keep.monthly, Box::new(move |t| format!("{} {}", t.year(), t.month()))),
+        (keep.yearly, Box::new(move |t| t.year().to_string())),
+    ];
+    if complete.iter().filter(later).count() < keep.last as usize {
+        return true;
+    }
+    if keep.within.is_some_and(|within| newest.unwrap() - one.time <= within) {
+        return true;
+    }
+    texts.iter().any(|(most, period)| {
+        let own = period(one.time);
+        let later: Vec<_> = complete.iter().filter(later).map(|(_, b)| period(b.time)).collect();
+        !later.contains(&own) && later.iter().collect::<BTreeSet<_>>().len() < *most as usize
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_plan_keeps_what_the_model_keeps(
+        times in prop::collection::vec((0u8..3, -400_000_000i64..400_000_000, prop::bool::weighted(0.2), prop::bool::weighted(0.1), 0u8..3), 0..60),
+        counts in prop::array::uniform6(0u32..6),
+        within in prop::option::of(0u64..30_000_000),
+    ) {
+        // Some are close to each other: within hours, and within days.
+        let all: Vec<_> = times
+            .iter()
+            .enumerate()
+            .map(|(n, (group, seconds, failed, tagged, scale))| {
+                backup(n, *group, seconds / [1, 400, 20_000][usize::from(*scale)], *failed, *tagged)
+            })
+            .collect();
+        let [last, hourly, daily, weekly, monthly, yearly] = counts;
+        let within = within.map(Duration::from_secs);
+        let keep = Keep { last, hourly, daily, weekly, monthly, yearly, within, tags: vec!["keep".to_owned()] };
+        let plan = plan(&all, &keep);
+        prop_assert_eq!(plan.decisions.len(), all.len());
+        for decision in &plan.decisions {
+            let one = all.iter().find(|(id, _)| *id == decision.id).unwrap();
+            prop_assert_eq!(!decision.kept_for.is_empty(), stays(&all, one, &keep), "{:?}", one);
+        }
+    }
+}
+
+#[test]
+fn empty_periods_and_failed_backups_do_not_count() {
+    let day = 86_400;
+    let all: Vec<_> = [(0, false), (10, false), (11, true), (400, false), (401, true)]
+        .iter()
+        .enumerate()
+        .map(|(n, (days, failed))| backup(n, 1, days * day, *failed, false))
+        .collect();
+    let kept = |keep: &Keep| -> Vec<usize> {
+        let plan = plan(&all, keep);
+        let is_kept = |id: &Id| plan.decisions.iter().any(|d| d.id == *id && !d.kept_for.is_empty());
+        (0..all.len()).filter(|n| is_kept(&all[*n].0)).collect()
+    };
+    assert_eq!(kept(&Keep { daily: 2, ..Keep::default() }), [1, 3, 4]);
+    assert_eq!(kept(&Keep { last: 1, ..Keep::default() }), [3, 4]);
+}
