@@ -7,6 +7,7 @@ mod cloudinit;
 mod completion;
 pub mod config;
 pub mod context;
+mod disk;
 mod doc;
 mod doctor;
 mod globals;
@@ -52,6 +53,8 @@ fn command() -> Command {
         .subcommand(status::command())
         .subcommand(audit::command())
         .subcommand(cloudinit::command())
+        .subcommand(disk::command())
+        .subcommand(disk::repository_command())
         .subcommand(sim::command())
         .subcommand(doctor::command())
         .subcommand(doc::command())
@@ -133,6 +136,8 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
             telemetry::within(&globals, &context, || sim::run(matches, &context))
         }
         Some(("cloudinit", matches)) => cloudinit::run(matches, &globals, &context),
+        Some(("disk", matches)) => disk::run(matches, &context).map(|()| ExitCode::SUCCESS),
+        Some(("repository", matches)) => disk::run_repository(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("sim", matches)) => sim::run(matches, &context),
         Some(("status", matches)) => status::run(matches, &context),
         Some(("doctor", matches)) => doctor::run(matches, &context),
