@@ -255,10 +255,13 @@ pub fn request(
     })
 }
 
-/// The audit log of the configuration, in the name of this process's user.
+/// The audit log of the configuration, in the name of this process's user; none where the operator has switched it off.
 ///
 /// Faults: `config.invalid` where a witness's address is none.
 pub fn ledger(config: &Config) -> Result<Ledger, Fault> {
+    if !config.settings().security.audit {
+        return Ok(Ledger::none());
+    }
     Ok(Ledger::open(super::audit::options(config)?, run::principal::principal()))
 }
 

@@ -180,7 +180,7 @@ fn hosts(context: &Context, config: &Config, check: bool) -> Result<Vec<Value>, 
 
 fn audit(config: &Config) -> Value {
     let file = config.audit_log();
-    let mut told = json!({ "file": file.display().to_string() });
+    let mut told = json!({ "file": file.display().to_string(), "recording": config.settings().security.audit });
     match State::of(&file) {
         Ok(Some(state)) => {
             if let (Some(told), Ok(Value::Object(state))) = (told.as_object_mut(), serde_json::to_value(state)) {
@@ -254,6 +254,9 @@ fn run_row(run: &Value) -> Value {
 
 fn audit_row(audit: &Value) -> Value {
     let file = &audit["file"];
+    if audit["recording"] == false {
+        return json!({ "file": file, "newest": "SWITCHED OFF: security.audit is false, and nothing is recorded" });
+    }
     if let Some(problem) = audit.get("problem") {
         return json!({ "file": file, "problem": problem });
     }

@@ -150,9 +150,12 @@ impl Rule<'_> {
     }
 
     fn security(&self, base: &Security, with: &Security) -> Result<(), Fault> {
-        let Security { mode, audit_log, allowed_networks } = with;
+        let Security { mode, audit, audit_log, allowed_networks } = with;
         if *mode > base.mode {
             return self.refuse("security.mode", &format!("loosen the mode from {} to {mode}", base.mode));
+        }
+        if base.audit && !*audit {
+            return self.refuse("security.audit", "switch the audit log off");
         }
         if *audit_log != base.audit_log {
             return self.refuse("security.audit_log", "move the audit log");

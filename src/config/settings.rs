@@ -172,11 +172,13 @@ impl Settings {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What scripts may do.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Security {
     /// The capability table that a run gets where none is named.
     pub mode: Mode,
+    /// Whether operations are recorded. Without the audit log nobody can say afterwards what was done, and by whom.
+    pub audit: bool,
     /// The file that every operation is recorded in; ~/.ceso/audit.json unless another is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path", "examples" = ["/var/log/ceso/audit.json"]))]
@@ -185,6 +187,12 @@ pub struct Security {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>", extend("items" = { "type": "string", "format": "cidr" }, "examples" = [["10.0.0.0/8", "fd00::/8"]]))]
     pub allowed_networks: Option<Vec<IpNet>>,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self { mode: Mode::default(), audit: true, audit_log: None, allowed_networks: None }
+    }
 }
 
 /// How the audit log (security.audit_log) is kept.

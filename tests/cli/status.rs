@@ -150,6 +150,8 @@ fn the_audit_log_is_shown_as_its_file_is() {
     std::fs::write(&file, whole.replace("\"mode\":\"standard\"", "\"mode\":\"restricted\"")).unwrap();
     let json = machine.run(&["status", "--output", "json"]).ok().json();
     assert!(json["audit"]["problem"].is_string(), "{json}");
+    let off = machine.run_with(&[("CESO_SECURITY_AUDIT", "false")], &["status"]).ok();
+    assert!(off.out.contains("SWITCHED OFF"), "{off:?}");
     std::fs::remove_file(&file).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
     let json = machine.run(&["status", "--output", "json"]).ok().json();

@@ -15,6 +15,7 @@ fn a_project_may_not_loosen_redirect_or_reach_a_secret() {
         ("security: {allowed_networks: [0.0.0.0/0]}", "security.allowed_networks"),
         ("security: {allowed_networks: [10.0.0.0/8, 192.0.2.0/24]}", "security.allowed_networks"),
         ("security: {audit_log: /dev/null}", "security.audit_log"),
+        ("security: {audit: false}", "security.audit"),
         ("audit: {rotate_at: 1 TiB}", "audit.rotate_at"),
         ("audit: {checkpoint_every: 5}", "audit.checkpoint_every"),
         ("audit: {checkpoint_after: 1 h}", "audit.checkpoint_after"),
