@@ -14,6 +14,7 @@ from pathlib import Path
 import measure
 import servers
 from measure import Command, Failed, in_turns, ratio, spread
+from watched import watched
 
 HERE = Path(__file__).parent
 MB = 1e6
@@ -210,6 +211,7 @@ def compare(bench):
         with server:
             list_machines(bench, server, many, request)
     simulator(bench, many, request, took)
+    watched(bench)
     bench.report.summary()
 
 
