@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::host;
 use super::output::{self, Format, Style};
-use crate::audit::State;
+use crate::audit::{State, Witness};
 use crate::config::{Config, printable};
 use crate::error::Fault;
 use crate::run::presence::{self, Seen};
@@ -190,6 +190,13 @@ fn audit(config: &Config) -> Value {
         Ok(None) => {}
         Err(error) => told["problem"] = json!(error.to_string()),
     }
+    let newest = told["sequence"].as_u64();
+    let witnesses = config.settings().audit.witness.iter().map(|address| {
+        let knows = address.parse::<Witness>().ok().and_then(|witness| witness.knows(&file));
+        let lag = newest.map(|newest| newest.saturating_sub(knows.unwrap_or_default()));
+        json!({ "witness": address, "knows": knows, "lag_records": lag })
+    });
+    told["witnesses"] = witnesses.collect();
     told
 }
 
@@ -215,6 +222,10 @@ fn text(status: &Value, style: &Style) -> Result<String, Fault> {
     section(&mut out, "BACKUPS", &[], "no backups are recorded", style)?;
     let audit = &status["audit"];
     section(&mut out, "AUDIT LOG", &[audit_row(audit)], "", style)?;
+    let witnesses = audit["witnesses"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !witnesses.is_empty() {
+        section(&mut out, "WITNESSES", witnesses, "", style)?;
+    }
     Ok(out)
 }
 

@@ -287,8 +287,10 @@ impl Follower {
     }
 }
 
-fn read_state(path: &Path) -> Option<State> {
-    File::open(path).ok().and_then(|file| read(&file).ok()).flatten()
+pub(super) fn read_state(path: &Path) -> Option<State> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    read(&file).ok().flatten()
 }
 
 fn read(mut file: &File) -> Result<Option<State>, String> {

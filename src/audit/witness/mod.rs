@@ -71,6 +71,11 @@ impl Witness {
         }
     }
 
+    /// The number of the newest record of a log that it was told, as any process of this machine knows; `None` where it was told none.
+    pub fn knows(&self, log: &Path) -> Option<u64> {
+        follow::read_state(&self.state_file(log)).map(|state| state.seq)
+    }
+
     /// The file that says how far the witness is.
     fn state_file(&self, log: &Path) -> PathBuf {
         let hash = Hash(Sha256::digest(self.to_string().as_bytes()).into()).to_string();
