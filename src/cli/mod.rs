@@ -23,6 +23,7 @@ mod run;
 mod sim;
 mod status;
 mod telemetry;
+mod test;
 mod types;
 mod workflow;
 
@@ -46,6 +47,7 @@ fn command() -> Command {
         .args(globals::arguments())
         .subcommand(run::command())
         .subcommand(run::check_command())
+        .subcommand(test::command())
         .subcommand(repl::command())
         .subcommand(host::command())
         .subcommand(config::command())
@@ -127,6 +129,7 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
         Some(("run", matches)) => telemetry::within(&globals, &context, || run::run(matches, &globals, &context)),
         Some(("repl", _)) => telemetry::within(&globals, &context, || repl::run(&globals, &context)),
         Some(("check", matches)) => run::check(matches, &context),
+        Some(("test", matches)) => test::run(matches, &globals, &context),
         Some(("host", matches)) => host::run(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("config", matches)) => config::run(matches, &context).map(|()| ExitCode::SUCCESS),
         Some(("policy", matches)) => policy::run(matches, &globals, &context),

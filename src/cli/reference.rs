@@ -13,7 +13,7 @@ use crate::metrics;
 use crate::ops::reference::page::{self, Block};
 use crate::ops::reference::shape::{Fields, Shape};
 use crate::ops::reference::{Reference, luau};
-use crate::run::params;
+use crate::run::{params, suite};
 
 use Block::{Code, Heading, Rows, Text};
 
@@ -89,9 +89,10 @@ pub struct Topic {
 }
 
 /// Those that need no operation.
-pub fn topics() -> [Topic; 7] {
+pub fn topics() -> [Topic; 8] {
     [
         Topic { name: "params", summary: "Parameters of a playbook and their types", make: parameters },
+        Topic { name: "tests", summary: "Tests of playbooks, run by ceso test", make: tests },
         Topic { name: "errors", summary: "Kinds of errors", make: errors },
         Topic { name: "exit-codes", summary: "Exit codes of the command", make: exit_codes },
         Topic { name: "records", summary: "What is recorded, what is hidden, and what a guest says", make: records },
@@ -125,6 +126,38 @@ pub fn policy(reference: &Reference, level: usize) -> Vec<Block> {
     ];
     vocabulary::NOUNS.iter().for_each(|noun| page.extend(page::noun(reference, noun, level + 1)));
     page
+}
+
+fn tests(level: usize) -> Vec<Block> {
+    let rows =
+        |table: &[(&str, &str)]| table.iter().map(|(name, doc)| vec![format!("`{name}`"), (*doc).to_owned()]).collect();
+    vec![
+        Heading(level, "Tests of playbooks".to_owned()),
+        Text(
+            "`ceso test DIR` runs the files named `*_test.luau` below a folder. Each test has a fresh simulator and a fresh worker of its \
+             own, and tests run at the same time: none sees what another did. No test reaches a configured host: whatever name a \
+             playbook connects to, and `esxi.connect()` in the test itself, is the test's simulator. A test that raises an error has \
+             failed; `@ceso/check` has assertions that show where two values differ."
+                .to_owned(),
+        ),
+        Code(
+            "local check = require(\"@ceso/check\")\n\nreturn {\n  tests = {\n    [\"a second run changes nothing\"] = function(t)\n      \
+             check.equal(t:run(\"web_tier.luau\").ok, true)\n      check.equal(t:run(\"web_tier.luau\").changed, 0)\n    end,\n    \
+             [\"a full datastore is reported\"] = function(t)\n      t:fault({ method = \"PowerOnVM_Task\", fault = \"NoDiskSpace\" })\n      \
+             check.equal(t:run(\"web_tier.luau\").error.kind, \"esxi.no_disk_space\")\n    end,\n  },\n}"
+                .to_owned(),
+        ),
+        Text(
+            "A test is called with a handle, `test`, whose methods run playbooks, look at the simulator and have it go wrong. A playbook \
+             that a test runs has its own mode, needs and grant, as under `ceso run`; its file lies in the folder that `ceso test` was \
+             given, or in that of `--root`. The command ends with 0 where all tests passed, 1 where one failed, 2 where there are none."
+                .to_owned(),
+        ),
+        Rows(vec!["field of a file", "what it says"], rows(suite::SUITE_FIELDS)),
+        Rows(vec!["field of a test", "what it says"], rows(suite::TEST_FIELDS)),
+        Rows(vec!["field of a setup", "what it says"], rows(suite::SETUP_FIELDS)),
+        Rows(vec!["field of a machine", "what it says"], rows(suite::VM_FIELDS)),
+    ]
 }
 
 fn parameters(level: usize) -> Vec<Block> {

@@ -6,7 +6,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use crate::config::printable;
 use crate::error::Fault;
-use crate::wire::{ScriptError, Source};
+use crate::wire::{Difference, ScriptError, Source};
 
 /// A fault as text, for standard error.
 pub fn fault(fault: &Fault, verbose: bool, color: bool) -> String {
@@ -37,14 +37,49 @@ pub fn script(error: &ScriptError, fault: Option<&Fault>, sources: &[Source], co
         Some((source, line)) => snippet(kind, message, source, line, color),
         None => headline(kind, message, color),
     };
-    if let Some(traceback) = error.traceback.as_deref().filter(|traceback| traceback.lines().count() > 1) {
-        for line in traceback.lines().skip(1).take(20) {
+    if let Some(difference) = error.difference.as_deref() {
+        text.push_str(&differing(difference, color));
+    }
+    if let Some(traceback) = error.traceback.as_deref() {
+        // The standard library's own frames are of use only where the error is shown there.
+        let own = error.file.as_deref().is_none_or(|file| file.starts_with("@ceso/"));
+        let frames = traceback.lines().filter(|line| own || !line.starts_with("@ceso/"));
+        for line in frames.skip(1).take(20) {
             let _ = writeln!(text, "  called from {}", printable(line.trim()));
         }
     }
     match fault {
         Some(fault) => finish(&mut text, fault.hint_text(), fault.may_retry(), color),
         None => finish(&mut text, error.hint.as_deref().or(advice(kind).as_deref()), false, color),
+    }
+    text
+}
+
+/// Where what was found differs from what was expected, line by line; nothing where each is one line, which the message has.
+fn differing(difference: &Difference, color: bool) -> String {
+    let (expected, found) = (&difference.expected, &difference.found);
+    if !expected.contains('\n') && !found.contains('\n') && expected.len() + found.len() < 100 {
+        return String::new();
+    }
+    let lines = similar::TextDiff::from_lines(expected.as_str(), found.as_str());
+    let mut text = "  - expected  + found\n".to_owned();
+    for (number, group) in lines.grouped_ops(3).iter().enumerate() {
+        if number > 0 {
+            text.push_str("    …\n");
+        }
+        for change in group.iter().flat_map(|op| lines.iter_changes(op)) {
+            let (sign, paint) = match change.tag() {
+                similar::ChangeTag::Delete => ('-', "\x1b[31m"),
+                similar::ChangeTag::Insert => ('+', "\x1b[32m"),
+                similar::ChangeTag::Equal => (' ', ""),
+            };
+            let line = printable(change.value().trim_end_matches('\n'));
+            let _ = if color && !paint.is_empty() {
+                writeln!(text, "  {paint}{sign} {line}\x1b[0m")
+            } else {
+                writeln!(text, "  {sign} {line}")
+            };
+        }
     }
     text
 }
@@ -58,7 +93,7 @@ fn advice(kind: &str) -> Option<String> {
 }
 
 fn place<'a>(error: &ScriptError, ours: bool, sources: &'a [Source]) -> Option<(&'a Source, usize)> {
-    let source = sources.iter().find(|source| Some(&source.name) == error.file.as_ref())?;
+    let source = sources.iter().find(|source| Some(source.name.as_str()) == error.file.as_deref())?;
     // A command's own script is not the concern of whoever typed the command.
     if ours && source.name.starts_with("@ceso/") {
         return None;

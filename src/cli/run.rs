@@ -252,6 +252,7 @@ pub fn request(
         kind,
         host: globals.host.clone().or_else(|| config.settings().default_host.clone()),
         runs: Some(config.home().runs()),
+        hold: None,
     })
 }
 
@@ -266,7 +267,7 @@ pub fn ledger(config: &Config) -> Result<Ledger, Fault> {
 }
 
 /// Restricted mode insists on the whole jail; the others take what the machine gives and say what is missing.
-fn jail(mode: crate::config::Mode, globals: &Globals) -> Jail {
+pub fn jail(mode: crate::config::Mode, globals: &Globals) -> Jail {
     match mode {
         _ if globals.no_jail => Jail::Off,
         crate::config::Mode::Restricted => Jail::Full,
@@ -376,7 +377,13 @@ pub fn summary(changes: &[Change], failed: bool, verbose: bool) -> Vec<String> {
 /// Tells how a run ended, on standard error.
 pub fn tell(ended: &Ended, sources: &[Source], verbose: bool) {
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    let text = match ended {
+    // Nobody is left to tell where the stream is closed.
+    drop(output::write(&told(ended, sources, verbose, color), &mut std::io::stderr().lock()));
+}
+
+/// How a run ended, as text.
+pub fn told(ended: &Ended, sources: &[Source], verbose: bool, color: bool) -> String {
+    match ended {
         Ended::Fault { fault, script: Some(error) } => {
             let mut text = report::script(error, Some(fault), sources, color);
             if verbose {
@@ -386,9 +393,7 @@ pub fn tell(ended: &Ended, sources: &[Source], verbose: bool) {
         }
         Ended::Fault { fault, script: None } => report::fault(fault, verbose, color),
         Ended::Script(error) => report::script(error, None, sources, color),
-    };
-    // Nobody is left to tell where the stream is closed.
-    drop(output::write(&text, &mut std::io::stderr().lock()));
+    }
 }
 
 fn file_of(matches: &ArgMatches) -> &str {

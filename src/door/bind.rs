@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bench::Bench;
 use super::object::{Connected, Object, Target, kind};
 use super::operation::{Effect, Selector, Touch};
 use super::pass::Pass;
@@ -87,6 +88,14 @@ impl<'a> Binder<'a> {
             self.check("host", "connect", name, false)?;
         }
         Ok(self.bound_host(self.pass.door.connect(name).await?))
+    }
+
+    /// The bench behind a test's handle. It is no host: what a test asks of it needs no entry, for only a test has the handle.
+    pub fn test(&self, target: &Target<kind::Test>) -> Result<Arc<dyn Bench>, Fault> {
+        match self.pass.door.objects.get(target.id) {
+            Some(Object::Test(bench)) => Ok(bench),
+            _ => Err(foreign(target.id)),
+        }
     }
 
     /// The machine behind a handle, for a declared verb.

@@ -7,6 +7,7 @@
 //! It knows operations by the trait [`operation::Operation`]; the declarations are in `ops/`, above.
 
 mod arguments;
+pub mod bench;
 pub mod bind;
 pub mod grammar;
 pub mod journal;

@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::arguments::HANDLE;
+use super::bench::Bench;
 use super::secret::{Built, Secret};
 use crate::error::Fault;
 use crate::esxi;
@@ -34,6 +35,7 @@ pub enum Object {
     Network(Arc<Connected>, esxi::Network),
     Document(Arc<Built>),
     Secret(Arc<Secret>),
+    Test(Arc<dyn Bench>),
 }
 
 /// A kind of object, as a type.
@@ -72,6 +74,8 @@ pub mod kind {
         Document = "document";
         /// A secret: its name and purpose can be read, its value goes into documents alone.
         Secret = "secret";
+        /// A test of a playbook, with a simulator of its own: what a test's function is called with, and nothing else is.
+        Test = "test";
     }
 }
 
@@ -286,6 +290,7 @@ impl Object {
             Object::Network(host, network) => format!("network {} {}", host.name, network.moref),
             Object::Document(document) => format!("document {:p}", Arc::as_ptr(document)),
             Object::Secret(secret) => format!("secret {:p}", Arc::as_ptr(secret)),
+            Object::Test(bench) => format!("test {:p}", Arc::as_ptr(bench).cast::<()>()),
         }
     }
 }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tracing::Instrument;
 
+use super::bench::Bench;
 use super::bind::{Binder, Use, check_literals, made_key};
 use super::journal::{Journal, Outcome};
 use super::object::{Connected, Fields, Given, Object, Objects};
@@ -144,6 +145,11 @@ impl Door {
     /// Has the next call without a host's name ask [`Hosts`] anew: another host was chosen. Must be called outside of the runtime.
     pub fn choose_again(&self) {
         self.connected.blocking_lock().remove(&None);
+    }
+
+    /// Gives a run the handle of a test: the one way to it.
+    pub fn give_test(&self, bench: Arc<dyn Bench>, name: &str) -> Value {
+        self.objects.give::<super::object::kind::Test>(Object::Test(bench), name, Vec::new()).into_value()
     }
 
     /// Fills in what the handles of a run's result tell.

@@ -13,10 +13,13 @@ pub mod power;
 pub mod reference;
 pub mod rendered;
 pub mod rows;
+pub mod testing;
 pub mod vm;
 pub mod vm_change;
 pub mod vm_make;
 pub mod vm_reach;
+
+use std::sync::LazyLock;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -29,6 +32,7 @@ use crate::error::Fault;
 use crate::wire::Value;
 
 /// An operation as data: what the binding, the docs and the tests need of a declaration.
+#[derive(Clone, Copy)]
 pub struct Declared {
     pub name: &'static str,
     pub effect: Effect,
@@ -120,6 +124,7 @@ pub fn handles() -> &'static [Told] {
         Told::of::<network::NetworkFields>(),
         Told::of::<cloudinit::DocumentFields>(),
         Told::of::<cloudinit::SecretFields>(),
+        Told::of::<testing::TestFields>(),
     ];
     HANDLES
 }
@@ -167,7 +172,26 @@ pub fn all() -> &'static [Declared] {
     ALL
 }
 
+/// What a test may call beside: methods of its own handle, bound for tests alone.
+pub fn of_tests() -> &'static [Declared] {
+    const OF_TESTS: &[Declared] = &[
+        Declared::of::<testing::Run>(),
+        Declared::of::<testing::GetInventory>(),
+        Declared::of::<testing::GetVm>(),
+        Declared::of::<testing::Calls>(),
+        Declared::of::<testing::AddFault>(),
+        Declared::of::<testing::ClearFaults>(),
+    ];
+    OF_TESTS
+}
+
+/// Every operation, those of tests included.
+pub fn with_tests() -> &'static [Declared] {
+    static WITH: LazyLock<Vec<Declared>> = LazyLock::new(|| all().iter().chain(of_tests()).copied().collect());
+    &WITH
+}
+
 /// The operation of that name.
 pub fn find(name: &str) -> Option<&'static Declared> {
-    all().iter().find(|declared| declared.name == name)
+    all().iter().chain(of_tests()).find(|declared| declared.name == name)
 }

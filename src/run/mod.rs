@@ -13,6 +13,7 @@ pub mod principal;
 pub mod process;
 pub mod progress;
 pub mod session;
+pub mod suite;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use output::Output;
 use presence::Presence;
 use progress::Lines;
 use session::{Ended, Means, Said, Session};
+use suite::Hold;
 
 /// A run's name: every message, log line and record of it carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub enum Kind {
     Command,
     /// The REPL.
     Repl,
+    /// A test, or what a test runs.
+    Test,
 }
 
 impl Kind {
@@ -81,6 +85,7 @@ impl Kind {
             Kind::Run => "run",
             Kind::Command => "command",
             Kind::Repl => "repl",
+            Kind::Test => "test",
         }
     }
 }
@@ -105,6 +110,8 @@ pub struct Request {
     pub host: Option<String>,
     /// The folder in which it is made known while it runs.
     pub runs: Option<PathBuf>,
+    /// Who ends it in place of signals: what a test runs is the test's business.
+    pub hold: Option<Hold>,
 }
 
 /// What comes of a playbook once its declaration is known.
@@ -169,6 +176,11 @@ fn run_on(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision
     let door = Arc::new(open_door(&request));
     match open(&request, door.clone()) {
         Ok(mut session) => {
+            if let Some(hold) = &request.hold {
+                hold.take(session.killer());
+                let result = drive_on(&mut session, &request, &door, decide);
+                return conclude(id, session, source, result, &door, hold.hurry());
+            }
             let interrupts = match Interrupts::listen(session.killer(), true) {
                 Ok(interrupts) => interrupts,
                 Err(error) => {
@@ -177,17 +189,8 @@ fn run_on(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision
                 }
             };
             let result = drive(&mut session, &request, &door, &interrupts, decide);
-            let mut sources = std::mem::take(&mut session.sources);
-            sources.push(source);
-            let (simulated, real) = (door.simulated(), door.real());
             interrupts.turn_to(None);
-            let mut afterwards = session.finish_unless(interrupts.hurry());
-            let (changes, used) = (door.journal().changes(), door.policy().used());
-            let closed = close(&door, &result.as_ref().map(drop), &sources);
-            afterwards.extend(closed.faults);
-            let receipt = closed.receipt.map(|receipt| receipt.to_string());
-            let left = door.journal().standing();
-            Report { id, result, changes, used, simulated, real, sources, receipt, left, afterwards }
+            conclude(id, session, source, result, &door, interrupts.hurry())
         }
         Err(ended) => {
             let closed = close(&door, &Err(&ended), std::slice::from_ref(&source));
@@ -195,6 +198,27 @@ fn run_on(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision
             Report { receipt, afterwards: closed.faults, ..nothing(id, ended, source) }
         }
     }
+}
+
+/// Ends a session, and tells what came of its run.
+fn conclude(
+    id: RunId,
+    mut session: Session,
+    source: Source,
+    result: Result<Value, Ended>,
+    door: &Door,
+    hurry: tokio::sync::watch::Receiver<bool>,
+) -> Report {
+    let mut sources = std::mem::take(&mut session.sources);
+    sources.push(source);
+    let (simulated, real) = (door.simulated(), door.real());
+    let mut afterwards = session.finish_unless(hurry);
+    let (changes, used) = (door.journal().changes(), door.policy().used());
+    let closed = close(door, &result.as_ref().map(drop), &sources);
+    afterwards.extend(closed.faults);
+    let receipt = closed.receipt.map(|receipt| receipt.to_string());
+    let left = door.journal().standing();
+    Report { id, result, changes, used, simulated, real, sources, receipt, left, afterwards }
 }
 
 /// What came of a run that did not begin.
@@ -370,7 +394,10 @@ pub fn close(door: &Door, result: &Result<(), &Ended>, sources: &[Source]) -> Cl
 }
 
 fn open(request: &Request, door: Arc<Door>) -> Result<Session, Ended> {
-    let purpose = Purpose::Run(request.source.clone());
+    open_for(Purpose::Run(request.source.clone()), request, door)
+}
+
+fn open_for(purpose: Purpose, request: &Request, door: Arc<Door>) -> Result<Session, Ended> {
     let looks =
         Looks { folder: request.folder.clone(), limits: request.limits.clone(), output: request.output.clone() };
     let mut session = spawn(purpose, &request.id, looks, request.lines.clone(), request.jail, door)?;

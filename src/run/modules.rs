@@ -90,6 +90,29 @@ impl Modules {
             .hint(format!("looked for {path}.luau, {path}.lua and {path}/init.luau under the script's folder")))
     }
 
+    /// Finds the script that a test in the file `from` names: relative to that file, never out of the folder.
+    ///
+    /// Faults: `usage.file`.
+    pub fn script(&self, name: &str, from: &str) -> Result<Module, Fault> {
+        let relative =
+            if name.starts_with("./") || name.starts_with("../") { name.to_owned() } else { format!("./{name}") };
+        let refused = |why: &str| {
+            Fault::new("usage.file", format!("t:run({:?}): {why}", shorten(name))).hint(
+                "a playbook is a .luau file in the folder that ceso test was given, or below; --root names a wider folder",
+            )
+        };
+        if name.starts_with('/') || ![".luau", ".lua"].iter().any(|ending| name.ends_with(ending)) {
+            return Err(refused("it is no path of a .luau file, from the test's own folder"));
+        }
+        self.find(&relative, from).map_err(|fault| {
+            let message = fault.message();
+            match message.strip_prefix("require(").and_then(|rest| rest.split_once("): ")) {
+                Some((_, why)) => refused(&why.replace("the script's folder", "the folder of the tests")),
+                None => refused(message),
+            }
+        })
+    }
+
     fn read(&self, folder: BorrowedFd<'_>, name: &str) -> Result<Opened, Fault> {
         let refused = |why: String| {
             Fault::new("script.module_refused", format!("the module {:?} cannot be read: {why}", shorten(name)))

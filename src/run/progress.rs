@@ -31,6 +31,11 @@ impl Lines {
         Self { all: MultiProgress::with_draw_target(target), bars: Arc::default() }
     }
 
+    /// Lines that nobody sees.
+    pub fn hidden() -> Self {
+        Self { all: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), bars: Arc::default() }
+    }
+
     /// Shows how far an operation is.
     pub fn operation(&self, progress: &Progress) {
         let key = progress.call.to_string();

@@ -22,6 +22,8 @@ pub(super) enum Phase {
     Top,
     /// The top level of a file that is only checked: the first operation ends the check.
     Checking,
+    /// The top level of a file of tests: what asks a host belongs into a test.
+    Tests,
     /// The top level of a file that is only described: nothing may be called.
     Describing,
     /// A script that runs.
@@ -173,6 +175,10 @@ impl Calls {
         match self.phase.get() {
             Phase::Describing => {
                 let message = format!("{operation} cannot be called while the file is only read for its description");
+                return Err(Refusal::Misuse(message));
+            }
+            Phase::Tests if !pure => {
+                let message = format!("{operation} cannot be called at the top of a file of tests; call it in a test");
                 return Err(Refusal::Misuse(message));
             }
             Phase::Checking if !pure => {

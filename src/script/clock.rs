@@ -126,7 +126,7 @@ impl Clock {
         let error = ScriptError {
             kind: kind.to_owned(),
             message,
-            file,
+            file: file.map(String::into_boxed_str),
             line,
             traceback: traceback.map(String::into_boxed_str),
             ..ScriptError::default()

@@ -102,7 +102,8 @@ fn serve(mut pipe: Pipe) -> ! {
     };
     let Start { purpose, limits, hardened, jail: wanted, .. } = start;
     jail::prepare();
-    let calls = Rc::new(Calls::new(pipe, limits.clone(), ops::all()));
+    let operations = if matches!(purpose, Purpose::Tests(_)) { ops::with_tests() } else { ops::all() };
+    let calls = Rc::new(Calls::new(pipe, limits.clone(), operations));
     let vm = match Vm::new(Rc::clone(&calls), hardened) {
         Ok(vm) => vm,
         Err(error) => {
@@ -132,6 +133,7 @@ fn serve(mut pipe: Pipe) -> ! {
         Purpose::Run(source) => purpose::run(&vm, &source, hardened),
         Purpose::Check(source) => purpose::check(&vm, &source, hardened),
         Purpose::Describe(sources) => purpose::describe(&vm, &sources, hardened),
+        Purpose::Tests(source) => purpose::tests(&vm, &source, hardened),
         Purpose::Repl => purpose::repl(&vm, hardened),
     }
     exit(0)

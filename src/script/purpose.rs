@@ -61,12 +61,39 @@ pub(super) fn describe(vm: &Vm, sources: &[Source], hardened: bool) {
                 kind: "script.error".to_owned(),
                 message: "the file returns no playbook: a table with `run`".to_owned(),
                 hint: Some("return { summary = …, params = …, needs = …, run = function(p) … end }".into()),
-                file: Some(source.name.clone()),
+                file: Some(source.name.as_str().into()),
                 ..ScriptError::default()
             }),
         });
         vm.calls.tell(&FromWorker::Described { name: source.name.clone(), outcome });
     }
+}
+
+/// Loads a file of tests, and runs the one that the parent names.
+pub(super) fn tests(vm: &Vm, source: &Source, hardened: bool) {
+    begin(vm, hardened, vm.calls.limits.run_time.0);
+    let outcome = suite(vm, source).and_then(|(run, declaration)| {
+        vm.calls.tell(&FromWorker::Loaded { declaration });
+        let ToWorker::Go { params: Value::Map(params) } = vm.calls.next_frame() else { super::lost() };
+        vm.calls.phase(Phase::Running);
+        let mut arguments = MultiValue::new();
+        for name in ["name", "test"] {
+            let value = params.iter().find(|(key, _)| key == name).map_or(Value::Nil, |(_, value)| value.clone());
+            arguments.push_back(value::to_lua(&vm.lua, value).map_err(|error| vm.broken(&error))?);
+        }
+        vm.protect(run, arguments).map(|_| Value::Nil)
+    });
+    vm.calls.phase(Phase::Running);
+    end(vm, finish(vm, outcome));
+}
+
+fn suite(vm: &Vm, source: &Source) -> Result<(Function, Value), ScriptError> {
+    let environment = vm.environment().map_err(|error| vm.broken(&error))?;
+    let function = vm.load(source, &environment)?;
+    vm.calls.phase(Phase::Tests);
+    let results = vm.protect(function, ())?;
+    let (run, declaration) = vm.suite(&results.front().cloned().unwrap_or(Lv::Nil))?;
+    Ok((run, convert(vm, &declaration, Unfit::Refuse, "the table of tests")?))
 }
 
 /// Serves chunk after chunk until the parent has no more.
@@ -139,7 +166,7 @@ fn top_level(vm: &Vm, source: &Source, phase: Phase) -> Result<Loaded, ScriptErr
             message: "the file called an operation at its top level, which makes it a plain script, and then returned a playbook"
                 .to_owned(),
             hint: Some("move the call into `run`".into()),
-            file: Some(source.name.clone()),
+            file: Some(source.name.as_str().into()),
             ..ScriptError::default()
         });
     }

@@ -14,7 +14,7 @@ use super::calls::Calls;
 use super::clock::{self, OWN, Stop, clock};
 use super::handle::Behaviour;
 use super::native;
-use crate::wire::{Limits, ScriptError, Source};
+use crate::wire::{Difference, Limits, ScriptError, Source};
 
 /// Globals that load code, reach into frames, or tell of memory.
 pub(super) const REMOVED: [&str; 9] =
@@ -99,6 +99,16 @@ impl Vm {
         match (parts.next(), parts.next()) {
             (Some(Lv::Function(run)), Some(declaration)) => Ok(Some((run, declaration))),
             _ => Ok(None),
+        }
+    }
+
+    /// The runner of a file's tests and its declaration.
+    pub(super) fn suite(&self, result: &Lv) -> Result<(Function, Lv), ScriptError> {
+        let parts = self.protect(self.function("suite")?, result.clone())?;
+        let mut parts = parts.into_iter();
+        match (parts.next(), parts.next()) {
+            (Some(Lv::Function(run)), Some(declaration)) => Ok((run, declaration)),
+            _ => Err(internal("the file's tests could not be read")),
         }
     }
 
@@ -207,8 +217,12 @@ fn error_of(report: &Table) -> mlua::Result<ScriptError> {
         kind: text("kind", 100)?.unwrap_or_default(),
         message: text("message", 8192)?.unwrap_or_default(),
         hint: text("hint", 2048)?.map(String::into_boxed_str),
-        file: text("file", 512)?,
+        file: text("file", 512)?.map(String::into_boxed_str),
         line: report.raw_get("line")?,
         traceback: text("traceback", 8192)?.map(String::into_boxed_str),
+        difference: match (text("expected", 32_768)?, text("actual", 32_768)?) {
+            (Some(expected), Some(found)) => Some(Box::new(Difference { expected, found })),
+            _ => None,
+        },
     })
 }

@@ -26,6 +26,8 @@ pub enum Purpose {
     Check(Source),
     /// Check several files, each in an environment of its own; answers one `Described` for each, in order.
     Describe(Vec<Source>),
+    /// Load a file of tests; answers `Loaded` with its table, and `Go` with `{ name, test }` runs the test of that name.
+    Tests(Source),
     /// Wait for chunks.
     Repl,
 }
@@ -206,7 +208,16 @@ pub struct ScriptError {
     /// What a script gave as hint, for `script.error` with a table; shown as the script's words.
     pub hint: Option<Box<str>>,
     /// The file and line where it happened.
-    pub file: Option<String>,
+    pub file: Option<Box<str>>,
     pub line: Option<u32>,
     pub traceback: Option<Box<str>>,
+    /// The two values that an assertion found to differ.
+    pub difference: Option<Box<Difference>>,
+}
+
+/// What an assertion expected and what it found, as text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Difference {
+    pub expected: String,
+    pub found: String,
 }

@@ -11,8 +11,8 @@ mod value;
 pub use eager::Eager;
 pub use frame::{FrameError, MAX_FRAME, decode_frame, encode_frame, read_frame, write_frame};
 pub use message::{
-    FromWorker, Jail, JailPart, Known, Level, Limits, Outcome, Purpose, Raised, ScriptError, Source, Start, ToWorker,
-    What,
+    Difference, FromWorker, Jail, JailPart, Known, Level, Limits, Outcome, Purpose, Raised, ScriptError, Source, Start,
+    ToWorker, What,
 };
 pub use value::{Handle, MAX_DEPTH, MAX_VALUES, Value};
 

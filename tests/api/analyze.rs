@@ -59,6 +59,13 @@ fn luau_analyze_accepts_every_example_of_the_reference() {
         })
         .collect();
     assert_eq!(analyze(&files), "");
+    let path = folder.path().join("usage_test.luau");
+    let usages: String = ceso::ops::of_tests()
+        .iter()
+        .map(|declared| format!("[{:?}] = function(t: test)\n{}\nend,\n", declared.name, declared.usage))
+        .collect();
+    std::fs::write(&path, format!("local suite: Suite = {{ tests = {{\n{usages}}} }}\nreturn suite\n")).unwrap();
+    assert_eq!(analyze(&[path]), "");
 }
 
 #[test]

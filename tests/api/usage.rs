@@ -54,3 +54,19 @@ fn every_example_of_the_standard_library_runs_on_the_simulator() {
         })
     }));
 }
+
+#[test]
+fn every_example_of_a_test_s_handle_runs_as_a_test() {
+    let machine = Machine::new();
+    let playbook = "return { params = { count = { type = \"number\" } }, run = function(p) return p.count end }";
+    machine.file("web.luau", playbook);
+    let mut text = String::from("return { tests = {\n");
+    for declared in ops::of_tests() {
+        writeln!(text, "[{:?}] = function(t)\n{}\nend,", declared.name, declared.usage).unwrap();
+    }
+    text.push_str("} }\n");
+    machine.file("usage_test.luau", text);
+    let done = machine.run(&["test"]);
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    assert!(!ops::of_tests().is_empty());
+}

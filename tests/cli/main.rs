@@ -25,6 +25,7 @@ mod status;
 mod support;
 #[path = "../support/terminal.rs"]
 mod terminal;
+mod test_command;
 mod traces;
 #[path = "../support/vcsim.rs"]
 #[allow(dead_code, reason = "shared with other test binaries")]

@@ -62,6 +62,40 @@ export type Playbook = {
   run: (parameters: any) -> any,
 }
 
+--- What a test's simulator holds beside its template when the test begins. A test's own `setup` replaces that of its file.
+export type TestSetup = {
+  vms: { {
+    name: string,
+    power: (\"on\" | \"off\")?,
+    cpus: number?,
+    memory: Size?,
+    notes: string?,
+    --- The networks of its cards. Default: one card on `VM Network`.
+    networks: { string }?,
+    --- The address that its first card gets by DHCP.
+    ip: string?,
+    --- Extra configuration, `guestinfo.*` included.
+    extra_config: { [string]: string }?,
+  } }?,
+  --- Port groups beside `VM Network`.
+  networks: { string }?,
+  --- Whether the template `debian-12` is there. Default: true.
+  template: boolean?,
+}
+
+--- What a file of tests returns: `NAME_test.luau`, run by `ceso test`.
+export type Suite = {
+  summary: string?,
+  setup: TestSetup?,
+  --- How long each test may take. Default: \"1 min\".
+  timeout: Duration?,
+  before_each: ((t: test) -> ())?,
+  --- Runs also where the test failed.
+  after_each: ((t: test) -> ())?,
+  --- By what they promise; run in the order of their lines.
+  tests: { [string]: ((t: test) -> ()) | { run: (t: test) -> (), skip: (boolean | string)?, setup: TestSetup?, timeout: Duration? } },
+}
+
 --- Log lines, on the standard error stream. Values are joined with blanks.
 declare log: {
   debug: (...any) -> (),
@@ -111,7 +145,7 @@ pub fn definitions(reference: &Reference) -> String {
 pub fn type_of(shape: &Shape) -> String {
     match shape {
         Shape::Nothing => "nil".to_owned(),
-        Shape::Any => "any".to_owned(),
+        Shape::Free | Shape::Any => "any".to_owned(),
         Shape::Open => "{ [string]: any }".to_owned(),
         Shape::Text | Shape::Size { number: false } | Shape::Duration { number: false } => "string".to_owned(),
         Shape::Number | Shape::Whole => "number".to_owned(),
@@ -215,6 +249,18 @@ fn calls(entry: &Entry, receiver: Option<&str>) -> String {
         let either = Shape::Either(vec![only.shape.clone(), Shape::Table(arguments_name(entry))]);
         let field = Field { shape: either, ..(*only).clone() };
         return function(vec![format!("{}: {}", field.name, type_of_field(&field))]);
+    }
+    // With more behind it that may be left out, a union too: the checker takes a table's literal for what it is only where it need not choose.
+    if let [only] = positional.as_slice()
+        && rest.iter().all(|field| field.optional)
+    {
+        let either = Shape::Either(vec![only.shape.clone(), Shape::Table(arguments_name(entry))]);
+        let field = Field { shape: either, ..(*only).clone() };
+        let more: Vec<String> = rest.iter().map(|field| format!("{}: {}", field.name, type_of_field(field))).collect();
+        return function(vec![
+            format!("{}: {}", field.name, type_of_field(&field)),
+            format!("rest: {{ {} }}?", more.join(", ")),
+        ]);
     }
     if !rest.is_empty() {
         let fields: Vec<String> =

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 pub enum Shape {
     /// `nil`.
     Nothing,
+    /// Declared as a value of any form: a playbook's parameter, or its result.
+    Free,
     Any,
     /// A table of whatever there is to tell.
     Open,
@@ -69,6 +71,9 @@ impl Shape {
         }
         if schema.get("x-open").is_some() {
             return (Self::Open, false);
+        }
+        if schema.get("x-any").is_some() {
+            return (Self::Free, false);
         }
         if let Some(name) = text("$ref").and_then(|reference| reference.strip_prefix("#/$defs/")) {
             return (Self::Table(name.to_owned()), false);

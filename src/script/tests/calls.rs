@@ -299,19 +299,19 @@ fn fleet_map_says_what_was_done() {
 fn fleet_address_hands_out_addresses_of_a_pool() {
     assert_eq!(
         value(
-            "local f = require('@ceso/fleet') return { f.address('10.0.1.240/29', 1, 24), f.address('10.0.1.243/29', 6, 24), f.address('10.255.255.0/8', 300, 16) }"
+            "local f = require('@ceso/fleet') return { f.address('10.0.1.240/29', 1, 24), f.address('10.0.1.243/29', 6, 24), f.address('10.255.255.0/8', 300, 16), f.address('fd00::/64', 1, 64) }"
         ),
-        list(&["10.0.1.241/24", "10.0.1.246/24", "10.0.1.44/16"])
+        list(&["10.0.1.241/24", "10.0.1.246/24", "10.0.1.44/16", "fd00::1/64"])
     );
     for (call, wanted) in [
         ("'10.0.1.240/29', 7, 24", "has 6 addresses"),
         ("'10.0.1.240/29', 0, 24", "numbered from 1"),
-        ("'10.0.1.240', 1, 24", "not a pool"),
-        ("'fd00::/64', 1, 64", "not a pool"),
-        ("'300.0.0.0/8', 1, 24", "not a pool"),
-        ("'10.0.0.0/31', 1, 24", "not a pool"),
-        ("'10.0.0.0/24', 1, 40", "not the prefix length"),
-        ("nil, 1, 24", "not a pool"),
+        ("'10.0.1.240', 2, 24", "has 1 addresses"),
+        ("'300.0.0.0/8', 1, 24", "neither a network"),
+        ("'10.0.0.0/31', 3, 24", "has 2 addresses"),
+        ("'10.0.0.0/24', 1, 40", "the prefix length"),
+        ("'10.0.0.0/24', 1, nil", "not the prefix length"),
+        ("nil, 1, 24", "neither a network"),
     ] {
         let error = run(&format!("\nrequire('@ceso/fleet').address({call})")).error().clone();
         assert!(error.message.contains(wanted), "{call}: {}", error.message);

@@ -78,6 +78,7 @@ pub(super) fn run_as(purpose: impl FnOnce(Source) -> Purpose, text: &str, limits
             Purpose::Run(source) => purpose::run(&vm, &source, true),
             Purpose::Check(source) => purpose::check(&vm, &source, true),
             Purpose::Describe(sources) => purpose::describe(&vm, &sources, true),
+            Purpose::Tests(source) => purpose::tests(&vm, &source, true),
             Purpose::Repl => unreachable!("the REPL ends its process"),
         }
     });
