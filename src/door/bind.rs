@@ -218,6 +218,22 @@ impl<'a> Binder<'a> {
         }
     }
 
+    /// The machine behind a handle, for a declared verb, into whose own folder files may be put: its datastore is checked by what the
+    /// handle knows before anything is sent, and by where the machine lies now.
+    pub async fn vm_and_folder(&self, target: &Target<kind::Vm>, verb: &'static str) -> Result<BoundVm, Fault> {
+        if let Some(Object::Vm(_, known)) = self.pass.door.objects.get(target.id) {
+            self.writes_at(&known.path)?;
+        }
+        let bound = self.vm(target, verb).await?;
+        self.writes_at(&bound.vm.path)?;
+        Ok(bound)
+    }
+
+    fn writes_at(&self, path: &str) -> Result<(), Fault> {
+        let datastore = path.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(name, _)| name);
+        self.check("datastore", "write", datastore.unwrap_or_default(), false)
+    }
+
     /// The datastore with the most free space of those that can be written to, by host and tables; of equals the first by name.
     ///
     /// Faults: `esxi.no_datastore`.

@@ -205,6 +205,29 @@ impl Link {
         result
     }
 
+    /// Uploads a file to a datastore, renewing the session where it has run out. The path is relative to the datastore.
+    pub(super) async fn upload(&self, datastore: &str, path: &str, content: Bytes) -> Result<(), Error> {
+        for attempt in 0..=RENEWALS {
+            let generation = self.epoch();
+            let cookie = self.current.read().unwrap_or_else(PoisonError::into_inner).cookie.clone();
+            let began = Instant::now();
+            let timeout = self.options.timeouts.request;
+            let reply = self.transport.put(datastore, path, cookie.as_deref(), content.clone(), timeout).await;
+            self.transport.count("PUT folder", &reply, began);
+            let status = reply?.status;
+            match status {
+                200..=204 => return Ok(()),
+                401 if attempt < RENEWALS => self.renew(generation).await?,
+                429 | 503 => return Err(Error::Busy { host: self.host().to_owned(), status }),
+                _ => {
+                    let reason = format!("HTTP {status} to the upload of [{datastore}] {path}");
+                    return Err(Error::BadAnswer { host: self.host().to_owned(), reason });
+                }
+            }
+        }
+        Err(Error::BadAnswer { host: self.host().to_owned(), reason: "no session for an upload".to_owned() })
+    }
+
     fn envelope(&self, call: &Call) -> Result<String, Error> {
         let own = OPERATION.try_with(|id| soap::envelope(call, Some(id)));
         own.unwrap_or_else(|_| soap::envelope(call, self.options.operation_id.as_deref())).map_err(|error| {

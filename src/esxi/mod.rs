@@ -25,6 +25,7 @@ mod options;
 mod places;
 mod property;
 mod reach;
+mod seed;
 mod session_file;
 mod soap;
 mod storage;

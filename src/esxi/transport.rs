@@ -135,15 +135,43 @@ impl Transport {
             .header("SOAPAction", format!("\"urn:vim25/{version}\""))
             .body(envelope);
         if let Some(cookie) = cookie {
-            let value = HeaderValue::from_str(&format!("{SESSION_COOKIE}={cookie}"));
-            let mut value = value.map_err(|_| Error::BadAnswer {
-                host: self.host.clone(),
-                reason: "a session cookie that cannot be sent back".to_owned(),
-            })?;
-            value.set_sensitive(true);
-            request = request.header(COOKIE, value);
+            request = request.header(COOKIE, self.session(cookie)?);
         }
         self.exchange(request, sent, timeout).await
+    }
+
+    /// Uploads a file to a datastore of the host's one datacenter.
+    pub(super) async fn put(
+        &self,
+        datastore: &str,
+        path: &str,
+        cookie: Option<&str>,
+        content: Bytes,
+        timeout: Duration,
+    ) -> Result<Reply, Error> {
+        let _permit = self.permits.acquire().await.ok();
+        let sent = content.len() as u64;
+        let mut url = self.sdk.clone();
+        url.set_path("/folder");
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path.split('/'));
+        }
+        url.query_pairs_mut().append_pair("dcPath", "ha-datacenter").append_pair("dsName", datastore);
+        let mut request = self.client.put(url).header(CONTENT_TYPE, "application/octet-stream").body(content);
+        if let Some(cookie) = cookie {
+            request = request.header(COOKIE, self.session(cookie)?);
+        }
+        self.exchange(request, sent, timeout).await
+    }
+
+    fn session(&self, cookie: &str) -> Result<HeaderValue, Error> {
+        let value = HeaderValue::from_str(&format!("{SESSION_COOKIE}={cookie}"));
+        let mut value = value.map_err(|_| Error::BadAnswer {
+            host: self.host.clone(),
+            reason: "a session cookie that cannot be sent back".to_owned(),
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
     }
 
     async fn exchange(&self, request: reqwest::RequestBuilder, sent: u64, timeout: Duration) -> Result<Reply, Error> {

@@ -18,6 +18,7 @@ pub mod vm;
 pub mod vm_change;
 pub mod vm_make;
 pub mod vm_reach;
+pub mod vm_seed;
 
 use std::sync::LazyLock;
 
@@ -152,6 +153,8 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_change::EnsureGuestinfo>(),
         Declared::of::<vm_change::Reip>(),
         Declared::of::<vm_change::EnsureReip>(),
+        Declared::of::<vm_seed::AttachSeed>(),
+        Declared::of::<vm_seed::DetachSeed>(),
         Declared::of::<power::PowerOn>(),
         Declared::of::<power::PowerOff>(),
         Declared::of::<power::Reset>(),

@@ -131,3 +131,28 @@ fn a_step_that_fails_names_what_was_made_and_the_command_that_removes_it() {
     let done = machine.on(&host, &clone).failed(4, "esxi.timeout");
     assert!(done.err.contains("ceso vm delete web-1 --force") && done.err.contains("10.0.1.20"), "{done:?}");
 }
+
+#[test]
+fn a_seed_image_gives_a_guest_its_address_and_is_taken_away_again() {
+    let host = Sim::start(Options::default());
+    let machine = Machine::new();
+    let text = "local host = esxi.connect()\n\
+        local vm = host:ensure_clone({ template = 'debian-12', name = 'web-1' })\n\
+        local function doc(address) return cloudinit.build({ hostname = 'web-1', network = { address = address } }) end\n\
+        vm:attach_seed(doc('10.0.1.20/24'))\n\
+        vm:attach_seed(doc('10.0.1.21/24'))\n\
+        vm:power_on()\n\
+        vm:wait_for_address({ address = '10.0.1.21', timeout = '30 s' })\n\
+        local name = vm:info().guest_hostname\n\
+        local busy, fault = pcall(function() vm:attach_seed(doc('10.0.1.22/24')) end)\n\
+        assert(not busy and fault.kind == 'esxi.invalid_power_state', tostring(fault))\n\
+        vm:power_off()\n\
+        vm:detach_seed()\n\
+        vm:detach_seed()\n\
+        vm:destroy()\n\
+        return { name = name }";
+    machine.file("seed.luau", text);
+    let done = machine.on(&host, &["run", "seed.luau", "--output", "json", "--mode", "unrestricted"]).ok();
+    assert_eq!(done.json()["name"], "web-1", "{done:?}");
+    assert!(done.err.contains("1 unchanged"), "the second removal finds nothing: {done:?}");
+}

@@ -69,6 +69,10 @@ async fn everything(options: HostOptions) {
     };
     host.reconfigure(&vm, &change, &silent).await.unwrap();
     host.vm_info(&vm).await.unwrap();
+    for _ in 0..2 {
+        host.attach_seed(&vm, bytes::Bytes::from_static(b"image"), &silent).await.unwrap();
+    }
+    assert!(host.detach_seed(&vm, &silent).await.unwrap() && !host.detach_seed(&vm, &silent).await.unwrap());
     host.power_on(&vm, &silent).await.unwrap();
     host.wait_for_address(&vm, Duration::from_secs(20)).await.unwrap();
     host.reset(&vm, &silent).await.unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Data that a real guest could not read is no data: the guest boots without it, as with a broken seed.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use base64::Engine as _;
@@ -29,12 +30,27 @@ pub fn read(vm: &Vm) -> Option<Document> {
     if metadata.is_none() && user.is_none() {
         return None;
     }
+    Some(document(metadata, user))
+}
+
+/// The data of a seed image: its network is a file of its own.
+pub fn of_seed(files: &BTreeMap<String, String>) -> Document {
+    let file = |name: &str| files.get(name).and_then(|text| yaml(text));
+    let user = files.get("user-data").filter(|text| text.starts_with("#cloud-config")).and_then(|text| yaml(text));
+    let mut metadata = file("meta-data").filter(Json::is_object);
+    if let (Some(Json::Object(fields)), Some(network)) = (&mut metadata, file("network-config")) {
+        fields.insert("network".to_owned(), network);
+    }
+    document(metadata, user)
+}
+
+fn document(metadata: Option<Json>, user: Option<Json>) -> Document {
     let text = |name: &str| user.as_ref().and_then(|user| user.get(name)).and_then(Json::as_str).map(str::to_owned);
     let user_hostname = text("fqdn").or_else(|| text("hostname"));
     let when = user.as_ref().and_then(|user| user.pointer("/updates/network/when")).and_then(Json::as_array);
     let always_network = when.is_some_and(|when| when.iter().any(|event| event == "boot"));
     let metadata = metadata.filter(Json::is_object).unwrap_or_else(|| Json::Object(serde_json::Map::new()));
-    Some(Document { metadata, user_hostname, always_network })
+    Document { metadata, user_hostname, always_network }
 }
 
 impl Document {

@@ -8,6 +8,7 @@
 
 pub mod metadata;
 mod network;
+mod seed;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -124,7 +125,9 @@ pub fn seen(world: &World, vm: &Vm) -> Option<Seen> {
 /// The guest's part of a power-on: cloud-init reads its data, DHCP gives addresses.
 pub fn boot(world: &mut World, vm: &mut Vm) {
     let before = vm.applied.take();
-    vm.applied = metadata::read(vm).map(|document| document.apply(vm, before.as_ref()));
+    // cloud-init looks for a seed in the drives before it asks the host.
+    let document = seed::files(world, vm).map(|files| metadata::of_seed(&files)).or_else(|| metadata::read(vm));
+    vm.applied = document.map(|document| document.apply(vm, before.as_ref()));
     metadata::redact(vm);
     let taken: HashSet<String> =
         world.vms.values().filter(|other| other.id != vm.id).flat_map(|other| other.leases.values().cloned()).collect();

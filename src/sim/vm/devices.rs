@@ -82,6 +82,9 @@ fn add(
                 + 1
         }
     };
+    if new.kind == "VirtualCdrom" {
+        drive(world, vm, &new, index)?;
+    }
     if new.kind == "VirtualDisk" {
         disk(world, vm, &mut new, files, index, undo)?;
     }
@@ -99,6 +102,25 @@ fn add(
         undo.aliases.push((wanted, key));
     }
     Ok(())
+}
+
+/// A drive on IDE cannot be added while the machine runs, and its image must be there.
+fn drive(world: &World, vm: &Vm, new: &Data, index: i32) -> Result<(), VimFault> {
+    let ide = vm
+        .devices
+        .iter()
+        .any(|device| device.kind == "VirtualIDEController" && device.int("key") == new.int("controllerKey"));
+    if ide && !vm.is_off() {
+        return Err(VimFault::invalid_power_state(Some("poweredOff"), vm.power.name()));
+    }
+    let Some(file) = new.at("backing.fileName").and_then(Value::as_text).filter(|file| !file.is_empty()) else {
+        return Ok(());
+    };
+    let path = datastore::open(world, file)?;
+    match world.datastore.resolve(&path)?.is_file() {
+        true => Ok(()),
+        false => Err(spec_fault("InvalidDeviceBacking", index, format!("there is no file {path}"))),
+    }
 }
 
 /// The first key that a host gives to a device of this type.
