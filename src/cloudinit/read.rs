@@ -159,10 +159,11 @@ fn addresses(network: &Value) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
     let mut add = |text: &str| {
         let address = text.split('/').next().unwrap_or_default();
-        if let Ok(address) = address.parse() {
-            if !found.contains(&address) && found.len() < MOST_SHOWN {
-                found.push(address);
-            }
+        if let Ok(address) = address.parse::<IpAddr>()
+            && !found.contains(&address)
+            && found.len() < MOST_SHOWN
+        {
+            found.push(address);
         }
     };
     for kind in ["ethernets", "bonds", "bridges", "vlans"] {

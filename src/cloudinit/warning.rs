@@ -94,7 +94,7 @@ fn network(root: &At, spec: &Spec, found: &mut Warnings) {
     let Some(nics) = &spec.network else { return };
     let at = root.field("network");
     let reaches = routes(&at, nics, found);
-    if !reaches && !(spec.packages.0.is_empty() && !spec.package_upgrade) {
+    if !reaches && (!spec.packages.0.is_empty() || spec.package_upgrade) {
         found.add(
             &root.field("packages"),
             "they cannot be fetched: the network reaches no other subnet or has no name server",

@@ -98,9 +98,9 @@ fn cloud_init_changes_the_network_alone_when_a_machine_gets_another() {
         assert!(boots[0]["files"]["etc/ssh/ssh_host_ed25519_key"].is_string(), "{version}");
 
         // Any later boot, whatever it was sent, left all of it as it was; commands ran once.
-        for later in 1..boots.len() {
+        for (later, boot) in boots.iter().enumerate().skip(1) {
             assert_eq!(files(later), files(0), "{version}, boot {later}");
-            assert_eq!(boots[later]["hostname"], "web-1", "{version}, boot {later}");
+            assert_eq!(boot["hostname"], "web-1", "{version}, boot {later}");
         }
         // The network is that of the last document which the guest took.
         let addresses = ["10.0.1.5", "10.0.1.5", "10.0.1.6", "10.0.1.6", "10.0.1.5", "10.0.1.6", "10.0.1.5"];

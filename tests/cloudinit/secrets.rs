@@ -174,7 +174,8 @@ fn a_secret_of_the_wrong_kind_is_refused_without_a_word_of_it() {
     let truncated = private("ed25519").replace('\n', "").replace("-----BEGIN OPENSSH PRIVATE KEY-----", "");
     let truncated =
         format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----", &truncated[..96]);
-    let cases: [(&dyn Fn(&mut Spec), &str); 10] = [
+    type Case<'a> = (&'a dyn Fn(&mut Spec), &'a str);
+    let cases: [Case<'_>; 10] = [
         (
             &|spec| spec.users[0].password_hash = Some(text("S3CRET")),
             "users[1].password_hash: is not a password's hash",

@@ -84,7 +84,7 @@ fn cloudbase_init_does_what_the_fields_say() {
     assert_eq!(answer["hostname"], "win-1");
     assert_eq!(answer["complaints"], json!([]), "{answer:#}");
     let calls = answer["calls"].as_array().unwrap();
-    let expires = 1930_003_200.0;
+    let expires = 1_930_003_200.0;
     let wanted = [
         json!(["rename_network_adapter", "Ethernet0", "LAN"]),
         json!(["set_network_adapter_mtu", "LAN", 1400]),
