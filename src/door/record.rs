@@ -177,22 +177,23 @@ impl Record {
         self.ledger.principal().is_some()
     }
 
-    /// Fills in what all events of the run have.
+    /// Fills in what all events of the run have. What a call brings was redacted when it was told.
     fn of_run(&self, event: Event) -> Event {
-        let mut event = Event {
+        Event {
             run: Some(self.run.clone()),
             principal: self.ledger.principal().map(str::to_owned),
             mode: Some(self.mode.name().to_owned()),
             script: lock(&self.script).clone(),
             ..event
-        };
-        redacted(&mut event);
-        event
+        }
     }
 
     fn take_begin(&self) -> Option<Event> {
         let begin = lock(&self.begin).take();
-        begin.map(|event| self.of_run(event))
+        begin.map(|mut event| {
+            redacted(&mut event);
+            self.of_run(event)
+        })
     }
 
     async fn write(&self, event: Event, sync: Sync) -> Result<Option<Receipt>, audit::Error> {
@@ -264,12 +265,13 @@ impl Record {
         for event in events {
             log.write_blocking(event, Sync::Grouped)?;
         }
-        let end = Event {
+        let mut end = Event {
             outcome: Some(outcome.to_owned()),
             fault: fault.map(noted),
             details: Some(details),
             ..Event::new(Kind::RunEnd)
         };
+        redacted(&mut end);
         let receipt = log.write_blocking(self.of_run(end), Sync::Now)?;
         self.unrecorded.store(0, Ordering::Relaxed);
         Ok(receipt)
@@ -320,8 +322,8 @@ impl Noting<'_> {
     pub fn bound(&mut self, objects: &[String], entry: impl FnOnce() -> String, host: Option<String>) {
         if self.is_written() {
             self.objects = objects.iter().map(|name| telling::text(name)).collect();
-            self.entry = Some(entry()).filter(|entry| !entry.is_empty());
-            self.host = host;
+            self.entry = Some(entry()).filter(|entry| !entry.is_empty()).map(|entry| redact::text(&entry).into_owned());
+            self.host = host.map(|host| telling::text(&host));
         }
     }
 
@@ -407,7 +409,7 @@ impl Noting<'_> {
             Err(fault) => {
                 event.fault = Some(noted(fault));
                 if let Some(entry) = fault.missing_entry() {
-                    event.entry = Some(entry.to_owned());
+                    event.entry = Some(telling::text(entry));
                 }
             }
         }

@@ -10,6 +10,8 @@ use super::{WITHHELD, packed, views};
 /// How deep what is packed is unpacked within each other, and how many escapings are undone at each depth.
 const DEPTH: usize = 3;
 const ESCAPINGS: usize = 2;
+/// No stream of gzip or zlib that says anything is shorter.
+const SHORTEST_STREAM: usize = 10;
 /// What may come out of one compressed stream.
 const UNPACKED: usize = 16 << 20;
 
@@ -18,6 +20,8 @@ pub(super) struct Known {
     automaton: Option<AhoCorasick>,
     needles: Vec<Needle>,
     labels: Vec<String>,
+    /// A text that is shorter holds none of the forms: every encoding makes a text longer, and no stream is so short.
+    shortest: usize,
     /// Whether any secret holds a blank: then a `+` may stand for one.
     blanks: bool,
 }
@@ -75,11 +79,15 @@ impl Known {
         let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&patterns).ok();
         needles.extend(labels.iter().map(|_| Needle::Label));
         let blanks = texts.iter().any(|text| text.contains(' '));
-        Self { automaton, needles, labels, blanks }
+        let shortest = patterns.iter().map(|pattern| pattern.len()).min().unwrap_or(0).min(SHORTEST_STREAM);
+        Self { automaton, needles, labels, shortest, blanks }
     }
 
     /// The bytes with every secret replaced; nothing where there was none.
     pub fn hide(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if bytes.len() < self.shortest {
+            return None;
+        }
         let mut hits = Vec::new();
         let mut budget = Budget(bytes.len().saturating_mul(64).saturating_add(4 * UNPACKED));
         if self.find(bytes, Depth::default(), &mut budget, &mut hits).is_err() {

@@ -1,6 +1,7 @@
 //! The command line, run as a process: exit codes, streams, files. Each test has a folder of its own and a clean environment.
 
 mod audit_commands;
+mod audit_runs;
 mod audit_unwritable;
 mod bad_input_hosts;
 mod check_files;
