@@ -77,9 +77,9 @@ impl Known {
         patterns.extend(labels.iter().map(String::as_bytes));
         // It fails where there are more states than 32 bits count; secrets are few and cut.
         let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&patterns).ok();
-        needles.extend(labels.iter().map(|_| Needle::Label));
         let blanks = texts.iter().any(|text| text.contains(' '));
         let shortest = patterns.iter().map(|pattern| pattern.len()).min().unwrap_or(0).min(SHORTEST_STREAM);
+        needles.extend(labels.iter().map(|_| Needle::Label));
         Self { automaton, needles, labels, shortest, blanks }
     }
 
