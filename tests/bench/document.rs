@@ -33,7 +33,7 @@ fn full() -> Value {
         "files": files,
         "commands": ["systemctl enable --now nginx", ["sed", "-i", "s/a/b/", "/etc/app/0.conf"], "touch /var/lib/provisioned"],
         "disks": [{ "device": "/dev/sdb", "partitions": [{ "percent": 100 }] }],
-        "filesystems": [{ "device": "/dev/sdb", "partition": 1, "filesystem": "ext4", "label": "data" }],
+        "filesystems": [{ "device": "/dev/sdb1", "filesystem": "ext4", "label": "data" }],
         "mounts": [{ "device": "LABEL=data", "path": "/srv", "options": ["defaults", "noatime"] }],
         "ntp": { "servers": ["192.0.2.123", "ntp.example.org"] },
         "timezone": "Europe/Berlin",
