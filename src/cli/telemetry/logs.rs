@@ -23,6 +23,7 @@ use crate::redact::{self, is_hidden};
 /// The rooms that a filter may name.
 const ROOMS: &[&str] = &[
     "audit",
+    "backup",
     "cli",
     "cloudinit",
     "config",
