@@ -14,6 +14,7 @@ from pathlib import Path
 import measure
 import servers
 from measure import Command, Failed, in_turns, ratio, spread
+from playbook_tests import playbook_tests
 from watched import watched
 
 HERE = Path(__file__).parent
@@ -212,6 +213,7 @@ def compare(bench):
             list_machines(bench, server, many, request)
     simulator(bench, many, request, took)
     watched(bench)
+    playbook_tests(bench)
     bench.report.summary()
 
 
