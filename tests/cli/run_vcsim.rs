@@ -121,6 +121,54 @@ fn vcsim_workflows_do_what_they_do_on_the_simulator() {
 
 #[test]
 #[ignore = "needs vcsim"]
+fn vcsim_a_machine_is_cloned_with_cloud_init_data_and_moved_to_another_address() {
+    let lab = Lab::new(&["-vm", "0"]);
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ops@example";
+    lab.run(&["vm", "create", "made", "--datastore", "LocalDS_0", "--disk", "64MiB"]).ok();
+    let first = ["--address", "10.0.1.20/24", "--gateway", "10.0.1.1", "--dns", "10.0.1.1"];
+    lab.run(&[&["vm", "clone", "made", "web", "--ssh-keys", key][..], &first].concat()).ok();
+    // As govc reads it, and decoded.
+    let guestinfo = || {
+        let seen: serde_json::Value = serde_json::from_str(&lab.govc(&["vm.info", "-json", "-e", "web"])).unwrap();
+        let config = seen["virtualMachines"][0]["config"].clone();
+        let get = |key: &str| {
+            let all = config["extraConfig"].as_array().unwrap();
+            all.iter().find(|entry| entry["key"] == key).unwrap()["value"].as_str().unwrap().to_owned()
+        };
+        let part = |key: &str| ceso::cloudinit::decode(&get(key), &get(&format!("{key}.encoding"))).unwrap();
+        let meta: serde_json::Value = serde_json::from_str(&part("guestinfo.metadata")).unwrap();
+        (meta, part("guestinfo.userdata"), config)
+    };
+    let (cloned, user_data, _) = guestinfo();
+    assert_eq!(cloned["local-hostname"], "web");
+    assert!(cloned["network"].to_string().contains("10.0.1.20/24") && user_data.contains(key), "{cloned} {user_data}");
+
+    let address = ["--address", "10.0.2.20/24", "--gateway", "10.0.2.1", "--dns", "10.0.2.1"];
+    let reip = [&["vm", "reip", "web"][..], &address].concat();
+    let moved = lab.run(&reip).ok();
+    assert!(moved.err.contains("1 changed"), "{moved:?}");
+    let (meta, user_data, config) = guestinfo();
+    let network = meta["network"].to_string();
+    assert!(network.contains("10.0.2.20/24") && !network.contains("10.0.1."), "{meta}");
+    assert_ne!(meta["instance-id"], cloned["instance-id"]);
+    // The account stays as the guest has it: nothing of it is said again.
+    assert!(!user_data.contains(key), "{user_data}");
+
+    let again = lab.run(&reip).ok();
+    assert!(again.err.contains("nothing changed"), "{again:?}");
+    assert_eq!(guestinfo().2, config);
+
+    // vcsim's guests report what they are told to.
+    lab.run(&["vm", "power", "web", "on"]).ok();
+    lab.govc(&["vm.change", "-vm", "web", "-e", "SET.guest.ipAddress=10.0.3.20"]);
+    let address = ["--address", "10.0.3.20/24", "--gateway", "10.0.3.1", "--restart", "--wait-timeout", "30 s"];
+    let restarted = lab.run(&[&["vm", "reip", "web"][..], &address].concat()).ok();
+    assert_eq!(restarted.out, "name  web\nip    10.0.3.20\n", "{restarted:?}");
+    assert!(lab.govc(&["vm.info", "web"]).contains("poweredOn"));
+}
+
+#[test]
+#[ignore = "needs vcsim"]
 fn vcsim_machines_of_one_name_are_an_error_that_lists_both() {
     let lab = Lab::new(&["-vm", "0"]);
     for folder in ["twin-a", "twin-b"] {
