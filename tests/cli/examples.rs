@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::Machine;
+use crate::support::{Machine, done};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
@@ -22,7 +22,10 @@ fn playbooks_and_tested() -> (BTreeSet<String>, BTreeSet<String>) {
 
 #[test]
 fn examples_pass_their_tests() {
-    let done = Machine::new().run(&["test", EXAMPLES, "--output", "json"]);
+    // All examples in one command, beside all other tests: longer than one command may take elsewhere.
+    let machine = Machine::new();
+    let mut command = machine.command(&["test", EXAMPLES, "--output", "json", "--timeout", "5 min"]);
+    let done = done(command.timeout(std::time::Duration::from_secs(600)).output().unwrap());
     let summary = done.json();
     let rows = summary["tests"].as_array().unwrap();
     let wrong: Vec<&str> =
