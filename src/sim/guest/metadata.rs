@@ -64,7 +64,9 @@ impl Document {
         }
         let hostname = self.user_hostname.clone().or_else(|| text("local-hostname")).or_else(|| text("hostname"));
         let mut applied = network::read(self.network().as_ref(), vm);
-        applied.hostname = hostname.filter(|name| !name.is_empty()).unwrap_or_else(|| super::UNNAMED.to_owned());
+        // Data that names no machine, as a re-IP's, leaves the name that the guest has.
+        let kept = || before.map_or_else(|| super::UNNAMED.to_owned(), |before| before.hostname.clone());
+        applied.hostname = hostname.filter(|name| !name.is_empty()).unwrap_or_else(kept);
         applied.instance_id = instance_id;
         applied
     }
