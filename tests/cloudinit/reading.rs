@@ -212,6 +212,12 @@ fn what_is_probably_not_meant_is_warned_of() {
     ] {
         assert_eq!(warnings(spec.clone()), wanted, "{spec}");
     }
+    let mut open = cases::spec(and(json!({ "files": [{ "path": "/etc/token", "content": "", "mode": "0644" }] })));
+    let value = std::sync::Arc::new(secrecy::SecretString::from("S3CRET".to_owned()));
+    open.files[0].content = Some(cloudinit::Text::secret("token", value));
+    let document = cloudinit::build(&open).unwrap();
+    let told = document.check();
+    assert_eq!(told.iter().map(|warning| warning.at.as_str()).collect::<Vec<_>>(), ["files[1].mode"]);
 }
 
 proptest! {

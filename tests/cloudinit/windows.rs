@@ -261,6 +261,23 @@ fn passwords_on_windows_are_secrets_of_a_length_that_it_takes() {
 }
 
 #[test]
+fn keys_of_no_account_go_to_every_account_or_to_the_administrator() {
+    let metadata = |spec: &Spec| {
+        let guestinfo = cloudinit::build(spec).unwrap().guestinfo(Target { uuid: UUID, macs: &[] }).unwrap();
+        cases::metadata(&guestinfo)
+    };
+    let alone = spec(json!({ "ssh_keys": KEY }));
+    assert_eq!(metadata(&alone)["public-keys-data"], KEY);
+    let shared = spec(json!({ "ssh_keys": KEY, "users": [{ "name": "a" }, { "name": "b", "ssh_keys": KEY }] }));
+    assert!(metadata(&shared).get("public-keys-data").is_none());
+    let document = cloudinit::build(&shared).unwrap();
+    let config: Value = serde_json::from_str(document.user_data().strip_prefix("#cloud-config\n").unwrap()).unwrap();
+    let keys: Vec<&Value> =
+        config["users"].as_array().unwrap().iter().map(|user| &user["ssh_authorized_keys"]).collect();
+    assert_eq!(keys, [&json!([KEY]), &json!([KEY])]);
+}
+
+#[test]
 fn a_windows_that_runs_already_is_given_no_network() {
     let reip: Reip = serde_json::from_value(json!({ "dialect": "cloudbase-init", "network": {} })).unwrap();
     let fault = cloudinit::reip(&reip).unwrap_err();
