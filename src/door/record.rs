@@ -223,10 +223,7 @@ impl Record {
 
     /// Whether the log is known to be of no use now.
     fn failure(&self) -> Option<audit::Error> {
-        match self.ledger.log()? {
-            Ok(_) => None,
-            Err(error) => Some(error),
-        }
+        self.ledger.log()?.err()
     }
 
     /// Ends the record of the run: what is open gets an unknown outcome, and the log a last event, which is on disk when this returns.

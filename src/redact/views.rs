@@ -33,17 +33,20 @@ impl View {
         let start = at(range.start);
         // All bytes of one escape came from its beginning: its end is where the next one begins.
         let last = at(range.end.saturating_sub(1));
-        let next = self.from.get(range.end..).unwrap_or_default().iter().map(|from| *from as usize);
-        let end = next.skip_while(|from| *from <= last).next();
+        let mut next = self.from.get(range.end..).unwrap_or_default().iter().map(|from| *from as usize);
+        let end = next.find(|from| *from > last);
         start..end.unwrap_or_else(|| self.from.last().map_or(0, |from| *from as usize))
     }
 }
+
+/// One way to read a text; `None` where that is the text itself.
+type Reading = fn(&[u8]) -> Option<View>;
 
 /// Every view in which the text reads differently; `blanks` says whether a `+` may stand for one.
 pub(super) fn of(text: &[u8], blanks: bool) -> impl Iterator<Item = View> + '_ {
     // Positions are kept in 32 bits; no text of ceso's comes near.
     let fits = u32::try_from(text.len()).is_ok();
-    let views: [(bool, fn(&[u8]) -> Option<View>); 5] =
+    let views: [(bool, Reading); 5] =
         [(true, percent), (blanks, plus), (true, backslash), (true, entities), (true, joined)];
     views.into_iter().filter(move |(wanted, _)| fits && *wanted).filter_map(|(_, view)| view(text))
 }

@@ -35,7 +35,8 @@ fn stays(all: &[(Id, Manifest)], (id, one): &(Id, Manifest), keep: &Keep) -> boo
         (other.time, std::cmp::Reverse(*other_id)) > (one.time, std::cmp::Reverse(*id))
     };
     let date = |t: OffsetDateTime| t.date();
-    let texts: [(u32, Box<dyn Fn(OffsetDateTime) -> String>); 5] = [
+    type Period = Box<dyn Fn(OffsetDateTime) -> String>;
+    let texts: [(u32, Period); 5] = [
         (keep.hourly, Box::new(move |t| format!("{} {}", date(t), t.hour()))),
         (keep.daily, Box::new(move |t| date(t).to_string())),
         (

@@ -104,7 +104,8 @@ fn only_what_changed_since_the_parent_is_read() {
         })
         .collect();
     assert_eq!(seen, expected);
-    for wrong in [vec![5..4], vec![0..10, 9..20]] {
+    let backwards = std::ops::Range { start: 5, end: 4 };
+    for wrong in [Vec::from([backwards]), Vec::from([0..10, 9..20])] {
         let mut session = repository.begin(options()).unwrap();
         let since = Since { parent, disk: "disk-0", changed: &wrong };
         assert!(matches!(session.disk("disk-0", &lying, Some(&since)), Err(Error::Option(_))));
