@@ -90,14 +90,15 @@ fn lines_of(out: &mut String, rows: &[Vec<String>], width: usize) {
             cells.iter().zip(&widths).map(|(cell, &width)| format!("{:width$}", bare(cell))).collect();
         let text = wrap(&bare(last), &indent, width);
         let glue = if below { "\n".to_owned() + &indent } else { "  ".to_owned() };
-        out.push_str(
-            format!(
-                "  {}{glue}{}",
-                cells.join("  ").trim_end_matches(if below { ' ' } else { '\0' }),
-                text.trim_start()
-            )
-            .trim_end(),
-        );
+        let mut lead = cells.join("  ");
+        if below {
+            lead.truncate(lead.trim_end().len());
+            // A type of many words is broken between them too.
+            if lead.chars().count() + 2 > width {
+                lead = wrap(&lead, &indent, width).trim_start().to_owned();
+            }
+        }
+        out.push_str(format!("  {lead}{glue}{}", text.trim_start()).trim_end());
         out.push('\n');
     }
     out.push('\n');

@@ -388,7 +388,7 @@ fn a_call_at_the_top_makes_a_plain_script() {
 
 #[test]
 fn a_check_calls_nothing() {
-    let check = |text: &str| run_as(Purpose::Check, text, Limits::default());
+    let check = |text: &str| run_as(Purpose::Check, text, super::roomy());
     let ran = check("return { run = function() end, summary = 'x' }");
     assert!(matches!(ran.frames.last(), Some(FromWorker::Loaded { .. })));
     let ran = check("pcall(esxi.connect) while true do pcall(esxi.connect) end");

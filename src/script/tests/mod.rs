@@ -47,6 +47,11 @@ impl Ran {
     }
 }
 
+/// The limits of a run, but of processor time: here it is the whole test process's, in which other tests compute too.
+pub(super) fn roomy() -> Limits {
+    Limits { cpu_time: Span(Duration::from_secs(86_400)), ..Limits::default() }
+}
+
 /// Runs a script that must end well and gives what it returned.
 #[track_caller]
 pub(super) fn value(text: &str) -> Value {
@@ -60,7 +65,7 @@ pub(super) fn message(text: &str) -> String {
 }
 
 pub(super) fn run(text: &str) -> Ran {
-    run_as(Purpose::Run, text, Limits::default())
+    run_as(Purpose::Run, text, roomy())
 }
 
 pub(super) fn run_within(limits: Limits, text: &str) -> Ran {
@@ -183,7 +188,7 @@ fn module(name: &str, from: &str) -> Outcome {
 }
 
 pub(super) fn short() -> Limits {
-    Limits { run_time: Span(Duration::from_millis(300)), ..Limits::default() }
+    Limits { run_time: Span(Duration::from_millis(300)), ..roomy() }
 }
 
 pub(super) fn list(items: &[&str]) -> Value {

@@ -241,7 +241,7 @@ fn processor_time_is_a_limit_of_its_own() {
 
 #[test]
 fn a_full_memory_ends_the_script_also_when_it_is_caught() {
-    let limits = || Limits { memory: Bytes(8 << 20), ..Limits::default() };
+    let limits = || Limits { memory: Bytes(8 << 20), ..super::roomy() };
     for attack in [
         "local t = {} while true do t[#t + 1] = string.rep('x', 100000) .. #t end",
         "pcall(function() local t = {} while true do t[#t + 1] = string.rep('x', 100000) .. #t end end) while true do esxi.connect() end",
@@ -275,7 +275,7 @@ fn a_script_that_only_says_that_memory_is_full_is_an_error_of_its_own() {
 
 #[test]
 fn garbage_is_collected_before_the_limit_is_met() {
-    let limits = Limits { memory: Bytes(8 << 20), ..Limits::default() };
+    let limits = Limits { memory: Bytes(8 << 20), ..super::roomy() };
     for churn in [
         "for i = 1, 2000 do local s = string.rep('x', 500000) .. i end return 1",
         "for i = 1, 200000 do local t = { i, { i } } end return 1",
@@ -292,7 +292,7 @@ fn garbage_is_collected_before_the_limit_is_met() {
 
 #[test]
 fn output_calls_and_source_are_limited_by_name() {
-    let limits = Limits { output: Bytes(1000), calls: 5, source: Bytes(500), ..Limits::default() };
+    let limits = Limits { output: Bytes(1000), calls: 5, source: Bytes(500), ..super::roomy() };
     let ran = run_within(limits.clone(), "while true do pcall(print, string.rep('x', 100)) end");
     assert_eq!(ran.error().kind, "limit.output");
     assert!(ran.printed.len() <= 10 && ran.error().message.contains("sandbox.output"));
@@ -316,7 +316,7 @@ fn bytecode_is_refused_because_only_text_is_taken() {
     let load = |mode| lua.load(bytecode.clone()).set_mode(mode).eval::<String>();
     assert_eq!(load(ChunkMode::Binary).unwrap(), "ran");
     assert!(load(ChunkMode::Text).is_err());
-    let ran = run_as(|source| Purpose::Run(Source { text: bytecode.clone(), ..source }), "", Limits::default());
+    let ran = run_as(|source| Purpose::Run(Source { text: bytecode.clone(), ..source }), "", super::roomy());
     assert_eq!(ran.error().kind, "script.syntax");
 }
 
