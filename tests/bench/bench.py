@@ -15,6 +15,7 @@ import measure
 import servers
 from measure import Command, Failed, in_turns, ratio, spread
 from playbook_tests import playbook_tests
+from provision import provision
 from watched import watched
 
 HERE = Path(__file__).parent
@@ -214,6 +215,7 @@ def compare(bench):
     simulator(bench, many, request, took)
     watched(bench)
     playbook_tests(bench)
+    provision(bench)
     bench.report.summary()
 
 

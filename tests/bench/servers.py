@@ -99,8 +99,8 @@ def vcsim(program, machines, *more):
     return Server([program, "-esx", "-vm", machines, "-username", USER, "-password", PASSWORD, *more])
 
 
-def ceso_sim(program, machines):
-    return Server([program, "sim", "--vms", machines, "--username", USER, "--password", PASSWORD])
+def ceso_sim(program, machines, *more):
+    return Server([program, "sim", "--vms", machines, "--username", USER, "--password", PASSWORD, *more])
 
 
 def recorded_request(program, ceso, folder: Path):
