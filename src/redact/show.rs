@@ -63,6 +63,9 @@ const LONGEST: usize = 1_000;
 impl Untrusted {
     /// Takes a text as a guest said it.
     pub fn new(text: &str) -> Self {
+        // Searched before it is cut: a part of a secret is not found.
+        let text = super::text(text);
+        let text = text.as_ref();
         let cut = text.char_indices().nth(LONGEST).map_or(text, |(at, _)| text.get(..at).unwrap_or_default());
         let mut shown = one_line(cut).replace('\t', "\\t");
         if cut.len() < text.len() {

@@ -63,6 +63,8 @@ fn a_secret_is_shown_by_nothing_that_a_script_can_do_with_its_handle() {
         "return cloudinit.build({ hostname = 'a', commands = { { 'echo', s } } }):check()",
         "return cloudinit.build({ hostname = 'a', raw = { 'a: ', s, '\\nb: [' } })",
         "return cloudinit.build({ hostname = 'a', raw = { '- ', s } })",
+        "cloudinit.build({ hostname = 'a', raw = { '#!', s } })",
+        "cloudinit.build({ hostname = 'a', parts = { { type = 'cloud-config', content = { '#!', s } } } })",
     ] {
         let machine = machine();
         let text = format!("local host = esxi.connect()\nlocal s = cloudinit.secret('tok')\n{attack}\n");
