@@ -1,4 +1,7 @@
 //! `ceso disk` and `ceso repository`: the repository engine by itself, on files of this machine. No host is involved.
+//!
+//! No script reaches these: they are the person's own, and what changes a repository or writes a file is noted in the audit log
+//! first. Once repositories are bound to scripts, these commands pass the door like everything else.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroize;
 
 use super::context::Context;
+use super::noting::note;
 use super::output::Format;
 use crate::backup::target::FolderTarget;
 use crate::backup::{BackupOptions, Codec, Depth, FileSource, InitOptions, PruneOptions, Repository};
@@ -166,6 +170,9 @@ pub fn run_repository(matches: &ArgMatches, context: &Context) -> Result<(), Fau
     if name == "init" {
         return init(matches, context);
     }
+    if matches!(name, "repair" | "unlock") || (name == "prune" && !matches.get_flag("dry-run")) {
+        changes(context, &format!("repository {name}"), given(matches, "DIR"), json!({}))?;
+    }
     let repository = open(matches, "DIR")?;
     let read_data = || matches.get_flag("read-data");
     match name {
@@ -195,6 +202,12 @@ pub fn run_repository(matches: &ArgMatches, context: &Context) -> Result<(), Fau
         "unlock" => print(matches, context, &repository.unlock(matches.get_flag("all"))?),
         other => Err(Fault::new("usage.command", format!("`ceso repository` has no command {other:?}"))),
     }
+}
+
+/// Notes what is about to be done to a repository, or to a file of this machine. Without the note it is not done.
+fn changes(context: &Context, command: &str, place: &Path, details: Value) -> Result<(), Fault> {
+    let config = context.config()?;
+    note(context, &config, command, &place.display().to_string(), details)
 }
 
 fn print(matches: &ArgMatches, context: &Context, value: &impl Serialize) -> Result<(), Fault> {
@@ -232,6 +245,9 @@ fn secret(matches: &ArgMatches) -> Result<Option<SecretSlice<u8>>, Fault> {
     if passphrase.is_empty() {
         return Err(Fault::new("backup.key", format!("{}: its first line is empty", file.display())));
     }
+    if let Ok(text) = std::str::from_utf8(&passphrase) {
+        crate::redact::know(&text.to_owned().into(), "passphrase of a repository");
+    }
     Ok(Some(passphrase.into()))
 }
 
@@ -251,6 +267,7 @@ fn init(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
         .get_one::<Bytes>("chunk-size")
         .map_or(usual.chunk_size, |size| u32::try_from(size.0).unwrap_or(u32::MAX));
     let grace: Duration = matches.get_one::<Span>("grace").map_or(usual.grace, |span| span.0);
+    changes(context, "repository init", given(matches, "DIR"), json!({ "encrypted": secret.is_some() }))?;
     let options = InitOptions { secret, chunk_size, grace, ..usual };
     let repository = Repository::init(Arc::new(FolderTarget::new(given(matches, "DIR"))), &options, None)?;
     print(matches, context, repository.config())
@@ -264,6 +281,7 @@ fn backup(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
         Some("gzip") => Codec::Gzip(level.unwrap_or(6).min(9)),
         _ => Codec::Zstd(level.unwrap_or(3).cast_signed()),
     };
+    changes(context, "disk backup", given(matches, "repository"), json!({ "file": file.display().to_string() }))?;
     let repository = open(matches, "repository")?;
     let source = FileSource::open(file)?;
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -280,6 +298,8 @@ fn backup(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
 }
 
 fn restore(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
+    let repository = given(matches, "repository").display().to_string();
+    changes(context, "disk restore", given(matches, "FILE"), json!({ "repository": repository }))?;
     let repository = open(matches, "repository")?;
     let id = matches.get_one::<String>("ID").map(String::as_str).unwrap_or_default();
     let (id, manifest) = repository.backup(id)?;

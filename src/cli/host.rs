@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::hosts::Configured;
+use super::noting::note;
 use super::output::Format;
-use crate::audit::{Event, Kind};
 use crate::config::{
     Config, Fingerprint, HostConfig, HostEntry, HostUrl, Mode, Origin, Trust, files, registry, secrets,
 };
@@ -471,22 +471,4 @@ async fn facts(door: &Door) -> Result<Value, Fault> {
     let closed = door.disconnect().await;
     let facts = result?.to_json();
     closed.into_iter().next().map_or(Ok(facts), Err)
-}
-
-/// Records that a command is about to change which hosts there are, or whom ceso takes for them.
-///
-/// Faults: `audit.…` where it cannot be recorded; what only takes away goes on and says so.
-fn note(context: &Context, config: &Config, command: &str, name: &str, details: Value) -> Result<(), Fault> {
-    let event = Event {
-        operation: Some(command.to_owned()),
-        objects: vec![name.to_owned()],
-        details: Some(details),
-        ..Event::new(Kind::Note)
-    };
-    match super::run::ledger(config)?.note(event) {
-        Err(fault) if matches!(command, "host remove" | "host logout") => {
-            context.say(&format!("warning: {fault}; the command goes on without a record"))
-        }
-        noted => noted,
-    }
 }

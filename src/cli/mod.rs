@@ -14,6 +14,7 @@ mod globals;
 mod grant;
 pub mod host;
 mod hosts;
+mod noting;
 pub mod output;
 mod policy;
 mod reference;
