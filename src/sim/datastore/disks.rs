@@ -2,10 +2,11 @@
 
 use uuid::Uuid;
 
+use super::chain::Chain;
 use super::files::{check_datacenter, heard};
 use super::path::DatastorePath;
 use super::vmdk::{self, Descriptor};
-use super::{disk_fault, file_fault, locked_by, long, no_space, open};
+use super::{disk_fault, file_fault, locked_by, long, no_space, open, written_by};
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::esx;
 use crate::sim::fault::VimFault;
@@ -60,13 +61,25 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
             })
         }
         "QueryVirtualDiskInfo_Task" => {
-            let name = name()?;
+            let (name, parents) = (name()?, call.args.boolean("includeParents") == Some(true));
             task::change(world, call, &esx::DATACENTER, move |_, world| {
-                let thin = descriptor(world, &name)?.thin;
-                let unit = Data::new("VirtualDiskInfoUnit").with("name", open(world, &name)?.to_string());
-                let kind = if thin { "thin" } else { "preallocated" };
-                let info = Data::new("VirtualDiskInfo").with("unit", unit).with("diskType", kind);
-                Ok(Some(Value::Array("VirtualDiskInfo", vec![info.into()])))
+                let chain = Chain::open(&world.datastore, &open(world, &name)?)?;
+                let parents = if parents { chain.links.len() } else { 1 };
+                let info = chain.links.iter().enumerate().take(parents).map(|(at, link)| {
+                    let unit = Data::new("VirtualDiskInfoUnit").with("name", link.path.to_string());
+                    let kind = match &link.descriptor {
+                        delta if delta.parent.is_some() => "delta",
+                        flat if flat.thin => "thin",
+                        _ => "preallocated",
+                    };
+                    let parent = chain.links.get(at + 1).map(|below| below.path.to_string());
+                    Data::new("VirtualDiskInfo")
+                        .with("unit", unit)
+                        .with("diskType", kind)
+                        .maybe("parent", parent)
+                        .into()
+                });
+                Ok(Some(Value::Array("VirtualDiskInfo", info.collect())))
             })
         }
         "CopyVirtualDisk_Task" => copy(world, call),
@@ -175,6 +188,12 @@ fn create(world: &World, name: &str, spec: &Data) -> Result<Option<Value>, VimFa
 fn extend(world: &mut World, name: &str, capacity: u64) -> Result<Option<Value>, VimFault> {
     on_free(world, name, |path, at| {
         let old = read(path, at)?;
+        if old.parent.is_some() {
+            return Err(VimFault::new(
+                "InvalidDiskFormat",
+                format!("{path} builds on another disk: it cannot be extended."),
+            ));
+        }
         if capacity < old.capacity {
             return Err(VimFault::invalid_argument("newCapacityKb", "a disk cannot be made smaller"));
         }
@@ -204,30 +223,32 @@ fn copy(world: &mut World, call: &Call) -> Answer {
     let (from, to) = (call.text("sourceName")?.to_owned(), call.text("destName")?.to_owned());
     let (thin, adapter) = form(call.args.data("destSpec"))?;
     task::work(world, call, &esx::DATACENTER, move |host, task| async move {
-        let (from, source, to, target) = {
+        let (chain, to, target) = {
             let world = host.world();
             let source = open(&world, &from)?;
-            if locked_by(&world, &source).is_some() {
+            if written_by(&world, &source).is_some() {
                 return Err(VimFault::file("FileLocked", source.to_string()));
             }
             // `force` is for vCenter: a standalone host never overwrites.
             let (to, target) = free_place(&world, &to)?;
-            let at = world.datastore.resolve(&source)?;
-            let descriptor = read(&source, &at)?;
-            let needed = if thin { descriptor.stored(&at) } else { descriptor.capacity };
+            // What a delta leaves out is taken from below: the copy stands alone.
+            let chain = Chain::open(&world.datastore, &source)?;
+            let needed = if thin { chain.stored() } else { chain.capacity() };
             if needed > world.datastore.space().1 {
                 return Err(no_space(&to));
             }
-            (source, at, to, target)
+            (chain, to, target)
         };
-        let copying =
-            tokio::task::spawn_blocking(move || vmdk::copy(&source, &target, &adapter, thin, heard(host, task)));
-        match copying.await {
-            Ok(Ok(())) => Ok(Some(to.to_string().into())),
-            Ok(Err(vmdk::VmdkError::Io(error))) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(file_fault(&from, &error))
+        let copying = tokio::task::spawn_blocking(move || {
+            let copied = chain.copy(&target, &adapter, thin, heard(host, task));
+            (chain, copied)
+        });
+        match copying.await.map(|(chain, copied)| (chain.links.into_iter().next(), copied)) {
+            Ok((_, Ok(()))) => Ok(Some(to.to_string().into())),
+            Ok((Some(from), Err(vmdk::VmdkError::Io(error)))) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(file_fault(&from.path, &error))
             }
-            Ok(Err(error)) => Err(disk_fault(&to, &error)),
+            Ok((_, Err(error))) => Err(disk_fault(&to, &error)),
             Err(error) => Err(VimFault::system(error)),
         }
     })

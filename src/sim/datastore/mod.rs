@@ -3,10 +3,13 @@
 //! ```text
 //! path      what a client may name          folder    GET, PUT, HEAD, DELETE on /folder
 //! vmdk      disks as files                  files     FileManager
+//! delta     what was written since          chain     disks that build on others
 //! browser   HostDatastoreBrowser            disks     VirtualDiskManager
 //! ```
 
 mod browser;
+pub mod chain;
+mod delta;
 mod disks;
 mod files;
 pub mod folder;
@@ -203,6 +206,11 @@ pub fn materialise(world: &World, path: &DatastorePath) -> Result<(), VimFault> 
             .try_for_each(|vm| filler::files(world, vm)),
         None => world.vms.values().filter(wanted).try_for_each(|vm| filler::folder(world, vm).map(|_| ())),
     }
+}
+
+/// The machine that runs or is suspended now and writes to this disk. The disks below it are only read: others may read them too.
+pub fn written_by<'a>(world: &'a World, path: &DatastorePath) -> Option<&'a Vm> {
+    world.vms.values().find(|vm| !vm.is_off() && vm.disk_files().any(|file| file == path.to_string()))
 }
 
 /// The machine that runs or is suspended on this file now, and so holds its lock.

@@ -70,6 +70,29 @@ impl DatastorePath {
         Self { parts: self.parts.iter().cloned().chain([name.to_owned()]).collect() }
     }
 
+    /// The path that a name like `../a/a.vmdk` means in this folder; `None` where it leads out of the datastore.
+    pub fn relative(&self, name: &str) -> Option<Self> {
+        if name.starts_with('/') {
+            return None;
+        }
+        let mut parts = self.parts.clone();
+        for part in name.split('/') {
+            match part {
+                ".." => parts.pop().map(|_| ())?,
+                part => parts.extend(Self::inside(part)?.parts),
+            }
+        }
+        Self::inside(&parts.join("/"))
+    }
+
+    /// How a file at this path is named from another folder: `a.vmdk`, `../a/a.vmdk`.
+    pub fn seen_from(&self, folder: &Self) -> String {
+        let shared = self.parent().parts.iter().zip(&folder.parts).take_while(|(own, other)| own == other).count();
+        let up = std::iter::repeat_n("..", folder.parts.len() - shared);
+        let down = self.parts.iter().skip(shared).map(String::as_str);
+        up.chain(down).collect::<Vec<_>>().join("/")
+    }
+
     /// Whether this is the other path or lies below it.
     pub fn is_below(&self, other: &Self) -> bool {
         self.parts.starts_with(&other.parts)
@@ -85,6 +108,23 @@ impl fmt::Display for DatastorePath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_named_from_another_folder_and_found_again() {
+        let path = |text: &str| DatastorePath::inside(text).unwrap();
+        for (file, folder, name) in [
+            ("a/a.vmdk", "a", "a.vmdk"),
+            ("a/a.vmdk", "b", "../a/a.vmdk"),
+            ("a/x/a.vmdk", "a/y/z", "../../x/a.vmdk"),
+            ("a.vmdk", "a", "../a.vmdk"),
+            ("a/a.vmdk", "", "a/a.vmdk"),
+        ] {
+            assert_eq!(path(file).seen_from(&path(folder)), name);
+            assert_eq!(path(folder).relative(name), Some(path(file)));
+        }
+        assert_eq!(path("a").relative("../../x"), None);
+        assert_eq!(path("a").relative("/x"), None);
+    }
 
     #[test]
     fn a_path_stays_in_the_datastore() {

@@ -1,13 +1,16 @@
 //! Virtual disks as a host keeps them: a text descriptor `NAME.vmdk` and the content `NAME-flat.vmdk`, sparse on our side.
 //!
-//! The form is VMware's "Virtual Disk Format 5.0" with the `createType` of a VMFS datastore; qemu-img reads and writes it. Only flat
-//! disks are made here; other forms are recognised and refused.
+//! The form is VMware's "Virtual Disk Format 5.0" with the `createType` of a VMFS datastore; qemu-img reads and writes it. A disk that
+//! builds on another names it in its descriptor (`parentFileNameHint`, `parentCID`) and keeps its own writes in `NAME-delta.vmdk`; how
+//! such links are followed is told by `chain`. Other forms are recognised and refused.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
+
+use super::delta::Delta;
 
 /// Descriptors are text of a few hundred bytes; what is larger is content.
 const LARGEST_DESCRIPTOR: u64 = 64 << 10;
@@ -22,7 +25,7 @@ pub const LARGEST: u64 = 62 << 40;
 pub enum VmdkError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it is not the descriptor of a flat virtual disk: {0}")]
+    #[error("it is not the descriptor of a virtual disk: {0}")]
     Format(&'static str),
     #[error("the disk is being copied no longer: the task was canceled")]
     Canceled,
@@ -38,8 +41,23 @@ pub struct Descriptor {
     pub adapter: String,
     pub thin: bool,
     pub uuid: String,
+    /// The content's number: it changes whenever the content does.
+    pub cid: u32,
+    /// What a delta builds on.
+    pub parent: Option<Parent>,
+}
+
+/// The disk below a delta.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Its path, from the delta's folder.
+    pub hint: String,
+    /// The number that its content had when the delta was made.
     pub cid: u32,
 }
+
+/// The number that stands for "no parent".
+const NO_PARENT: u32 = u32::MAX;
 
 impl Descriptor {
     /// Reads the descriptor at `path`.
@@ -68,12 +86,20 @@ impl Descriptor {
                 (key.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
             })
         };
-        match value("createType").as_deref() {
-            Some("vmfs" | "monolithicFlat") => {}
-            _ => return Err(VmdkError::Format("its createType is neither vmfs nor monolithicFlat")),
-        }
-        let mut extents = text.lines().filter_map(extent);
-        let (sectors, extent) = extents.next().ok_or(VmdkError::Format("it names no flat extent"))?;
+        let hexadecimal = |name: &str| value(name).and_then(|cid| u32::from_str_radix(&cid, 16).ok());
+        let parent = match value("createType").as_deref() {
+            Some("vmfs" | "monolithicFlat") => None,
+            Some("vmfsSparse") => {
+                let hint = value("parentFileNameHint").filter(|hint| !hint.is_empty());
+                let cid = hexadecimal("parentCID").filter(|cid| *cid != NO_PARENT);
+                let parent = hint.zip(cid).map(|(hint, cid)| Parent { hint, cid });
+                Some(parent.ok_or(VmdkError::Format("it is a delta and names no parent"))?)
+            }
+            _ => return Err(VmdkError::Format("its createType is not vmfs, monolithicFlat or vmfsSparse")),
+        };
+        let kinds: &[&str] = if parent.is_some() { &["VMFSSPARSE"] } else { &["VMFS", "FLAT"] };
+        let mut extents = text.lines().filter_map(|line| extent(line, kinds));
+        let (sectors, extent) = extents.next().ok_or(VmdkError::Format("it names no extent of its kind"))?;
         if extents.next().is_some() {
             return Err(VmdkError::Format("it has more than one extent"));
         }
@@ -84,7 +110,8 @@ impl Descriptor {
             adapter: value("ddb.adapterType").unwrap_or_else(|| "lsilogic".to_owned()),
             thin: value("ddb.thinProvisioned").as_deref() == Some("1"),
             uuid: value("ddb.uuid").unwrap_or_default(),
-            cid: value("CID").and_then(|cid| u32::from_str_radix(&cid, 16).ok()).unwrap_or(u32::MAX - 1),
+            cid: hexadecimal("CID").unwrap_or(NO_PARENT - 1),
+            parent,
         })
     }
 
@@ -98,9 +125,13 @@ impl Descriptor {
         let sectors = self.capacity.div_ceil(SECTOR);
         let cylinders = (sectors / (255 * 63)).min(65535);
         let thin = if self.thin { "ddb.thinProvisioned = \"1\"\n" } else { "" };
+        let (form, kind) = if self.parent.is_some() { ("vmfsSparse", "VMFSSPARSE") } else { ("vmfs", "VMFS") };
+        let parent = self.parent.as_ref().map_or(NO_PARENT, |parent| parent.cid);
+        let hint = self.parent.as_ref().map(|parent| format!("parentFileNameHint=\"{}\"\n", parent.hint));
+        let hint = hint.unwrap_or_default();
         format!(
-            "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID={:08x}\nparentCID=ffffffff\ncreateType=\"vmfs\"\n\n\
-             # Extent description\nRW {sectors} VMFS \"{}\"\n\n# The Disk Data Base\n#DDB\n\nddb.adapterType = \"{}\"\n\
+            "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID={:08x}\nparentCID={parent:08x}\ncreateType=\"{form}\"\n{hint}\n\
+             # Extent description\nRW {sectors} {kind} \"{}\"\n\n# The Disk Data Base\n#DDB\n\nddb.adapterType = \"{}\"\n\
              ddb.geometry.cylinders = \"{cylinders}\"\nddb.geometry.heads = \"255\"\nddb.geometry.sectors = \"63\"\n\
              {thin}ddb.uuid = \"{}\"\nddb.virtualHWVersion = \"21\"\n",
             self.cid, self.extent, self.adapter, self.uuid
@@ -115,6 +146,7 @@ impl Descriptor {
     /// How many bytes the content takes on the disk.
     pub fn stored(&self, path: &Path) -> u64 {
         match fs::metadata(self.content(path)) {
+            Ok(metadata) if self.parent.is_some() => metadata.len(),
             Ok(metadata) if self.thin => allocated(&metadata).min(self.capacity),
             Ok(_) => self.capacity,
             Err(_) => 0,
@@ -123,13 +155,13 @@ impl Descriptor {
 }
 
 /// `RW 8388608 VMFS "name-flat.vmdk"`, with the name held to the same folder.
-fn extent(line: &str) -> Option<(u64, String)> {
+fn extent(line: &str, kinds: &[&str]) -> Option<(u64, String)> {
     let rest = line.trim().strip_prefix("RW ")?;
     let (sectors, rest) = rest.split_once(' ')?;
     let (kind, rest) = rest.split_once(' ')?;
     let name = rest.trim().strip_prefix('"')?.split('"').next()?;
-    let flat = matches!(kind, "VMFS" | "FLAT") && !name.is_empty() && !name.contains(['/', '\\']) && name != "..";
-    flat.then(|| Some((sectors.parse().ok()?, name.to_owned())))?
+    let held = kinds.contains(&kind) && !name.is_empty() && !name.contains(['/', '\\']) && name != "..";
+    held.then(|| Some((sectors.parse().ok()?, name.to_owned())))?
 }
 
 #[cfg(unix)]
@@ -163,6 +195,7 @@ pub fn create(path: &Path, capacity: u64, adapter: &str, thin: bool) -> Result<D
         thin,
         uuid,
         cid,
+        parent: None,
     };
     let content = descriptor.content(path);
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
@@ -180,23 +213,6 @@ pub fn create(path: &Path, capacity: u64, adapter: &str, thin: bool) -> Result<D
     Ok(descriptor)
 }
 
-/// Copies a disk, its holes with it. `progress` hears percents and answers whether to go on.
-pub fn copy(
-    from: &Path,
-    to: &Path,
-    adapter: &str,
-    thin: bool,
-    mut progress: impl FnMut(i32) -> bool,
-) -> Result<(), VmdkError> {
-    let source = Descriptor::read(from)?;
-    let target = create(to, source.capacity, adapter, thin)?;
-    let copied = copy_content(&source.content(from), &target.content(to), source.capacity, &mut progress);
-    if copied.is_err() {
-        remove(to)?;
-    }
-    copied
-}
-
 /// Copies any file, which must not be there yet, with its holes.
 pub fn copy_file(from: &Path, to: &Path, mut progress: impl FnMut(i32) -> bool) -> Result<(), VmdkError> {
     let length = fs::metadata(from)?.len();
@@ -208,7 +224,12 @@ pub fn copy_file(from: &Path, to: &Path, mut progress: impl FnMut(i32) -> bool) 
     copied
 }
 
-fn copy_content(from: &Path, to: &Path, length: u64, progress: &mut impl FnMut(i32) -> bool) -> Result<(), VmdkError> {
+pub fn copy_content(
+    from: &Path,
+    to: &Path,
+    length: u64,
+    progress: &mut impl FnMut(i32) -> bool,
+) -> Result<(), VmdkError> {
     let mut source = File::open(from)?;
     let mut target = OpenOptions::new().write(true).open(to)?;
     let mut buffer = vec![0; 1 << 20];
@@ -250,9 +271,55 @@ fn next_data(_: &File, at: u64) -> io::Result<Option<u64>> {
     Ok(Some(at))
 }
 
-/// Grows a disk; a smaller size is refused by the caller.
+/// Makes an empty delta above the disk whose descriptor is `below`. Neither of its two files may be there yet.
+pub fn create_delta(
+    path: &Path,
+    below: &Descriptor,
+    hint: &str,
+    uuid: Option<String>,
+) -> Result<Descriptor, VmdkError> {
+    if hint.chars().any(|c| c.is_control() || c == '"') {
+        return Err(VmdkError::Format("its parent's name cannot stand in a descriptor"));
+    }
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or(VmdkError::Format("its name is not text"))?;
+    let descriptor = Descriptor {
+        extent: format!("{stem}-delta.vmdk"),
+        uuid: uuid.unwrap_or_else(|| below.uuid.clone()),
+        parent: Some(Parent { hint: hint.to_owned(), cid: below.cid }),
+        ..below.clone()
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let made = Delta::create(&descriptor.content(path), descriptor.capacity)
+        .and_then(|()| Ok(file.write_all(descriptor.text().as_bytes())?));
+    if let Err(error) = made {
+        fs::remove_file(path)?;
+        return Err(error);
+    }
+    Ok(descriptor)
+}
+
+/// Notes that the content has changed: whatever builds on what it was will find out.
+pub fn touch(path: &Path) -> Result<(), VmdkError> {
+    let mut descriptor = Descriptor::read(path)?;
+    descriptor.cid = changed(descriptor.cid);
+    rewrite(path, &descriptor)
+}
+
+/// The number of a content after a change.
+fn changed(cid: u32) -> u32 {
+    match cid.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) {
+        next if next >= NO_PARENT - 1 => 1,
+        next => next,
+    }
+}
+
+/// Grows a disk; a smaller size, and a delta, are refused by the caller.
 pub fn extend(path: &Path, capacity: u64) -> Result<(), VmdkError> {
     let mut descriptor = Descriptor::read(path)?;
+    if descriptor.parent.is_some() {
+        return Err(VmdkError::Format("a delta cannot be extended"));
+    }
+    descriptor.cid = changed(descriptor.cid);
     descriptor.capacity = capacity.div_ceil(SECTOR) * SECTOR;
     OpenOptions::new().write(true).open(descriptor.content(path))?.set_len(descriptor.capacity)?;
     rewrite(path, &descriptor)
@@ -269,6 +336,9 @@ pub fn set_uuid(path: &Path, uuid: &Uuid) -> Result<(), VmdkError> {
 /// Makes a thin disk a thick one.
 pub fn inflate(path: &Path) -> Result<(), VmdkError> {
     let mut descriptor = Descriptor::read(path)?;
+    if descriptor.parent.is_some() {
+        return Err(VmdkError::Format("a delta cannot be inflated"));
+    }
     descriptor.thin = false;
     rewrite(path, &descriptor)
 }
@@ -278,7 +348,8 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), VmdkError> {
     let mut descriptor = Descriptor::read(from)?;
     let old = descriptor.content(from);
     let stem = to.file_stem().and_then(|stem| stem.to_str()).ok_or(VmdkError::Format("its name is not text"))?;
-    descriptor.extent = format!("{stem}-flat.vmdk");
+    let part = if descriptor.parent.is_some() { "delta" } else { "flat" };
+    descriptor.extent = format!("{stem}-{part}.vmdk");
     let mut file = OpenOptions::new().write(true).create_new(true).open(to)?;
     file.write_all(descriptor.text().as_bytes())?;
     fs::rename(old, descriptor.content(to))?;
@@ -286,7 +357,8 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), VmdkError> {
     Ok(())
 }
 
-fn rewrite(path: &Path, descriptor: &Descriptor) -> Result<(), VmdkError> {
+/// Writes a descriptor in place of the old one.
+pub fn rewrite(path: &Path, descriptor: &Descriptor) -> Result<(), VmdkError> {
     let folder = path.parent().ok_or(VmdkError::Format("it has no folder"))?;
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
     file.write_all(descriptor.text().as_bytes())?;
@@ -302,16 +374,6 @@ pub fn remove(path: &Path) -> Result<(), VmdkError> {
         Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
-}
-
-/// Whether the disk begins with something to start: an empty disk boots nothing.
-pub fn boots(path: &Path) -> bool {
-    let begins = |path: &Path| -> Result<bool, VmdkError> {
-        let mut first = [0; 1024];
-        let count = File::open(Descriptor::read(path)?.content(path))?.read(&mut first)?;
-        Ok(first.iter().take(count).any(|byte| *byte != 0))
-    };
-    begins(path).unwrap_or(false)
 }
 
 /// Writes a first sector that stands for an installed system.
@@ -330,40 +392,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_is_made_copied_grown_and_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (a, b) = (folder.path().join("a.vmdk"), folder.path().join("b.vmdk"));
-        create(&a, 1 << 30, "lsilogic", true).unwrap();
-        assert!(matches!(create(&a, 1 << 30, "lsilogic", true), Err(VmdkError::Io(_))));
-        assert!(!boots(&a));
-        install(&a).unwrap();
-        assert!(boots(&a));
-        copy(&a, &b, "busLogic", false, |_| true).unwrap();
-        let copied = Descriptor::read(&b).unwrap();
-        assert_eq!((copied.capacity, copied.thin, copied.adapter.as_str()), (1 << 30, false, "buslogic"));
-        assert!(boots(&b));
-        assert!(allocated(&fs::metadata(copied.content(&b)).unwrap()) < 1 << 20, "holes stay holes");
-        extend(&b, 2 << 30).unwrap();
-        assert_eq!(Descriptor::read(&b).unwrap().capacity, 2 << 30);
-        remove(&a).unwrap();
-        assert!(!folder.path().join("a-flat.vmdk").exists());
-    }
-
-    #[test]
-    fn a_canceled_copy_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let (a, b) = (folder.path().join("a.vmdk"), folder.path().join("b.vmdk"));
-        create(&a, 1 << 20, "lsilogic", true).unwrap();
-        install(&a).unwrap();
-        assert!(matches!(copy(&a, &b, "lsilogic", true, |_| false), Err(VmdkError::Canceled)));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
     fn a_descriptor_cannot_lead_out_of_its_folder() {
         let hostile = "# Disk DescriptorFile\ncreateType=\"vmfs\"\nRW 8 VMFS \"../../etc/passwd\"\n";
         assert!(matches!(Descriptor::parse(hostile), Err(VmdkError::Format(_))));
         let huge = format!("# Disk DescriptorFile\ncreateType=\"vmfs\"\nRW {} VMFS \"x\"\n", u64::MAX);
         assert!(matches!(Descriptor::parse(&huge), Err(VmdkError::Format(_))));
+        let orphan = "# Disk DescriptorFile\ncreateType=\"vmfsSparse\"\nRW 8 VMFSSPARSE \"x\"\n";
+        assert!(matches!(Descriptor::parse(orphan), Err(VmdkError::Format(_))));
     }
 }

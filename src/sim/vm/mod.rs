@@ -139,10 +139,14 @@ impl Vm {
             .any(|backing| backing.text("sharing") == Some("sharingMultiWriter"))
     }
 
-    /// The paths of the files that a running machine holds: its configuration and its disks, with their content.
+    /// The paths of the files that a running machine holds: its configuration and its disks, each down to its base, with their content.
     pub fn files(&self) -> impl Iterator<Item = String> {
-        let content = |file: &str| file.strip_suffix(".vmdk").map(|stem| format!("{stem}-flat.vmdk"));
-        let disks = self.disk_files().flat_map(move |file| std::iter::once(file.to_owned()).chain(content(file)));
+        let with_content = |file: &str| {
+            let content =
+                file.strip_suffix(".vmdk").map(|stem| ["flat", "delta"].map(|part| format!("{stem}-{part}.vmdk")));
+            std::iter::once(file.to_owned()).chain(content.into_iter().flatten()).collect::<Vec<_>>()
+        };
+        let disks = self.disks().filter_map(|disk| disk.data("backing")).flat_map(links).flat_map(with_content);
         std::iter::once(self.vmx.clone()).chain(disks)
     }
 
@@ -150,6 +154,12 @@ impl Vm {
     pub fn network_of(nic: &Data) -> Option<&str> {
         nic.at("backing.deviceName").and_then(Value::as_text)
     }
+}
+
+/// The descriptors of a disk's chain, from its backing: the one that is written to first, its base last.
+pub fn links(backing: &Data) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(backing), |backing| backing.data("parent"))
+        .filter_map(|backing| backing.text("fileName"))
 }
 
 pub fn call(world: &mut World, call: &Call) -> Answer {

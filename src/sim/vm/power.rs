@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::{Power, Vm, vmx};
 use crate::sim::call::{Answer, Call, Reply};
+use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{self, vmdk};
 use crate::sim::fault::VimFault;
@@ -78,13 +79,12 @@ fn starts(world: &World, vm: &Vm) -> Result<bool, VimFault> {
     let mut boots = false;
     for file in vm.disk_files() {
         let path = datastore::open(world, file)?;
-        let at = world.datastore.resolve(&path)?;
-        vmdk::Descriptor::read(&at).map_err(|error| datastore::disk_fault(&path, &error))?;
+        let chain = Chain::open(&world.datastore, &path)?;
         let shared = |other: &Vm| vm.shares(file) && other.shares(file);
         if datastore::locked_by(world, &path).is_some_and(|other| other.id != vm.id && !shared(other)) {
             return Err(VimFault::file("FileLocked", path.to_string()));
         }
-        boots |= vmdk::boots(&at);
+        boots |= chain.boots();
     }
     if let Some(missing) = vm.nics().filter_map(Vm::network_of).find(|name| !world.networks().any(|own| own == *name)) {
         return Err(VimFault::new("CannotAccessNetwork", format!("Cannot access the network '{missing}'."))
