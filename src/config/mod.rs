@@ -14,6 +14,7 @@ mod layers;
 mod named_secrets;
 mod project;
 pub mod registry;
+mod repositories;
 mod schema;
 pub mod secrets;
 pub mod settings;
@@ -28,6 +29,7 @@ use serde_json::{Map, Value};
 pub use self::hosts::{DEFAULT_USERNAME, HostConfig, Target};
 pub use self::layers::Origin;
 pub use self::named_secrets::{NamedSecret, SecretEntry, SecretPurpose};
+pub use self::repositories::{BucketKeys, ObjectLock, RepositoryConfig, RepositoryEntry};
 pub use self::settings::{
     Audit, ConnectionPool, HostEntry, Log, LogFormat, Metrics, Retention, Sandbox, Security, Settings, Traces,
     WitnessSends,
@@ -119,6 +121,13 @@ impl Config {
                 let origin = layers.origin(&format!("secrets.{name}.purpose"));
                 Fault::new("config.invalid", format!("{origin}: secrets.{name}: {why}"))
                     .hint("a secret is written as  NAME: { file: PATH, purpose: token, for: [\"web-*\"] }")
+            })?;
+        }
+        for (name, repository) in &settings.repositories {
+            repository.check().map_err(|why| {
+                let origin = layers.origin(&format!("repositories.{name}.url"));
+                Fault::new("config.invalid", format!("{origin}: repositories.{name}: {why}"))
+                    .hint("`ceso config init` writes an example of each setting")
             })?;
         }
         let config = Self { settings, layers, home: sources.home, project, environment: sources.environment, named };

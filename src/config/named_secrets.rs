@@ -187,7 +187,7 @@ impl Config {
     }
 }
 
-fn from_file(name: &str, path: &Path) -> Result<Zeroizing<String>, Fault> {
+pub(super) fn from_file(name: &str, path: &Path) -> Result<Zeroizing<String>, Fault> {
     let Some(bytes) = files::read(path, MAX_BYTES, Guard::Secret)? else {
         return Err(missing(name, format!("the file {} does not exist", path.display())));
     };
@@ -200,14 +200,14 @@ fn from_file(name: &str, path: &Path) -> Result<Zeroizing<String>, Fault> {
     }
 }
 
-fn from_variable(name: &str, environment: &Environment, variable: &str) -> Result<Zeroizing<String>, Fault> {
+pub(super) fn from_variable(name: &str, environment: &Environment, variable: &str) -> Result<Zeroizing<String>, Fault> {
     match environment.get(variable)? {
         Some(text) => Ok(Zeroizing::new(text.to_owned())),
         None => Err(missing(name, format!("the variable {variable} is not set"))),
     }
 }
 
-fn clean(name: &str, purpose: SecretPurpose, text: Zeroizing<String>) -> Result<Arc<SecretString>, Fault> {
+pub(super) fn clean(name: &str, purpose: SecretPurpose, text: Zeroizing<String>) -> Result<Arc<SecretString>, Fault> {
     let mut kept = text.as_str();
     if purpose.is_line() {
         kept = kept.strip_suffix('\n').unwrap_or(kept);

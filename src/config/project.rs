@@ -9,9 +9,8 @@ use std::path::{Component, Path};
 
 use serde_json::{Map, Value};
 
-use super::settings::{
-    Audit, ConnectionPool, HostEntry, Log, Metrics, RepositoryEntry, Retention, Sandbox, Security, Settings, Traces,
-};
+use super::repositories::RepositoryEntry;
+use super::settings::{Audit, ConnectionPool, HostEntry, Log, Metrics, Retention, Sandbox, Security, Settings, Traces};
 use super::values::{ENVIRONMENT, SIMULATOR, Trust};
 use crate::error::Fault;
 
@@ -221,14 +220,13 @@ impl Rule<'_> {
         repository: &RepositoryEntry,
     ) -> Result<(), Fault> {
         let path = format!("repositories.{name}");
-        let RepositoryEntry { url: _, password_file, password_env } = repository;
         if known.is_some() {
             return self.refuse(&path, "change a repository that is already known");
         }
-        if password_file.is_some() || password_env.is_some() {
-            return self.refuse(&path, "say where a password is read from");
+        match repository.from_project(|folder| self.inside(folder)) {
+            Ok(()) => Ok(()),
+            Err((below, what)) => self.refuse(&format!("{path}{below}"), what),
         }
-        Ok(())
     }
 
     /// Without a rule everything is kept, so the first rule lets backups go; beside another rule a new one only keeps more.

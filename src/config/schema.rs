@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::repositories;
 use super::settings::Settings;
 use super::values::{self, HostUrl, Trust};
 use crate::error::{Fault, nearest};
@@ -144,6 +145,7 @@ impl Check<'_> {
         let resolve = |text: &str| Value::String(self.anchor.resolve(Path::new(text)).to_string_lossy().into_owned());
         match (schema.get("format").and_then(Value::as_str), &value) {
             (Some("path"), Value::String(text)) => value = resolve(text),
+            (Some("repository-url"), Value::String(text)) if !text.contains("://") => value = resolve(text),
             (Some("trust"), Value::Object(map)) => {
                 if let Some(path) = map.get("ca_file").and_then(Value::as_str).map(resolve) {
                     value = serde_json::json!({ "ca_file": path });
@@ -159,6 +161,9 @@ impl Check<'_> {
         let fault = Fault::new("config.unknown_key", format!("{}: the key {shown:?} is not known", self.place));
         if key.contains("command") {
             return fault.hint("no setting of ceso names a command to run; a password comes from \"password_file\", \"password_env\" or the keyring");
+        }
+        if matches!(key, "access_key" | "access_key_id" | "secret_key" | "secret_access_key" | "session_token") {
+            return fault.hint("keys do not stand in configuration files; use \"secret_key_file\" or \"secret_key_env\", \"access_key_file\" or \"access_key_env\", or \"profile\"");
         }
         if matches!(key, "password" | "passwd" | "pass" | "token") {
             return fault.hint("passwords do not stand in configuration files; use \"password_file\", \"password_env\" or `ceso host add --store keyring`");
@@ -203,6 +208,10 @@ pub fn check_leaf(value: &Value, schema: &Value) -> Result<(), String> {
         Some("bytes") => return reads::<Bytes>(value, "a size such as \"64 MiB\""),
         Some("duration") => return reads::<Span>(value, "a duration such as \"10 min\""),
         Some("host-url") => return reads_text::<HostUrl>(value),
+        Some("repository-url") => {
+            let text = value.as_str().filter(|text| !text.is_empty()).ok_or("a text (write numbers in quotes)")?;
+            return repositories::check_url(text);
+        }
         Some("cidr") => return reads::<ipnet::IpNet>(value, "a network such as \"10.0.0.0/8\""),
         Some("ip") => return reads::<std::net::IpAddr>(value, "an address such as \"127.0.0.1\""),
         Some("trust") => {

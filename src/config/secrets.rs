@@ -87,8 +87,15 @@ impl Config {
         let hosts = self.settings().hosts.iter();
         let named = hosts.filter_map(|(name, host)| Some((host.password_env.as_deref()?, name.as_str())));
         let repositories = self.settings().repositories.iter();
-        let theirs = repositories.filter_map(|(name, kept)| Some((kept.password_env.as_deref()?, name.as_str())));
-        for (variable, name) in named.chain(theirs).chain(std::iter::once(("CESO_PASSWORD", ENVIRONMENT))) {
+        let theirs = repositories.flat_map(|(name, kept)| {
+            [&kept.password_env, &kept.secret_key_env]
+                .into_iter()
+                .flatten()
+                .map(move |held| (held.as_str(), name.as_str()))
+        });
+        let bucket = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"].map(|variable| (variable, "a bucket"));
+        for (variable, name) in named.chain(theirs).chain(bucket).chain(std::iter::once(("CESO_PASSWORD", ENVIRONMENT)))
+        {
             // What cannot be read as text is an error of whoever wants to use it.
             if let Ok(Some(password)) = self.environment.get(variable) {
                 redact::know(

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::named_secrets::SecretEntry;
+use super::repositories::RepositoryEntry;
 use super::values::{HostUrl, Mode, Trust};
 use crate::units::{Bytes, Span};
 
@@ -42,7 +43,7 @@ pub struct Settings {
     pub log: Log,
     /// Traces: what took how long within a run.
     pub traces: Traces,
-    /// Not in use yet: the places of backups, each under a name.
+    /// The places of backups, each under a name.
     pub repositories: BTreeMap<String, RepositoryEntry>,
     /// Not in use yet: which backups are kept when a repository is pruned; without a rule all are kept.
     pub retention: Retention,
@@ -300,23 +301,6 @@ pub struct Traces {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["http://127.0.0.1:4318"]))]
     pub endpoint: Option<String>,
-}
-
-/// One place of backups.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RepositoryEntry {
-    /// A folder, or "s3://BUCKET/PREFIX".
-    #[schemars(extend("examples" = ["/srv/backup/esxi"]))]
-    pub url: String,
-    /// A file that holds the repository's password and that only you can read (mode 0600).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "path", "examples" = ["~/.ceso/passwords/backup"]))]
-    pub password_file: Option<PathBuf>,
-    /// The environment variable that holds the repository's password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("examples" = ["BACKUP_PASSWORD"]))]
-    pub password_env: Option<String>,
 }
 
 /// Which backups are kept. A backup stays when any rule keeps it.

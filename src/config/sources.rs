@@ -325,6 +325,11 @@ impl Home {
         self.0.join("repl_history")
     }
 
+    /// `cache/repositories/`: what was learned of each repository; it may be removed.
+    pub fn repository_cache(&self) -> PathBuf {
+        self.0.join("cache").join("repositories")
+    }
+
     /// `audit.json`: the record of operations where the settings name no other file.
     pub fn audit_log(&self) -> PathBuf {
         self.0.join("audit.json")

@@ -9,6 +9,7 @@ pub mod document;
 pub mod host;
 pub mod network;
 pub mod outline;
+pub mod place;
 pub mod power;
 pub mod reference;
 pub mod rendered;

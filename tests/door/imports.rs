@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("audit", &["error", "metrics", "redact", "units"]),
     ("backup", &["error", "units"]),
     ("door", &["error", "metrics", "redact", "units", "wire", "config", "esxi", "cloudinit", "audit"]),
-    ("ops", &["error", "redact", "units", "wire", "config", "esxi", "cloudinit", "door"]),
+    ("ops", &["error", "redact", "units", "wire", "config", "esxi", "cloudinit", "backup", "door"]),
     ("script", &["error", "units", "wire", "config", "ops", "door::operation"]),
     ("run", &["error", "metrics", "redact", "units", "wire", "config", "esxi", "audit", "door", "ops", "script"]),
     ("sim", &["error", "units", "xml"]),

@@ -3,6 +3,7 @@
 mod hosts;
 mod layers;
 mod project;
+mod repositories;
 mod secrets;
 
 use std::fs;

@@ -47,6 +47,15 @@ fn a_project_may_not_loosen_redirect_or_reach_a_secret() {
         ("traces: {endpoint: \"http://evil.example:4318\"}", "traces.endpoint"),
         ("repositories: {main: {url: s3://evil/x}}", "repositories.main"),
         ("repositories: {new: {url: s3://evil/x, password_env: HOME}}", "repositories.new"),
+        ("repositories: {new: {url: s3://evil/x}}", "repositories.new.url"),
+        ("repositories: {new: {url: s3://evil/x, endpoint: \"https://evil\"}}", "repositories.new.url"),
+        ("repositories: {new: {url: ./here, endpoint: \"https://evil\"}}", "repositories.new"),
+        ("repositories: {new: {url: ./here, cache: /etc}}", "repositories.new"),
+        ("repositories: {new: {url: ./here, key_file: ~/.ssh/id_ed25519}}", "repositories.new.password_file"),
+        ("repositories: {new: {url: ./here, secret_key_env: HOME, access_key_env: HOME}}", "repositories.new"),
+        ("repositories: {new: {url: ../out}}", "repositories.new.url"),
+        ("repositories: {new: {url: /srv/other}}", "repositories.new.url"),
+        ("repositories: {new: {url: ~/.ssh}}", "repositories.new.url"),
         ("retention: {keep_last: 1}", "retention"),
     ] {
         World::new().user(user).project(project).refused("config.project_may_not", &["ceso.yaml", path]);
@@ -63,7 +72,7 @@ fn a_project_may_tighten_and_add() {
         .user(user)
         .project(
             "default_host: new\nhosts: {new: {url: 10.1.0.1}}\nsecurity: {mode: restricted, allowed_networks: [10.1.0.0/16]}\n\
-             sandbox: {memory: 32 MiB}\nretention: {keep_last: 9, keep_daily: 2}\n",
+             repositories: {new: {url: ./backups}}\nsandbox: {memory: 32 MiB}\nretention: {keep_last: 9, keep_daily: 2}\n",
         )
         .good();
     assert_eq!(config.mode(), Mode::Restricted);
