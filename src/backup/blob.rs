@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use super::error::{Error, Result};
 use super::id::Id;
+use super::pack::Entry;
 use super::seal::Sealer;
 
 /// The most bytes that a blob may have.
@@ -147,6 +148,13 @@ impl Press {
             return Err(Error::damaged(file, format!("its blob {id} has other bytes")));
         }
         Ok(bytes)
+    }
+
+    /// Seals a frame of one repository for another, compressed as it is. It must have been verified by `open`.
+    pub fn reseal(from: &Sealer, to: &Sealer, entry: &Entry, id: Id, frame: Vec<u8>, file: &str) -> Result<Vec<u8>> {
+        let (flags, length) = ([entry.flags.0], u64::from(entry.raw).to_le_bytes());
+        let payload = from.open(&[b"blob", &flags, &entry.id.0, &length], frame, file)?;
+        to.seal(&[b"blob", &flags, &id.0, &length], &payload)
     }
 }
 

@@ -143,8 +143,13 @@ impl Repository {
         let target = self.target();
         report.note("config", read_config(target))?;
         type Verify = fn(&dyn super::target::Target, &str) -> Result<()>;
-        let kinds: [(&str, Verify); 4] =
-            [("keys", keys::verify), ("leases", lease::verify), ("marks", mark::verify), ("dooms", doom::verify)];
+        let kinds: [(&str, Verify); 5] = [
+            ("keys", keys::verify),
+            ("leases", lease::verify),
+            ("locks", lease::verify_lock),
+            ("marks", mark::verify),
+            ("dooms", doom::verify),
+        ];
         for (folder, verify) in kinds {
             for file in listed(target, folder)? {
                 match verify(target, &file.name) {

@@ -100,6 +100,10 @@ pub(super) fn read_config(target: &dyn Target) -> Result<(Config, Id)> {
         return Err(newer(format!("it needs {need:?}, which this program does not know")));
     }
     check_chunk_size(config.chunk_size).map_err(|error| Error::damaged(CONFIG, error.to_string()))?;
+    // It names a folder of this machine: the cache.
+    if uuid::Uuid::parse_str(&config.id).is_err() || config.id.len() != 36 {
+        return Err(Error::damaged(CONFIG, "its id is no UUID"));
+    }
     Ok((config, Id::of(&bytes)))
 }
 

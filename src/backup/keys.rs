@@ -1,6 +1,7 @@
 //! Key files: a keyring wrapped for one passphrase or key file each.
 //!
 //! There is always one more write than deletion: whatever is interrupted, a secret that opened the repository before, or the new one, opens it.
+//! And no master key goes with the last file that holds it: frames may lie under it that someone else has written.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,9 @@ use zeroize::{Zeroize, Zeroizing};
 use super::error::{Error, Result};
 use super::format::{json, parse, read_named, this_time};
 use super::id::{Id, hex, unhex};
+use super::lease;
 use super::seal::{Keyring, decrypt_once, encrypt_once, random};
-use super::target::{Target, listed};
+use super::target::{Listed, Target, listed};
 
 /// The largest key file that is read.
 const LARGEST: u64 = 1 << 20;
@@ -56,6 +58,9 @@ struct KeyFile {
     salt: String,
     label: String,
     made: String,
+    /// The ids of the master keys that it holds.
+    #[serde(default)]
+    masters: Vec<String>,
     sealed: String,
 }
 
@@ -97,15 +102,19 @@ pub struct KeyInfo {
     pub id: Id,
     pub label: String,
     pub made: String,
+    /// Whether the repository was opened with it now.
+    pub in_use: bool,
 }
 
 fn name(id: Id) -> String {
     format!("keys/{id}")
 }
 
-/// What ties a key file to its repository.
-fn about(config: Id) -> Vec<u8> {
-    [b"ceso key 1".as_slice(), &config.0].concat()
+/// What ties a key file to its repository, and to the list of master keys that it shows.
+fn about(config: Id, masters: &[String]) -> Vec<u8> {
+    let mut about = [b"ceso key 1".as_slice(), &config.0].concat();
+    masters.iter().for_each(|master| about.extend_from_slice(master.as_bytes()));
+    about
 }
 
 /// Writes a key file that a secret opens.
@@ -124,7 +133,8 @@ pub(super) fn add(
     random(&mut salt)?;
     let key = cost.derive(secret, &salt).ok_or_else(|| Error::Option(format!("{cost:?} is no cost of a key")))?;
     let mut sealed = Zeroizing::new(json(&Opened::of(ring))?);
-    let tag = encrypt_once(&key, &about(config), &mut sealed)?;
+    let masters: Vec<String> = ring.masters.keys().map(|id| hex(id)).collect();
+    let tag = encrypt_once(&key, &about(config, &masters), &mut sealed)?;
     let file = json(&KeyFile {
         version: 1,
         kdf: "argon2id".to_owned(),
@@ -132,6 +142,7 @@ pub(super) fn add(
         salt: hex(&salt),
         label: label.to_owned(),
         made: this_time(),
+        masters,
         sealed: hex(&sealed) + &hex(&tag),
     })?;
     let id = Id::of(&file);
@@ -149,24 +160,35 @@ fn read(target: &dyn Target, file: &str) -> Result<KeyFile> {
     Ok(key)
 }
 
-/// All key files.
-pub(super) fn list(target: &dyn Target) -> Result<Vec<KeyInfo>> {
+/// All key files; `in_use` is the one that opened the repository. One that cannot be read is passed over: a check names it.
+pub(super) fn list(target: &dyn Target, in_use: Option<Id>) -> Result<Vec<KeyInfo>> {
     let mut keys = Vec::new();
-    for listed in listed(target, "keys")? {
-        let key = read(target, &listed.name)?;
-        let id = listed.name.trim_start_matches("keys/").parse()?;
-        keys.push(KeyInfo { id, label: key.label, made: key.made });
+    for (id, key) in readable(target, &listed(target, "keys")?)? {
+        keys.push(KeyInfo { id, label: key.label, made: key.made, in_use: in_use == Some(id) });
     }
     Ok(keys)
 }
 
-/// Opens the keyring with a secret: the newest key file first. Returns it with the id of its key file.
+/// The files that are key files of this version. One that is damaged opens nothing.
+fn readable(target: &dyn Target, files: &[Listed]) -> Result<Vec<(Id, KeyFile)>> {
+    let mut keys = Vec::new();
+    for file in files {
+        match read(target, &file.name) {
+            Err(error) if error.is_damage() => {}
+            key => keys.push((file.name.trim_start_matches("keys/").parse()?, key?)),
+        }
+    }
+    Ok(keys)
+}
+
+/// Opens the keyring with a secret: all master keys of all key files that it opens, for an interrupted rotation has left two. Returns it with
+/// the id of the key file that holds most of them, which is the newest.
 ///
 /// Errors: `Key` where the secret opens none; the damage of a key file, where no other opens.
 pub(super) fn open(target: &dyn Target, config: Id, secret: &[u8]) -> Result<(Keyring, Id)> {
     let mut files = listed(target, "keys")?;
     files.sort_by_key(|file| std::cmp::Reverse(file.written));
-    let mut damage = None;
+    let (mut damage, mut best): (Option<Error>, Option<(Keyring, Id)>) = (None, None);
     for file in &files {
         let key = match read(target, &file.name) {
             Ok(key) => key,
@@ -175,17 +197,41 @@ pub(super) fn open(target: &dyn Target, config: Id, secret: &[u8]) -> Result<(Ke
                 continue;
             }
         };
-        if let Some(ring) = unwrap(&key, config, secret) {
-            return Ok((ring, file.name.trim_start_matches("keys/").parse()?));
+        // To try a secret is dear, on purpose.
+        if best.as_ref().is_some_and(|(ring, _)| lacking(&key, ring).next().is_none()) {
+            continue;
         }
+        let Some(ring) = unwrap(&key, config, secret) else { continue };
+        let found = (ring, file.name.trim_start_matches("keys/").parse()?);
+        best = Some(match best {
+            None => found,
+            // The current key is that of the file that holds more.
+            Some(have) if found.0.masters.len() > have.0.masters.len() => (joined(found.0, have.0), found.1),
+            Some(have) => (joined(have.0, found.0), have.1),
+        });
     }
-    Err(damage.unwrap_or_else(|| {
-        Error::Key(format!(
-            "{}: none of its {} keys opens with this passphrase or key file",
-            target.place(),
-            files.len()
-        ))
-    }))
+    best.ok_or_else(|| {
+        damage.unwrap_or_else(|| {
+            Error::Key(format!(
+                "{}: none of its {} keys opens with this passphrase or key file",
+                target.place(),
+                files.len()
+            ))
+        })
+    })
+}
+
+/// A keyring with the master keys of another as well.
+fn joined(mut ring: Keyring, other: Keyring) -> Keyring {
+    for (id, key) in other.masters {
+        ring.masters.entry(id).or_insert(key);
+    }
+    ring
+}
+
+/// The master keys of a key file that a keyring lacks.
+fn lacking<'a>(file: &'a KeyFile, ring: &'a Keyring) -> impl Iterator<Item = &'a String> {
+    file.masters.iter().filter(|id| unhex(id).is_none_or(|id| !ring.masters.contains_key(&id)))
 }
 
 fn unwrap(file: &KeyFile, config: Id, secret: &[u8]) -> Option<Keyring> {
@@ -196,27 +242,68 @@ fn unwrap(file: &KeyFile, config: Id, secret: &[u8]) -> Option<Keyring> {
     let digits = sealed.as_bytes().as_chunks::<2>().0;
     let bytes = digits.iter().map(|pair| std::str::from_utf8(pair).ok().and_then(unhex::<1>).map(|[byte]| byte));
     let mut bytes = Zeroizing::new(bytes.collect::<Option<Vec<u8>>>()?);
-    if !decrypt_once(&key, &about(config), &mut bytes, &tag) {
+    if !decrypt_once(&key, &about(config, &file.masters), &mut bytes, &tag) {
         return None;
     }
     serde_json::from_slice::<Opened>(&bytes).ok()?.ring()
 }
 
-/// Removes a key file, which must not be the last.
-pub(super) fn remove(target: &dyn Target, id: Id) -> Result<()> {
-    let files = listed(target, "keys")?;
-    if !files.iter().any(|file| file.name == name(id)) {
-        return Err(Error::Missing(name(id)));
-    }
-    if files.len() < 2 {
-        return Err(Error::Key("this is the last key: without it nothing in the repository could be read".to_owned()));
-    }
-    target.delete(&[name(id)])
+/// Adds a key file for another secret, in turn with other changes of keys.
+///
+/// Errors: `Key` where `own`, the key file that opened the repository, is gone: another has rotated the keys meanwhile.
+pub(super) fn add_another(
+    target: &dyn Target,
+    (config, own): (Id, Option<Id>),
+    ring: &Keyring,
+    secret: &[u8],
+    cost: KeyCost,
+    label: &str,
+) -> Result<Id> {
+    lease::in_turn(target, "keys", || {
+        let files = listed(target, "keys")?;
+        if !own.is_none_or(|own| files.iter().any(|file| file.name == name(own))) {
+            return Err(Error::Key(
+                "the key that opened this repository was removed meanwhile: open it again".to_owned(),
+            ));
+        }
+        add(target, config, ring, secret, cost, label)
+    })
+}
+
+/// Removes a key file. What cannot be read does not count as another key.
+///
+/// Errors: `Missing`; `Key` where no other would be left; `Refused` where it is `own`, or the only one that holds some master key, and not `even_so`.
+pub(super) fn remove(target: &dyn Target, id: Id, own: Option<Id>, even_so: bool) -> Result<()> {
+    lease::in_turn(target, "keys", || {
+        let files = listed(target, "keys")?;
+        if !files.iter().any(|file| file.name == name(id)) {
+            return Err(Error::Missing(name(id)));
+        }
+        let (gone, left): (Vec<_>, Vec<_>) = readable(target, &files)?.into_iter().partition(|(key, _)| *key == id);
+        if left.is_empty() {
+            return Err(Error::Key(
+                "this is the last key: without it nothing in the repository could be read".to_owned(),
+            ));
+        }
+        if own == Some(id) && !even_so {
+            return Err(Error::Refused(format!("{id} is the key that opened this repository just now")));
+        }
+        let held = |master: &String| left.iter().any(|(_, key)| key.masters.contains(master));
+        if let Some(master) = gone.iter().flat_map(|(_, key)| &key.masters).find(|master| !held(master))
+            && !even_so
+        {
+            return Err(Error::Refused(format!(
+                "no other key holds the master key {master}: what was written with it could not be read any more"
+            )));
+        }
+        target.delete(&[name(id)])
+    })
 }
 
 /// Makes a new current master key under `secret` and removes the key files that were there. Returns the new keyring and key file.
 ///
-/// Errors: `Refused` where another key file appeared meanwhile: nothing was removed then, and both open what was written before.
+/// Errors: `Refused` where another changes keys now, where a key file holds a master key that `old` does not open, or where another key file
+/// appeared meanwhile: nothing was removed then.
 pub(super) fn rotate(
     target: &dyn Target,
     config: Id,
@@ -225,16 +312,29 @@ pub(super) fn rotate(
     cost: KeyCost,
     label: &str,
 ) -> Result<(Keyring, Id)> {
-    let before = listed(target, "keys")?;
-    let (mut ring, _) = open(target, config, old)?;
-    ring.rotate()?;
-    let id = add(target, config, &ring, new, cost, label)?;
-    let known = |file: &str| file == name(id) || before.iter().any(|old| old.name == file);
-    if let Some(other) = listed(target, "keys")?.iter().find(|file| !known(&file.name)) {
-        return Err(Error::Refused(format!("{} appeared while the key was rotated; no key was removed", other.name)));
-    }
-    target.delete(&before.into_iter().map(|file| file.name).collect::<Vec<_>>())?;
-    Ok((ring, id))
+    lease::in_turn(target, "keys", || {
+        let before = listed(target, "keys")?;
+        let (mut ring, _) = open(target, config, old)?;
+        // What is damaged is left: nobody can say which master keys it held.
+        let keys = readable(target, &before)?;
+        for (id, key) in &keys {
+            if let Some(master) = lacking(key, &ring).next() {
+                return Err(Error::Refused(format!(
+                    "{} holds the master key {master}, which this secret does not open; rotate with the secret of that key",
+                    name(*id)
+                )));
+            }
+        }
+        ring.rotate()?;
+        let id = add(target, config, &ring, new, cost, label)?;
+        let known = |file: &str| file == name(id) || before.iter().any(|old| old.name == file);
+        if let Some(other) = listed(target, "keys")?.iter().find(|file| !known(&file.name)) {
+            let what = format!("{} appeared while the key was rotated; no key was removed", other.name);
+            return Err(Error::Refused(what));
+        }
+        target.delete(&keys.iter().map(|(old, _)| name(*old)).collect::<Vec<_>>())?;
+        Ok((ring, id))
+    })
 }
 
 /// Deletes a key file of a repository that was not made after all.

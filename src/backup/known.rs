@@ -1,10 +1,12 @@
 //! Which blobs a repository has, and where: the index files as sorted runs, and what this process has added.
 //!
-//! Memory does not grow with the repository: 11 bits for each blob, 8 bytes for 83 of them, and what is not in an index file yet.
+//! Memory hardly grows with the repository: 11 bits for each blob, and what is not in an index file yet. The cache is no part of the
+//! repository: whatever is wrong with it, it is made anew, and never believed.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -16,8 +18,11 @@ use super::runs::{Record, Run, RunWriter, merge};
 use super::seal::Sealer;
 use super::target::{Target, listed};
 
-/// More runs than this are merged when the index is loaded.
+/// More runs than this are merged when the index is loaded, and more of its own by a session.
 const MOST_RUNS: usize = 8;
+
+/// What a killed process has left unfinished in the cache is removed after this time.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a blob lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,49 +35,103 @@ pub struct Location {
 struct Mounted {
     run: Arc<Run>,
     usable: Vec<bool>,
+    /// Whether this process wrote the packs: all of them are usable.
+    own: bool,
 }
 
 /// The folder of this machine in which runs are kept.
 pub struct Cache {
     folder: PathBuf,
-    _own: Option<tempfile::TempDir>,
+    own: Option<tempfile::TempDir>,
+    /// Takes its place where the folder cannot be written any more.
+    instead: OnceLock<tempfile::TempDir>,
+}
+
+fn temporary() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().map_err(Error::io("the folder for temporary files", "make a folder in"))
 }
 
 impl Cache {
-    /// A cache in a folder, or in one that goes with this value.
+    /// A cache in a folder, or in one that goes with this value; so it is also where the folder cannot be made.
     pub fn open(folder: Option<&Path>) -> Result<Self> {
-        let Some(folder) = folder else {
-            let own = tempfile::tempdir().map_err(Error::io("the folder for temporary files", "make a folder in"))?;
-            return Ok(Self { folder: own.path().to_path_buf(), _own: Some(own) });
-        };
-        std::fs::create_dir_all(folder).map_err(Error::io(folder.display().to_string(), "make the folder"))?;
-        Ok(Self { folder: folder.to_path_buf(), _own: None })
+        if let Some(folder) = folder {
+            match std::fs::create_dir_all(folder) {
+                Ok(()) => {
+                    return Ok(Self { folder: folder.to_path_buf(), own: None, instead: OnceLock::new() });
+                }
+                Err(error) => tracing::warn!(
+                    "{}: cannot be made: {error}; the repository's index is read anew each time",
+                    folder.display()
+                ),
+            }
+        }
+        let own = temporary()?;
+        Ok(Self { folder: own.path().to_path_buf(), own: Some(own), instead: OnceLock::new() })
     }
 
     /// Makes a run under a name of its own first: another process may make the same.
-    fn make(&self, name: &str, write: impl FnOnce(&Path) -> Result<Run>) -> Result<Run> {
-        let path = self.folder.join(name);
-        let unfinished = self.folder.join(format!("{name}.{}", Uuid::new_v4()));
-        let run = write(&unfinished)?;
-        std::fs::rename(&unfinished, &path).map_err(Error::io(path.display().to_string(), "rename"))?;
-        Ok(run.moved(&path))
+    fn make(&self, name: &str, write: impl Fn(&Path) -> Result<Run>) -> Result<Run> {
+        let in_folder = |folder: &Path, alone: bool| -> Result<Run> {
+            let path = folder.join(name);
+            let unfinished = folder.join(format!("{name}.{}", Uuid::new_v4()));
+            let made = write(&unfinished).and_then(|run| {
+                std::fs::rename(&unfinished, &path).map_err(Error::io(path.display().to_string(), "rename"))?;
+                Ok(run.moved(&path))
+            });
+            if made.is_err() || alone {
+                // A file that no other process looks for needs no name while it is open, so a killed process leaves none. One that was
+                // not finished goes now, or after a day.
+                drop(std::fs::remove_file(if made.is_err() { &unfinished } else { &path }));
+            }
+            made
+        };
+        if let Some(instead) = self.instead.get() {
+            return in_folder(instead.path(), true);
+        }
+        match in_folder(&self.folder, self.own.is_some()) {
+            Err(Error::Io { source, .. }) if self.own.is_none() => {
+                // It may just have been deleted.
+                let made = std::fs::create_dir_all(&self.folder).is_ok().then(|| in_folder(&self.folder, false));
+                if let Some(Ok(run)) = made {
+                    return Ok(run);
+                }
+                tracing::warn!(
+                    "{}: cannot be written: {source}; the repository's index is read anew each time",
+                    self.folder.display()
+                );
+                let instead = temporary()?;
+                in_folder(self.instead.get_or_init(|| instead).path(), true)
+            }
+            made => made,
+        }
     }
 
-    /// The runs that are there; what is none, or covers an index file that is gone, is removed.
-    fn runs(&self, index: &HashSet<Id>) -> Result<Vec<Run>> {
-        let failed = || Error::io(self.folder.display().to_string(), "list");
+    /// The runs that are there and whole; what is not, or covers an index file that is gone, is removed.
+    fn runs(&self, index: &HashSet<Id>) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut covered: HashSet<Id> = HashSet::new();
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.folder).map_err(failed())? {
-            let path = entry.map_err(failed())?.path();
+        // What cannot be listed is made anew, elsewhere if need be.
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "run") {
                 found.push((Run::open(&path), path));
+            } else if entry.metadata().and_then(|file| file.modified()).is_ok_and(|time| {
+                time.elapsed().is_ok_and(|age| age > LEFT_BEHIND) && path.to_string_lossy().contains(".run.")
+            }) {
+                drop(std::fs::remove_file(path));
             }
         }
         // A merged run comes before its parts, which another process may not have removed yet.
         found.sort_by_key(|(run, _)| std::cmp::Reverse(run.as_ref().map_or(0, |run| run.covers.len())));
         for (run, path) in found {
+            let run = run.filter(|run| {
+                let whole = run.is_whole();
+                if !whole {
+                    tracing::warn!("{}: is damaged; it is thrown away and made anew", path.display());
+                }
+                whole
+            });
             match run {
                 Some(run) if run.covers.iter().all(|id| index.contains(id) && !covered.contains(id)) => {
                     covered.extend(run.covers.iter().copied());
@@ -82,7 +141,7 @@ impl Cache {
                 _ => drop(std::fs::remove_file(path)),
             }
         }
-        Ok(runs)
+        runs
     }
 }
 
@@ -91,6 +150,8 @@ pub struct Known {
     runs: RwLock<Vec<Arc<Mounted>>>,
     /// Blobs that this process writes: without a place until their pack is there.
     fresh: Mutex<HashMap<Id, Option<Location>>>,
+    /// Held by the thread that merges what this session has added.
+    gathering: Mutex<()>,
     cache: Arc<Cache>,
 }
 
@@ -145,7 +206,7 @@ impl Known {
                 Err(_) => return Err(Error::damaged(&file.name, "its name is not that of an index file")),
             }
         }
-        let mut runs = cache.runs(&names)?;
+        let mut runs = cache.runs(&names);
         let covered: HashSet<Id> = runs.iter().flat_map(|run| run.covers.iter().copied()).collect();
         for id in names.difference(&covered) {
             let packs = match index::read(target, sealer, *id) {
@@ -158,10 +219,11 @@ impl Known {
             }
         }
         shrink(cache, &mut runs, if one { 1 } else { MOST_RUNS })?;
-        let mounted = runs.into_iter().map(|run| Mounted { usable: vec![true; run.packs.len()], run: Arc::new(run) });
+        let mounted = runs.into_iter().map(|run| Mounted::all(run, false));
         Ok(Self {
             runs: RwLock::new(mounted.map(Arc::new).collect()),
             fresh: Mutex::new(HashMap::new()),
+            gathering: Mutex::new(()),
             cache: Arc::clone(cache),
         })
     }
@@ -170,9 +232,14 @@ impl Known {
     pub fn relying_on(&self, usable: Usable<'_>) -> Self {
         let runs = self.mounted().into_iter().map(|mounted| {
             let usable = mounted.run.packs.iter().map(|(id, size)| usable(id, *size)).collect();
-            Arc::new(Mounted { run: Arc::clone(&mounted.run), usable })
+            Arc::new(Mounted { run: Arc::clone(&mounted.run), usable, own: false })
         });
-        Self { runs: RwLock::new(runs.collect()), fresh: Mutex::new(HashMap::new()), cache: Arc::clone(&self.cache) }
+        Self {
+            runs: RwLock::new(runs.collect()),
+            fresh: Mutex::new(HashMap::new()),
+            gathering: Mutex::new(()),
+            cache: Arc::clone(&self.cache),
+        }
     }
 
     fn mounted(&self) -> Vec<Arc<Mounted>> {
@@ -185,6 +252,11 @@ impl Known {
         packs.sort();
         packs.dedup();
         packs
+    }
+
+    #[cfg(test)]
+    pub fn runs(&self) -> usize {
+        self.mounted().len()
     }
 
     /// How many records all runs have: the numbers that `each_place` gives are below.
@@ -265,9 +337,8 @@ impl Known {
     /// Moves the blobs of an index file that was just written from memory into a run.
     pub fn absorb(&self, index: Id, packs: &[Pack]) -> Result<()> {
         let run = self.cache.make(&format!("{index}.run"), |path| make_run(path, vec![index], packs))?;
-        let usable = vec![true; run.packs.len()];
         let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
-        runs.push(Arc::new(Mounted { run: Arc::new(run), usable }));
+        runs.push(Arc::new(Mounted::all(run, true)));
         drop(runs);
         let mut fresh = locked(&self.fresh);
         packs.iter().flat_map(|pack| &pack.entries).for_each(|entry| {
@@ -277,11 +348,33 @@ impl Known {
         if fresh.capacity() > 4 * fresh.len() + 1024 {
             fresh.shrink_to_fit();
         }
+        drop(fresh);
+        self.gather()
+    }
+
+    /// Merges what this session has added, where that became many runs: each look-up asks all of them.
+    fn gather(&self) -> Result<()> {
+        // Another thread that does it already does it for this one as well.
+        let Ok(_turn) = self.gathering.try_lock() else { return Ok(()) };
+        let mut parts: Vec<Arc<Mounted>> = self.mounted().into_iter().filter(|mounted| mounted.own).collect();
+        if parts.len() <= MOST_RUNS {
+            return Ok(());
+        }
+        parts.sort_by_key(|mounted| std::cmp::Reverse(mounted.run.len()));
+        let parts = parts.split_off(MOST_RUNS / 4);
+        let merged = merged(&self.cache, &parts.iter().map(|mounted| mounted.run.as_ref()).collect::<Vec<_>>())?;
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        runs.retain(|mounted| !parts.iter().any(|part| Arc::ptr_eq(part, mounted)));
+        runs.push(Arc::new(Mounted::all(merged, true)));
         Ok(())
     }
 }
 
 impl Mounted {
+    fn all(run: Run, own: bool) -> Self {
+        Self { usable: vec![true; run.packs.len()], run: Arc::new(run), own }
+    }
+
     fn usable(&self, record: &Record) -> Option<Location> {
         let number = record.pack as usize;
         let (pack, _) = self.run.packs.get(number)?;
@@ -297,11 +390,16 @@ fn shrink(cache: &Cache, runs: &mut Vec<Run>, most: usize) -> Result<()> {
     runs.sort_by_key(|run| std::cmp::Reverse(run.len()));
     // Half of them stay apart, so that the next merge comes only after as many new ones.
     let parts = runs.split_off(most / 2);
+    runs.push(merged(cache, &parts.iter().collect::<Vec<_>>())?);
+    Ok(())
+}
+
+/// Several runs as one, which takes their place.
+fn merged(cache: &Cache, parts: &[&Run]) -> Result<Run> {
     let mut covers: Vec<Id> = parts.iter().flat_map(|run| run.covers.iter().copied()).collect();
     covers.sort();
     let name = Id::of(&covers.iter().flat_map(|id| id.0).collect::<Vec<_>>());
-    let merged = cache.make(&format!("{name}.run"), |path| merge(path, &parts.iter().collect::<Vec<_>>()))?;
-    parts.iter().for_each(Run::discard);
-    runs.push(merged);
-    Ok(())
+    let merged = cache.make(&format!("{name}.run"), |path| merge(path, parts))?;
+    parts.iter().for_each(|run| run.discard());
+    Ok(merged)
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Result;
-use super::format::{json, parse, read_named};
+use super::error::{Error, Result};
+use super::format::{from_hashed, json, parse, read_named, with_hash};
 use super::id::Id;
 use super::target::{Listed, Target, listed};
 
@@ -32,6 +32,7 @@ pub struct Lease<'a> {
     target: &'a dyn Target,
     info: LeaseInfo,
     current: Mutex<(String, Instant)>,
+    ended: bool,
 }
 
 /// A time of a target as milliseconds since 1970.
@@ -49,16 +50,9 @@ fn put(target: &dyn Target, info: &LeaseInfo) -> Result<String> {
 
 impl<'a> Lease<'a> {
     pub fn take(target: &'a dyn Target, work: &str) -> Result<Self> {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let info = LeaseInfo {
-            uuid: uuid::Uuid::new_v4().to_string(),
-            work: work.to_owned(),
-            host,
-            process: std::process::id(),
-            began_ms: millis(target.now()?),
-        };
+        let info = LeaseInfo::new(target, work)?;
         let name = put(target, &info)?;
-        Ok(Self { target, info, current: Mutex::new((name, Instant::now())) })
+        Ok(Self { target, info, current: Mutex::new((name, Instant::now())), ended: false })
     }
 
     /// Renews it where it is time to.
@@ -73,9 +67,85 @@ impl<'a> Lease<'a> {
     }
 
     /// Ends it.
-    pub fn end(self) -> Result<()> {
-        let current = self.current.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.target.delete(&[current.0])
+    pub fn end(mut self) -> Result<()> {
+        self.ended = true;
+        let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.target.delete(&[current.0.clone()])
+    }
+}
+
+impl Drop for Lease<'_> {
+    /// Work that failed is no more at work. A lease that cannot be deleted now ends by itself.
+    fn drop(&mut self) {
+        if !self.ended {
+            let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
+            drop(self.target.delete(&[current.0.clone()]));
+        }
+    }
+}
+
+/// Does what must not be done twice at once, such as changing keys.
+///
+/// One that does it writes `locks/<what>`, create-only, and deletes it after. One that died is passed over: at once if it was a process of
+/// this machine, else after half an hour by the target's time. So this can fail to keep two apart, if one sleeps for so long: what is done
+/// under it must not lose anything then.
+///
+/// Errors: `Refused` where another does it.
+pub(super) fn in_turn<T>(target: &dyn Target, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let name = format!("locks/{what}");
+    let info = LeaseInfo::new(target, what)?;
+    let file = with_hash(&info)?;
+    for last in [false, true] {
+        match target.put(&name, &file) {
+            Err(Error::Exists(_)) if !last => {}
+            Err(Error::Exists(_)) => return Err(Error::Refused(format!("another process takes the turn of {name}"))),
+            Err(error) => return Err(error),
+            Ok(()) => break,
+        }
+        let Some(found) = listed(target, "locks")?.into_iter().find(|file| file.name == name) else { continue };
+        let living = target.now()?.duration_since(found.written).map_or(true, |age| age < LIVES);
+        match turn(target, &name) {
+            Ok(other) if living && !other.is_gone(&info) => {
+                return Err(Error::Refused(format!(
+                    "process {} of {} works on {what} now; if it does not, unlock the repository",
+                    other.process, other.host
+                )));
+            }
+            Err(error) if living && !error.is_damage() => return Err(error),
+            _ => target.delete(std::slice::from_ref(&name))?,
+        }
+    }
+    let done = work();
+    // Where it was taken for dead, another has the turn now.
+    let released = match turn(target, &name) {
+        Ok(holder) if holder == info => target.delete(&[name]),
+        Ok(_) => Ok(()),
+        Err(error) if error.is_damage() => Ok(()),
+        Err(error) => Err(error),
+    };
+    done.and_then(|done| released.map(|()| done))
+}
+
+fn turn(target: &dyn Target, name: &str) -> Result<LeaseInfo> {
+    from_hashed(&target.get_all(name, 1 << 16)?, name)
+}
+
+impl LeaseInfo {
+    fn new(target: &dyn Target, work: &str) -> Result<Self> {
+        Ok(Self {
+            uuid: uuid::Uuid::new_v4().to_string(),
+            work: work.to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            process: std::process::id(),
+            began_ms: millis(target.now()?),
+        })
+    }
+
+    /// Whether its process was one of this machine and is no more. `own` is of this process.
+    fn is_gone(&self, own: &Self) -> bool {
+        let process = i32::try_from(self.process).ok().and_then(rustix::process::Pid::from_raw);
+        let gone = |pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        self.host == own.host && process.is_none_or(gone)
     }
 }
 
@@ -114,12 +184,27 @@ pub fn unlock(target: &dyn Target, all: bool) -> Result<Vec<LeaseInfo>> {
     let mut found = list(target)?;
     found.retain(|lease| all || !lease.living);
     target.delete(&found.iter().map(|lease| lease.file.name.clone()).collect::<Vec<_>>())?;
-    Ok(found.into_iter().map(|lease| lease.info).collect())
+    let mut gone: Vec<LeaseInfo> = found.into_iter().map(|lease| lease.info).collect();
+    let locks = listed(target, "locks")?;
+    let now = if locks.is_empty() { SystemTime::UNIX_EPOCH } else { target.now()? };
+    for lock in locks {
+        let living = now.duration_since(lock.written).map_or(true, |age| age < LIVES);
+        if all || !living {
+            gone.extend(turn(target, &lock.name).ok());
+            target.delete(&[lock.name])?;
+        }
+    }
+    Ok(gone)
 }
 
 fn read(target: &dyn Target, file: &str) -> Result<LeaseInfo> {
     let (info, _): (LeaseInfo, String) = parse(&read_named(target, file, 1 << 16)?, file)?;
     Ok(info)
+}
+
+/// Verifies a lock, for a check.
+pub(super) fn verify_lock(target: &dyn Target, file: &str) -> Result<()> {
+    turn(target, file).map(drop)
 }
 
 /// Verifies a lease, for a check.

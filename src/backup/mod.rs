@@ -7,6 +7,7 @@
 mod blob;
 mod check;
 mod commit;
+mod copy;
 mod doom;
 mod error;
 mod feed;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use blob::Codec;
 pub use check::{CheckReport, Depth, Problem};
+pub use copy::{Copied, CopyOptions, CopyPlan, CopyProgress, CopyReport, NotCopied};
 pub use error::{Error, Result};
 pub use forget::{ForgetPlan, Keep};
 pub use format::Config;
@@ -49,7 +51,7 @@ pub use place::{Access, Keys, Lock, LockMode, Place};
 pub use prune::{PruneOptions, PrunePlan, PruneReport};
 pub use reader::DiskReader;
 pub use repair::RepairReport;
-pub use repository::{InitOptions, Repository};
+pub use repository::{InitOptions, Like, Repository};
 pub use source::{FileSource, Source};
 pub use stats::Stats;
 pub use writer::{BackupOptions, Session, Since, Summary};

@@ -2,7 +2,7 @@
 //!
 //! It deletes nothing but index files that others replace, and packs whose every readable blob was copied first.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use super::known::{Known, Location};
 use super::lease::Lease;
 use super::pack::{self, Pack};
 use super::repository::Repository;
-use super::store::Store;
+use super::store::{INDEX_ENTRIES, Store};
 use super::target::listed;
 
 /// What a repair did.
@@ -49,32 +49,44 @@ impl Repository {
         let mut packs: Vec<(Id, u64)> = self.packs()?.into_iter().collect();
         packs.sort();
 
-        let (mut whole, mut damaged): (Vec<Pack>, Vec<(Id, HashSet<Id>)>) = (Vec::new(), Vec::new());
-        for (id, size) in &packs {
-            match self.table(*id, *size) {
-                Ok(pack) => whole.push(pack),
-                Err(error) if error.is_missing() => {}
-                Err(Error::Damaged { .. }) => damaged.push((*id, HashSet::new())),
-                Err(error) => return Err(error),
-            }
-        }
-        // What is read: on request all, else only the packs that are known to be damaged, for what they still hold.
-        let read: Vec<(Id, u64)> = if read_data {
-            packs
-        } else {
-            packs.into_iter().filter(|(id, _)| damaged.iter().any(|(bad, _)| bad == id)).collect()
+        // What is read: on request all, else only the packs whose tables are damaged, for what they still hold.
+        let mut damaged: Vec<(Id, HashSet<Id>)> = Vec::new();
+        let mut read = |packs: &[(Id, u64)]| -> Result<HashSet<Id>> {
+            let found = self.read_packs(packs, &known)?;
+            damaged.extend(found.into_iter().map(|damage| (damage.id, damage.whole)));
+            Ok(damaged.iter().map(|(id, _)| *id).collect())
         };
-        damaged = self.read_packs(&read, &known)?.into_iter().map(|damage| (damage.id, damage.whole)).collect();
-        let bad: HashSet<Id> = damaged.iter().map(|(id, _)| *id).collect();
-        let tables: Vec<Pack> = whole.iter().filter(|pack| bad.contains(&pack.id)).cloned().collect();
-        whole.retain(|pack| !bad.contains(&pack.id));
-        report.indexed = whole.len() as u64;
+        let mut bad = if read_data { read(&packs)? } else { HashSet::new() };
 
         // The new index first, then what is saved, then the old index files go, then the damaged packs.
         let mut written = HashSet::new();
-        for packs in in_parts(whole) {
-            written.insert(index::name(index::write(target, &self.sealer, &packs)?));
+        let mut part: Vec<Pack> = Vec::new();
+        let mut entries = 0;
+        let mut without_table = Vec::new();
+        for (id, size) in packs.iter().filter(|(id, _)| !bad.contains(id)) {
+            match self.table(*id, *size) {
+                Ok(pack) => {
+                    report.indexed += 1;
+                    entries += pack.entries.len();
+                    part.push(pack);
+                }
+                Err(error) if error.is_missing() => {}
+                Err(Error::Damaged { .. }) => without_table.push((*id, *size)),
+                Err(error) => return Err(error),
+            }
+            if entries >= INDEX_ENTRIES {
+                written.insert(index::name(index::write(target, &self.sealer, &std::mem::take(&mut part))?));
+                entries = 0;
+                lease.renew()?;
+            }
         }
+        if !part.is_empty() {
+            written.insert(index::name(index::write(target, &self.sealer, &part)?));
+        }
+        if !without_table.is_empty() {
+            bad = read(&without_table)?;
+        }
+        let sizes: HashMap<Id, u64> = packs.into_iter().filter(|(id, _)| bad.contains(id)).collect();
         lease.renew()?;
         // Announced as by a prune, and before looking at what others have announced: a writer that relies on one of them sees it, and of a
         // prune at the same time and this at least one copies.
@@ -88,8 +100,12 @@ impl Repository {
         let mut press = Press::new(Codec::default());
         let mut lost = HashSet::new();
         for (id, readable) in &damaged {
-            let table = tables.iter().find(|pack| pack.id == *id).map(|pack| pack.entries.clone());
-            let entries = table.map_or_else(|| known.entries_of(id), Ok)?;
+            // The table of a pack that is only damaged elsewhere is whole.
+            let entries = match self.table(*id, sizes.get(id).copied().unwrap_or_default()) {
+                Ok(pack) => pack.entries,
+                Err(Error::Damaged { .. } | Error::Missing(_) | Error::UnknownMaster { .. }) => known.entries_of(id)?,
+                Err(error) => return Err(error),
+            };
             for entry in entries {
                 if !readable.contains(&entry.id) {
                     lost.insert(entry.id);
@@ -119,21 +135,4 @@ impl Repository {
         lease.end()?;
         Ok(report)
     }
-}
-
-/// Packs in parts for one index file each.
-fn in_parts(packs: Vec<Pack>) -> Vec<Vec<Pack>> {
-    let mut parts: Vec<Vec<Pack>> = Vec::new();
-    let mut entries = usize::MAX;
-    for pack in packs {
-        if entries >= 1 << 16 {
-            parts.push(Vec::new());
-            entries = 0;
-        }
-        entries += pack.entries.len();
-        if let Some(part) = parts.last_mut() {
-            part.push(pack);
-        }
-    }
-    parts
 }

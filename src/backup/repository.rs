@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretSlice};
+use zeroize::Zeroizing;
 
 use super::blob::{Kind, Press};
 use super::doom::Dooms;
@@ -29,12 +30,18 @@ pub struct InitOptions {
     pub chunk_size: u32,
     /// How long packs stay marked before they are deleted. Default: 24 hours.
     pub grace: Duration,
+    /// The repository that this one is to be a second place of: blobs have the same ids in both.
+    pub like: Option<Like>,
 }
+
+/// What two repositories share in which blobs have the same ids.
+#[derive(Clone)]
+pub struct Like(Option<Zeroizing<[u8; 32]>>);
 
 impl Default for InitOptions {
     fn default() -> Self {
         let grace = Duration::from_secs(24 * 60 * 60);
-        Self { secret: None, key_cost: KeyCost::default(), chunk_size: USUAL_CHUNK, grace }
+        Self { secret: None, key_cost: KeyCost::default(), chunk_size: USUAL_CHUNK, grace, like: None }
     }
 }
 
@@ -54,6 +61,10 @@ impl Repository {
     /// Errors: `Exists` where there is one.
     pub fn init(target: Arc<dyn Target>, options: &InitOptions, cache: Option<PathBuf>) -> Result<Self> {
         check_chunk_size(options.chunk_size)?;
+        if options.like.as_ref().is_some_and(|like| like.0.is_some() != options.secret.is_some()) {
+            let what = "a second place is encrypted if the first is, and only then: its blobs would have other ids";
+            return Err(Error::Option(what.to_owned()));
+        }
         match target.get_all(CONFIG, u64::MAX >> 1) {
             Err(Error::Missing(_)) => {}
             other => return Err(other.err().unwrap_or_else(|| Error::Exists(CONFIG.to_owned()))),
@@ -71,7 +82,10 @@ impl Repository {
         let config_id = Id::of(&bytes);
         let (mut sealer, mut key) = (Sealer::Plain, None);
         if let Some(secret) = &options.secret {
-            let ring = Keyring::random()?;
+            let mut ring = Keyring::random()?;
+            if let Some(Like(Some(id_key))) = &options.like {
+                ring.id_key = id_key.clone();
+            }
             key =
                 Some(keys::add(target.as_ref(), config_id, &ring, secret.expose_secret(), options.key_cost, "first")?);
             sealer = Sealer::Keyed(ring);
@@ -118,6 +132,14 @@ impl Repository {
         &self.config
     }
 
+    /// What another repository must be made with so that blobs have the same ids in both.
+    pub fn like(&self) -> Like {
+        match &self.sealer {
+            Sealer::Plain => Like(None),
+            Sealer::Keyed(ring) => Like(Some(ring.id_key.clone())),
+        }
+    }
+
     /// The place of its files.
     pub fn target(&self) -> &dyn Target {
         self.target.as_ref()
@@ -136,18 +158,36 @@ impl Repository {
     }
 
     pub fn keys(&self) -> Result<Vec<KeyInfo>> {
-        keys::list(self.target())
+        keys::list(self.target(), self.key)
     }
 
     /// Adds a key file that another secret opens.
     pub fn add_key(&self, secret: &SecretSlice<u8>, cost: KeyCost, label: &str) -> Result<Id> {
-        keys::add(self.target(), self.config_id, self.ring()?, secret.expose_secret(), cost, label)
+        let of = (self.config_id, self.key);
+        keys::add_another(self.target(), of, self.ring()?, secret.expose_secret(), cost, label)
     }
 
-    /// Removes a key file, which must not be the last.
-    pub fn remove_key(&self, id: Id) -> Result<()> {
+    /// Removes a key file, which must not be the last. `even_so` takes also the one that opened this repository, and one that alone holds a
+    /// master key.
+    ///
+    /// Errors: `Key` where it is the last; `Refused`.
+    pub fn remove_key(&self, id: Id, even_so: bool) -> Result<()> {
         self.ring()?;
-        keys::remove(self.target(), id)
+        keys::remove(self.target(), id, self.key, even_so)
+    }
+
+    /// The key file of an id, or of the first eight or more digits of one.
+    pub fn key_of(&self, text: &str) -> Result<Id> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        let mut found = self.keys()?;
+        found.retain(|key| text.len() >= 8 && key.id.to_string().starts_with(&text.to_ascii_lowercase()));
+        match found.as_slice() {
+            [one] => Ok(one.id),
+            [] => Err(Error::Option(format!("no key begins with {text:?}: give eight digits of its id or more"))),
+            more => Err(Error::Option(format!("{} keys begin with {text}", more.len()))),
+        }
     }
 
     /// Makes a new master key, which only `new` opens, and removes all key files that were there.

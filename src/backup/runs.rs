@@ -230,6 +230,22 @@ impl Run {
         self.records
     }
 
+    /// Whether every block is as it was written: what was in a folder for long may not be.
+    pub fn is_whole(&self) -> bool {
+        let mut bytes = vec![0; BLOCK * 256];
+        let mut left = self.heads.len();
+        let mut at = 0;
+        while left > 0 {
+            let some = &mut bytes[..left.min(256) * BLOCK];
+            if self.file.read_exact_at(some, at).is_err() || !some.as_chunks::<BLOCK>().0.iter().all(sound) {
+                return false;
+            }
+            left -= left.min(256);
+            at += some.len() as u64;
+        }
+        true
+    }
+
     /// The records of a block, which begin with the run's record `83 × block`.
     fn block(&self, block: usize) -> Result<Vec<Record>> {
         let mut bytes = [0; BLOCK];
@@ -242,10 +258,10 @@ impl Run {
             Error::damaged(&self.place, why)
         };
         self.file.read_exact_at(&mut bytes, block as u64 * BLOCK as u64).map_err(|_| damaged())?;
-        let (content, check) = bytes.split_at(BLOCK - 4);
-        if crc32fast::hash(content).to_le_bytes() != check {
+        if !sound(&bytes) {
             return Err(damaged());
         }
+        let content = &bytes[..BLOCK - 4];
         let left = self.records.saturating_sub(block as u64 * IN_BLOCK as u64).min(IN_BLOCK as u64) as usize;
         let records = content.as_chunks::<RECORD>().0.iter().take(left);
         records.map(|bytes| Record::read(bytes)).collect::<Option<_>>().ok_or_else(damaged)
@@ -277,6 +293,12 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Whether a block has the bytes of its checksum.
+fn sound(block: &[u8; BLOCK]) -> bool {
+    let (content, check) = block.split_at(BLOCK - 4);
+    crc32fast::hash(content).to_le_bytes() == check
 }
 
 /// Writes several runs as one. A blob that two of them name at the same place is written once.

@@ -14,7 +14,7 @@ use super::pack::{Pack, PackWriter};
 use super::repository::Repository;
 
 /// An index file is written when so many entries wait for one.
-const INDEX_ENTRIES: usize = 1 << 16;
+pub(super) const INDEX_ENTRIES: usize = 1 << 16;
 
 pub(super) struct Store<'r> {
     repository: &'r Repository,
@@ -55,6 +55,13 @@ impl<'r> Store<'r> {
         let added = frame.len() as u64;
         self.added.fetch_add(added, Ordering::Relaxed);
         Ok((id, added))
+    }
+
+    /// Puts a blob that was taken on and shut by the caller.
+    pub fn carry(&self, flags: Flags, id: Id, raw: usize, frame: &[u8]) -> Result<()> {
+        self.append(flags, id, raw, frame)?;
+        self.added.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     fn append(&self, flags: Flags, id: Id, raw: usize, frame: &[u8]) -> Result<()> {

@@ -90,9 +90,9 @@ pub struct Summary {
 pub struct Session<'r> {
     repository: &'r Repository,
     options: BackupOptions,
-    lease: Lease<'r>,
-    store: Store<'r>,
-    dooms: Dooms,
+    pub(super) lease: Lease<'r>,
+    pub(super) store: Store<'r>,
+    pub(super) dooms: Dooms,
     disks: Vec<Disk>,
     files: Vec<Attached>,
     read: AtomicU64,

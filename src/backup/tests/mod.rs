@@ -1,9 +1,11 @@
 //! The engine as a whole: small disks in small packs, and everything that can go wrong with them.
 
+mod cache;
 mod damage;
-mod power;
-mod pruning;
+pub mod power;
+pub mod pruning;
 mod rounds;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -100,6 +102,7 @@ pub fn init_options(form: Form) -> InitOptions {
         key_cost: CHEAP,
         chunk_size: CHUNK as u32,
         grace: std::time::Duration::ZERO,
+        like: None,
     }
 }
 

@@ -5,13 +5,13 @@ use super::*;
 use crate::backup::target::faults::{Fault, Faulty, Power};
 use crate::backup::{Depth, Error};
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
+            copy_folder(&entry.path(), &to);
         } else {
             std::fs::copy(entry.path(), to).unwrap();
         }
@@ -29,7 +29,7 @@ fn at_every_step<T>(
     for steps in 0.. {
         let (_folder, path) = place();
         if let Some(base) = base {
-            copy(base, &path);
+            copy_folder(base, &path);
         }
         let power = Power::for_steps(steps);
         let done = job(power.target(&path));
@@ -191,7 +191,7 @@ fn a_call_that_fails_or_whose_answer_is_lost_loses_nothing() {
     for fault in [Fault::Refused, Fault::LostAnswer, Fault::Full] {
         for at in 0.. {
             let (_folder, path) = place();
-            copy(&base, &path);
+            copy_folder(&base, &path);
             let target = Arc::new(Faulty::new(Arc::new(FolderTarget::new(&path)), fault, at, u64::MAX));
             let made = open_with(target.clone(), Form::Encrypted).and_then(|repository| {
                 forget(&open(&path, Form::Encrypted), first);

@@ -159,11 +159,11 @@ fn a_repository_says_who_may_open_it() {
     let open_as = |text: &str| Repository::open(target(), Some(&secret(text)), None);
     assert!(matches!(open_as("wrong"), Err(Error::Key(_))));
     let first = repository.keys().unwrap()[0].id;
-    assert!(matches!(repository.remove_key(first), Err(Error::Key(_))));
+    assert!(matches!(repository.remove_key(first, true), Err(Error::Key(_))));
     repository.add_key(&secret("second"), CHEAP, "of the other admin").unwrap();
     let disk = TestDisk::new(CHUNK as u64 * 3, [(0, 2), (1, 3)]);
     let old = back_up(&open_as("second").unwrap(), &disk).unwrap().id;
-    repository.remove_key(first).unwrap();
+    repository.remove_key(first, true).unwrap();
     assert!(matches!(open_as("passphrase"), Err(Error::Key(_))));
     // A session from before the rotation writes on with the old master key.
     let before = open_as("second").unwrap();
