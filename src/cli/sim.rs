@@ -54,6 +54,13 @@ pub fn command() -> Command {
                 .help("How long a guest takes to boot [default: 50 ms]"),
         )
         .arg(
+            Arg::new("guest-writes")
+                .long("guest-writes")
+                .value_name("TIME")
+                .value_parser(|text: &str| text.parse::<Span>())
+                .help("How often running guests write to their disks [default: when they boot, and then no more]"),
+        )
+        .arg(
             Arg::new("idle")
                 .long("idle")
                 .value_name("TIME")
@@ -61,7 +68,7 @@ pub fn command() -> Command {
                 .help("After how long an unused session ends [default: 30 min]"),
         )
         .arg(Arg::new("fault").long("fault").value_name("METHOD:FAULT[:TIMES]").action(ArgAction::Append).help(
-            "Have a method fail: with a fault of the API, 503, drop, drop-answer, expire or delay=2s; may be repeated",
+            "Have a method fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta or delay=2s; may be repeated",
         ))
 }
 
@@ -83,6 +90,7 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     if let Some(boot) = matches.get_one::<Span>("boot") {
         options.boot_delay = boot.0;
     }
+    options.guest_writes = matches.get_one::<Span>("guest-writes").map(|every| every.0);
     if let Some(idle) = matches.get_one::<Span>("idle") {
         options.idle_timeout = idle.0;
     }

@@ -17,6 +17,8 @@ pub struct Call {
     pub this: Ref,
     pub method: &'static str,
     pub args: Data,
+    /// Whether somebody asked that snapshots are removed and their deltas stay.
+    pub leave_delta: bool,
 }
 
 /// What a method answers.

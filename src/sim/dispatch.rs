@@ -51,11 +51,12 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         let request = soap::request(document)?;
         let known = schema().knows_method(&request.name);
         host.count(if known { &request.name } else { "(unknown method)" });
-        let mut fault = None;
+        let (mut fault, mut leave_delta) = (None, false);
         match host.faults.due(&request.name) {
             None => {}
             Some(Due::Fault { fault: asked, in_task }) => fault = Some((asked, in_task)),
             Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Due::LeaveDelta) => leave_delta = true,
             Some(Due::DropAnswer) => outcome.instead = Some(Instead::Drop),
             Some(Due::Expire) => {
                 host.expire_sessions();
@@ -77,7 +78,8 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
             outcome.cookie = Some(cookie);
             return written(&request.name, "SessionManager", &reply, version);
         }
-        let (call, owner) = prepare(host, head, &request, version)?;
+        let (mut call, owner) = prepare(host, head, &request, version)?;
+        call.leave_delta = leave_delta;
         let reply = match fault {
             Some((fault, _)) => {
                 let mut world = host.world();
@@ -178,7 +180,7 @@ fn prepare(
     let args = decode::arguments(request, method, version)?;
     let owner = this.kind;
     host.calls.note(&world, method.name, &this);
-    Ok((Call { host: Arc::clone(host), session, version, this, method: method.name, args }, owner))
+    Ok((Call { host: Arc::clone(host), session, version, this, method: method.name, args, leave_delta: false }, owner))
 }
 
 /// pyVmomi reads `ServiceInstance.content` with `Fetch` before it logs in.
@@ -207,6 +209,7 @@ fn act(call: &Call) -> Answer {
         ("ViewManager" | "ContainerView" | "ListView", _) => view::call(world, call),
         ("SearchIndex", _) => search::call(world, call),
         ("Task" | "TaskManager", _) => task::call(world, call),
+        ("VirtualMachineSnapshot", _) => vm::snapshot::call(world, call),
         ("VirtualMachine", _) | ("Folder", "CreateVM_Task" | "RegisterVM_Task") => vm::call(world, call),
         ("ResourcePool", "CreateChildVM_Task" | "RegisterChildVM_Task") => vm::call(world, call),
         ("FileManager" | "VirtualDiskManager" | "HostDatastoreBrowser" | "Datastore", _) => {

@@ -33,6 +33,9 @@ const AT_ONCE: &[&str] = &[
     "HostNotReachable",
 ];
 
+/// Methods that merge deltas, and may leave them behind.
+const REMOVING: &[&str] = &["RemoveSnapshot_Task", "RemoveAllSnapshots_Task"];
+
 /// What happens to a request that a rule catches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
@@ -48,6 +51,8 @@ pub enum Trouble {
     Status(u16),
     /// The caller's session has ended.
     Expire,
+    /// Snapshots are removed, and the merge of their deltas fails: they stay behind.
+    LeaveDelta,
 }
 
 /// One rule.
@@ -95,6 +100,7 @@ pub enum Due {
     DropAnswer,
     Status(u16),
     Expire,
+    LeaveDelta,
 }
 
 impl Faults {
@@ -132,6 +138,10 @@ impl Faults {
             }
             Trouble::Status(code) if !(400..=599).contains(code) => {
                 return Err(wrong(format!("{code} is no status of an error: 400 to 599")));
+            }
+            Trouble::LeaveDelta if !REMOVING.contains(&rule.method.as_str()) => {
+                return Err(wrong(format!("{} leaves no delta behind", rule.method))
+                    .hint(format!("methods that do: {}", REMOVING.join(", "))));
             }
             _ => None,
         };
@@ -171,6 +181,7 @@ impl Faults {
                 (Trouble::DropAnswer, _) => Due::DropAnswer,
                 (Trouble::Status(code), _) => Due::Status(*code),
                 (Trouble::Expire, _) => Due::Expire,
+                (Trouble::LeaveDelta, _) => Due::LeaveDelta,
                 (Trouble::Drop | Trouble::Fault { .. }, _) => Due::Drop,
             });
         }
@@ -238,11 +249,11 @@ fn usual(kind: &str) -> String {
 }
 
 /// Reads `METHOD:FAULT[:TIMES]`, as a command line gives it. FAULT is a fault's name, a status such as `503`, `drop`, `drop-answer`,
-/// `expire`, or `delay=2s`.
+/// `expire`, `leave-delta`, or `delay=2s`.
 pub fn read(text: &str, delay: impl Fn(&str) -> Option<Duration>) -> Result<Rule, Fault> {
     let wrong = || {
         Fault::new("sim.fault", format!("{:?} is no rule for a fault", text.chars().take(80).collect::<String>()))
-            .hint("write METHOD:FAULT or METHOD:FAULT:TIMES, such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, drop, drop-answer, expire or delay=2s")
+            .hint("write METHOD:FAULT or METHOD:FAULT:TIMES, such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, drop, drop-answer, expire, leave-delta or delay=2s")
     };
     let mut parts = text.splitn(3, ':');
     let (Some(method), Some(what), times) = (parts.next(), parts.next(), parts.next()) else { return Err(wrong()) };
@@ -250,6 +261,7 @@ pub fn read(text: &str, delay: impl Fn(&str) -> Option<Duration>) -> Result<Rule
         "drop" => Trouble::Drop,
         "drop-answer" => Trouble::DropAnswer,
         "expire" => Trouble::Expire,
+        "leave-delta" => Trouble::LeaveDelta,
         what => match (what.parse::<u16>(), what.strip_prefix("delay=")) {
             (Ok(code), _) => Trouble::Status(code),
             (_, Some(time)) => Trouble::Delay(delay(time).ok_or_else(wrong)?),

@@ -146,7 +146,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     let mut drops = false;
     if path == "/folder" || path.starts_with("/folder/") {
         match host.faults.due(&format!("{} folder", request.method())) {
-            None | Some(Due::Fault { .. }) => {}
+            None | Some(Due::Fault { .. } | Due::LeaveDelta) => {}
             Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Due::Drop) => return Err(Dropped),
             Some(Due::DropAnswer) => drops = true,

@@ -67,6 +67,7 @@ impl Reader<'_> {
     fn property(&self, object: &Ref, name: &str, wanted: Wanted<'_>) -> Result<Option<Value>, VimFault> {
         match object.kind {
             "VirtualMachine" => vm::property(self.world, object, name, wanted),
+            "VirtualMachineSnapshot" => vm::snapshot::property(self.world, object, name, wanted),
             "Task" | "TaskManager" => Ok(task::property(self.world, object, name)),
             "ContainerView" | "ListView" | "ViewManager" => Ok(view::property(self, object, name)),
             "PropertyCollector" => Ok(collector::property(self, object, name)),

@@ -30,6 +30,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// From power-on until the guest's tools run. Default 50 ms.
     pub boot_delay: Duration,
+    /// How often running guests write to their disks, beside the record that each boot writes. Default: never.
+    pub guest_writes: Option<Duration>,
     /// How long each task runs at least. Default: none.
     pub task_delay: Duration,
     /// How long a session may rest. Default 30 minutes.
@@ -57,6 +59,7 @@ impl Default for Options {
             vms: 0,
             state: None,
             boot_delay: Duration::from_millis(50),
+            guest_writes: None,
             task_delay: Duration::ZERO,
             idle_timeout: Duration::from_secs(1800),
             max_sessions: 200,
@@ -149,6 +152,9 @@ impl Server {
             authority: address.to_string(),
         });
         super::guest::resume(&host);
+        if let Some(every) = host.options.guest_writes.filter(|every| !every.is_zero()) {
+            super::guest::writes::again(&host, every);
+        }
         let accepting = http::accept(listener, identity.tls, Arc::clone(&host), stopped);
         let listener = Some(tokio::spawn(accepting));
         Ok(Self { host, address, fingerprint: identity.fingerprint, stop, listener })

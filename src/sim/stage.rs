@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 
 use super::datastore;
+use super::datastore::chain::Chain;
 use super::fault::VimFault;
 use super::guest;
 use super::server::Server;
@@ -135,6 +136,27 @@ impl Server {
         let mut all: Vec<Staged> = world.vms.values().map(|vm| staged(&world, vm)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// What a machine's disk (from 0) holds at a place, through all that it builds on. Faults: `sim.stage`.
+    pub fn read_disk(&self, machine: &str, disk: usize, offset: u64, length: usize) -> Result<Vec<u8>, Fault> {
+        let chain = self.chain(machine, disk)?;
+        let mut bytes = vec![0; length];
+        let read = chain.reader().and_then(|mut reader| reader.read(offset, &mut bytes));
+        read.map(|()| bytes).map_err(|error| Fault::new("sim.stage", error.to_string()))
+    }
+
+    /// Writes to a machine's disk (from 0), as its guest would. Faults: `sim.stage`.
+    pub fn write_disk(&self, machine: &str, disk: usize, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let chain = self.chain(machine, disk)?;
+        chain.write(offset, bytes).map_err(|error| Fault::new("sim.stage", error.to_string()))
+    }
+
+    fn chain(&self, machine: &str, disk: usize) -> Result<Chain, Fault> {
+        let world = self.host().world();
+        let vm = world.vm_by_name(machine);
+        let vm = vm.ok_or_else(|| Fault::new("sim.stage", format!("there is no machine {machine:?}")))?;
+        guest::writes::disk(&world, vm, disk).map_err(|fault| Fault::new("sim.stage", fault.message))
     }
 
     /// The names of the networks.

@@ -18,7 +18,7 @@ use super::state::{self, HostFile, Store};
 use super::task::Tasks;
 use super::value::Ref;
 use super::view::View;
-use super::vm::{Vm, filler};
+use super::vm::{Vm, filler, snapshot};
 use crate::error::Fault;
 
 /// Everything that requests read and change, behind one lock.
@@ -131,6 +131,7 @@ impl World {
         let id = named.id.as_ref();
         let kind = match id.parse::<u64>() {
             Ok(number) if self.vms.contains_key(&number) && id == number.to_string() => Some("VirtualMachine"),
+            _ if snapshot::find(self, named).is_some() => Some("VirtualMachineSnapshot"),
             _ if id.starts_with("haTask-") => self.tasks.get(id).map(|_| "Task"),
             _ => esx::fixed(id).or_else(|| self.views.get(id).map(View::kind)).or_else(|| self.owned(id)),
         }?;

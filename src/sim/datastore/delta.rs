@@ -17,8 +17,6 @@ const HEADER: u32 = 4;
 /// Entries of a table, which takes 32 sectors.
 const TABLE: u64 = 4096;
 const TABLE_SECTORS: u32 = 32;
-/// What its 32-bit numbers of sectors can tell: the largest disk that a delta may stand on.
-pub const LARGEST: u64 = (u32::MAX as u64) * SECTOR;
 
 /// An open delta.
 #[derive(Debug)]
@@ -39,7 +37,7 @@ pub struct Run {
 }
 
 impl Delta {
-    /// Makes an empty delta; the file may not be there yet.
+    /// Makes an empty delta; the file may not be there yet. Its 32-bit numbers can tell of disks up to 2 TiB.
     pub fn create(path: &Path, capacity: u64) -> Result<(), VmdkError> {
         let sectors =
             u32::try_from(capacity.div_ceil(SECTOR)).map_err(|_| VmdkError::Format("it is too large for a delta"))?;

@@ -175,7 +175,7 @@ pub fn allocated(metadata: &fs::Metadata) -> u64 {
 }
 
 /// A UUID in the form of a descriptor: sixteen bytes, a dash in the middle.
-fn new_uuid() -> String {
+pub fn new_uuid() -> String {
     let bytes = Uuid::new_v4();
     let mut bytes = *bytes.as_bytes();
     [bytes[0], bytes[1], bytes[2]] = [0x60, 0x00, 0xc2];
@@ -376,12 +376,14 @@ pub fn remove(path: &Path) -> Result<(), VmdkError> {
     }
 }
 
+/// How a disk of the simulator's own begins: a jump to itself, and who says so.
+pub const SYSTEM: &[u8] = b"\xeb\xfeSIMULATOR: a guest that boots; there is no system in it.";
+
 /// Writes a first sector that stands for an installed system.
 pub fn install(path: &Path) -> Result<(), VmdkError> {
     let descriptor = Descriptor::read(path)?;
     let mut sector = [0; 512];
-    let text = b"\xeb\xfeSIMULATOR: a guest that boots; there is no system in it.";
-    sector.iter_mut().zip(text).for_each(|(byte, text)| *byte = *text);
+    sector.iter_mut().zip(SYSTEM).for_each(|(byte, text)| *byte = *text);
     [sector[510], sector[511]] = [0x55, 0xaa];
     OpenOptions::new().write(true).open(descriptor.content(path))?.write_all(&sector)?;
     Ok(())

@@ -9,6 +9,7 @@
 pub mod metadata;
 mod network;
 mod seed;
+pub mod writes;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;

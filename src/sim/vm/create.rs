@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::snapshot::{self, Snapshots};
 use super::{Power, Vm, hardware, reconfig, template, vmx};
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::datastore::path::DatastorePath;
@@ -79,6 +80,7 @@ fn make(world: &mut World, name: &str, place: &str, spec: &Data) -> Result<crate
         vmx: vmx.to_string(),
         created: OffsetDateTime::now_utc(),
         change_version: 0,
+        snapshots: Snapshots::default(),
         extra: vec![("nvram".to_owned(), format!("{}.nvram", vmx.name().trim_end_matches(".vmx")))],
         devices: hardware::built_in(),
         settings: Data::new("VirtualMachineConfigInfo"),
@@ -166,6 +168,7 @@ pub fn register(world: &mut World, call: &Call) -> Answer {
             vm.name = name;
         }
         check_name(world, &vm.name, None)?;
+        vm.snapshots = snapshot::read_files(world, &vm)?;
         world.file.next_vm += 1;
         world.keep_host()?;
         vmx::write(world, &vm)?;

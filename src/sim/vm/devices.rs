@@ -4,7 +4,8 @@
 //! in the same spec; `fileOperation` makes and destroys a disk's files.
 
 use super::reconfig::Undo;
-use super::{Vm, hardware, render};
+use super::{Vm, backing, hardware, render};
+use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{self, vmdk};
 use crate::sim::fault::VimFault;
@@ -36,6 +37,12 @@ pub fn change(world: &mut World, vm: &mut Vm, change: &Data, index: i32, undo: &
                 return Err(spec_fault("InvalidDeviceSpec", index, "every machine has this device"));
             }
             let gone = vm.devices.remove(at);
+            if files == Some("destroy") && backing::takes_part(&gone) && !vm.snapshots.list.is_empty() {
+                let why = "a disk that snapshots hold cannot be destroyed";
+                return Err(spec_fault("InvalidDeviceOperation", index, why)
+                    .with("badOp", "remove")
+                    .with("badFileOp", "destroy"));
+            }
             if files == Some("destroy") && gone.kind == "VirtualDisk" {
                 let file = gone.at("backing.fileName").and_then(Value::as_text).unwrap_or_default();
                 undo.doomed.push(DatastorePath::parse(file)?);
@@ -289,9 +296,6 @@ fn disk(
     let backing = new.data("backing").filter(|backing| backing.kind == "VirtualDiskFlatVer2BackingInfo").cloned();
     let backing =
         backing.ok_or_else(|| spec_fault("InvalidDeviceBacking", index, "only flat disks (FlatVer2) are there"))?;
-    if backing.get("parent").is_some() {
-        return Err(VimFault::not_supported("a disk on a parent disk"));
-    }
     let given = backing.text("fileName").unwrap_or_default().to_owned();
     let kilobytes = new.number("capacityInKB").filter(|kilobytes| *kilobytes > 0);
     let bytes = new
@@ -300,6 +304,10 @@ fn disk(
         .or(kilobytes.map(|kilobytes| kilobytes.saturating_mul(1024)));
     let capacity = bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
     let (path, descriptor) = match files {
+        Some("create") if backing.get("parent").is_some() => {
+            let path = new_disk_path(world, vm, &given)?;
+            (path.clone(), child(world, &path, &backing, index, undo)?)
+        }
         Some("create") => {
             if capacity == 0 || capacity > vmdk::LARGEST {
                 return Err(spec_fault("InvalidDeviceSpec", index, "a new disk has 1 KB to 62 TB"));
@@ -332,10 +340,7 @@ fn disk(
         return Err(spec_fault("InvalidDeviceSpec", index, format!("the machine has {path} already")));
     }
     let mut backing = backing;
-    backing.set("fileName", path.to_string());
-    backing.set("datastore", datastore::OBJECT);
-    backing.set("thinProvisioned", descriptor.thin);
-    backing.set("uuid", descriptor.api_uuid());
+    backing::describe(&mut backing, &Chain::open(&world.datastore, &path)?);
     backing.set("split", false);
     backing.set("writeThrough", false);
     let mode = backing.text("diskMode").filter(|mode| !mode.is_empty()).unwrap_or("persistent").to_owned();
@@ -349,6 +354,32 @@ fn disk(
     new.set("capacityInKB", datastore::long(descriptor.capacity >> 10));
     new.set("capacityInBytes", datastore::long(descriptor.capacity));
     Ok(())
+}
+
+/// A new disk that builds on another machine's, and holds what is written to it from now on: a linked clone's.
+fn child(
+    world: &World,
+    path: &DatastorePath,
+    backing: &Data,
+    index: i32,
+    undo: &mut Undo,
+) -> Result<vmdk::Descriptor, VimFault> {
+    let named = backing.at("parent.fileName").and_then(Value::as_text).unwrap_or_default();
+    let parent = datastore::open(world, named)?;
+    if datastore::written_by(world, &parent).is_some() {
+        return Err(VimFault::file("FileLocked", parent.to_string()));
+    }
+    let chain = Chain::open(&world.datastore, &parent)?;
+    let below = chain.top().map_err(|error| datastore::disk_fault(&parent, &error))?;
+    if below.path == *path {
+        return Err(spec_fault("InvalidDeviceBacking", index, "a disk cannot build on itself"));
+    }
+    let at = world.datastore.resolve(path)?;
+    let hint = parent.seen_from(&path.parent());
+    let made = vmdk::create_delta(&at, &below.descriptor, &hint, Some(vmdk::new_uuid()));
+    let made = made.map_err(|error| datastore::disk_fault(path, &error))?;
+    undo.made.push(at);
+    Ok(made)
 }
 
 /// Where a new disk goes: a path ending in `.vmdk` itself, else `NAME.vmdk`, `NAME_1.vmdk`, … in the given folder, or the machine's.
@@ -430,6 +461,11 @@ fn grow(world: &World, vm: &Vm, device: &mut Data, wanted: &Data, index: i32) ->
     let bytes = wanted.number("capacityInBytes").filter(|bytes| *bytes > 0 && *bytes != old);
     let kilobytes = wanted.number("capacityInKB").filter(|kilobytes| *kilobytes > 0 && *kilobytes != old_kilobytes);
     let Some(new) = bytes.or(kilobytes.map(|kilobytes| kilobytes.saturating_mul(1024))) else { return Ok(()) };
+    let snapshots = !vm.snapshots.list.is_empty() && backing::takes_part(device);
+    if snapshots || device.at("backing.parent").is_some() {
+        let why = "a disk with snapshots, or with a parent, cannot be extended";
+        return Err(spec_fault("InvalidDeviceOperation", index, why).with("badOp", "edit"));
+    }
     if new < old {
         return Err(spec_fault("InvalidDeviceSpec", index, "a disk cannot be made smaller"));
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use time::{Duration, OffsetDateTime};
 
+use super::snapshot::Snapshots;
 use super::{Power, SystemDisk, Vm, hardware, vmx};
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{disk_fault, file_fault, vmdk};
@@ -62,6 +63,7 @@ pub fn make(number: u32) -> Vm {
         vmx: format!("[datastore1] {name}/{name}.vmx"),
         created: now - Duration::days(1),
         change_version: 1,
+        snapshots: Snapshots::default(),
         extra: vec![("nvram".to_owned(), format!("{name}.nvram"))],
         devices: hardware::usual(&disk, &mac),
         settings: Data::new("VirtualMachineConfigInfo"),

@@ -5,10 +5,12 @@
 //! hardware  devices and their defaults         layout     its files, as properties
 //! create    CreateVM_Task, RegisterVM_Task     reconfig   ReconfigVM_Task, Rename_Task
 //! power     power, shutdown, Destroy_Task      vmx        the configuration file
-//! devices   devices added, edited, removed
+//! devices   devices added, edited, removed   backing    disks that build on others
+//! snapshot/ saved states
 //! template  debian-12                          filler     vm-0001 …
 //! ```
 
+pub mod backing;
 pub mod create;
 pub mod devices;
 pub mod filler;
@@ -18,6 +20,7 @@ pub mod power;
 mod reconfig;
 mod record;
 mod render;
+pub mod snapshot;
 pub mod template;
 mod vmx;
 
@@ -33,6 +36,8 @@ use super::guest::Applied;
 use super::property::Wanted;
 use super::value::{Data, Ref, Value};
 use super::world::World;
+
+use snapshot::Snapshots;
 
 pub use hardware::SystemDisk;
 
@@ -75,6 +80,7 @@ pub struct Vm {
     pub vmx: String,
     pub created: OffsetDateTime,
     pub change_version: u64,
+    pub snapshots: Snapshots,
     /// `extraConfig`, in the order in which keys were set.
     pub extra: Vec<(String, String)>,
     pub devices: Vec<Data>,
@@ -172,6 +178,11 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         "Rename_Task" => reconfig::rename(world, call),
         "PowerOnVM_Task" | "PowerOffVM_Task" | "ResetVM_Task" | "SuspendVM_Task" | "ShutdownGuest" | "RebootGuest"
         | "StandbyGuest" | "Destroy_Task" => power::call(world, call),
+        "CreateSnapshot_Task"
+        | "CreateSnapshotEx_Task"
+        | "RevertToCurrentSnapshot_Task"
+        | "RemoveAllSnapshots_Task"
+        | "ConsolidateVMDisks_Task" => snapshot::call(world, call),
         "Reload" | "RefreshStorageInfo" => {
             world.vm(&call.this)?;
             world.touch(&call.this);
@@ -212,6 +223,8 @@ pub fn property(world: &World, object: &Ref, name: &str, wanted: Wanted<'_>) -> 
             networks.dedup();
             Some(networks.into())
         }
+        "snapshot" => snapshot::info(vm).map(Value::from),
+        "rootSnapshot" => Some(snapshot::roots(vm).into()),
         "layout" => Some(layout::layout(vm).into()),
         "layoutEx" => Some(layout::extended(world, vm).into()),
         "storage" => Some(layout::storage(world, vm).into()),

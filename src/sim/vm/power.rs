@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Power, Vm, vmx};
+use super::{Power, Vm, snapshot, vmx};
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
@@ -84,6 +84,11 @@ fn starts(world: &World, vm: &Vm) -> Result<bool, VimFault> {
         if datastore::locked_by(world, &path).is_some_and(|other| other.id != vm.id && !shared(other)) {
             return Err(VimFault::file("FileLocked", path.to_string()));
         }
+        // What lies below is only read, by as many as like; but not while somebody writes to it.
+        let written = |path: &DatastorePath| datastore::written_by(world, path).is_some_and(|other| other.id != vm.id);
+        if let Some(below) = chain.links.iter().skip(1).find(|below| written(&below.path)) {
+            return Err(VimFault::file("FileLocked", below.path.to_string()));
+        }
         boots |= chain.boots();
     }
     if let Some(missing) = vm.nics().filter_map(Vm::network_of).find(|name| !world.networks().any(|own| own == *name)) {
@@ -103,6 +108,9 @@ fn boot(host: &Arc<Host>, world: &mut World, mut vm: Vm) -> Result<(), VimFault>
         world.keep_host()?;
     }
     log(world, &vm, "PowerOn")?;
+    if vm.system {
+        guest::writes::write(world, &vm, "boot")?;
+    }
     let object = vm.reference();
     world.put(vm)?;
     guest::watch(host, object);
@@ -171,14 +179,30 @@ fn ask_guest(world: &mut World, call: &Call) -> Answer {
 fn destroy(world: &mut World, object: &Ref) -> Result<(), VimFault> {
     let vm = expect(world, object, Power::Off, "poweredOff")?;
     datastore::materialise(world, &vm.folder())?;
-    for file in vm.disk_files() {
-        let path = DatastorePath::parse(file)?;
-        let shared = world.vms.values().any(|other| other.id != vm.id && other.disk_files().any(|own| own == file));
+    let tops: Vec<&str> = vm.disk_files().collect();
+    for (file, _) in vm.all_links() {
+        let path = DatastorePath::parse(&file)?;
+        // A disk that another machine has too stays. What lies below goes with it, be it another machine's, as a host does it: who
+        // keeps linked clones takes their disks out first.
+        let shared = tops.contains(&file.as_str())
+            && world.vms.values().any(|other| other.id != vm.id && other.disk_files().any(|own| own == file));
+        let held = world.vms.values().any(|other| !other.is_off() && other.files().any(|own| own == file));
         let at = world.datastore.resolve(&path)?;
-        if shared || !at.exists() {
+        if shared || held || !at.exists() {
             continue;
         }
         vmdk::remove(&at).map_err(|error| datastore::disk_fault(&path, &error))?;
+    }
+    for saved in &vm.snapshots.list {
+        let (state, memory) = snapshot::file_names(&vm, saved.id);
+        for path in [state, memory].map(|name| vm.folder().join(&name)) {
+            match std::fs::remove_file(world.datastore.resolve(&path)?) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(datastore::file_fault(&path, &error));
+                }
+                _ => {}
+            }
+        }
     }
     let vmx = DatastorePath::parse(&vm.vmx)?;
     let stem = vmx.name().trim_end_matches(".vmx").to_owned();

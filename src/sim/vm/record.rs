@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::snapshot::{Snapshot, Snapshots};
 use super::{Power, Vm};
 use crate::sim::decode;
 use crate::sim::encode;
@@ -40,6 +41,25 @@ pub struct Record {
     system: bool,
     applied: Option<Applied>,
     leases: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<Saved>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    current_snapshot: Option<u32>,
+    #[serde(default)]
+    last_snapshot: u32,
+}
+
+/// One snapshot; its machine has none of its own.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    id: u32,
+    name: String,
+    description: String,
+    created_ms: i64,
+    quiesced: bool,
+    parent: Option<u32>,
+    machine: Record,
 }
 
 impl Vm {
@@ -72,12 +92,18 @@ impl Vm {
             system: self.system,
             applied: self.applied.clone(),
             leases: self.leases.clone(),
+            snapshots: self.snapshots.list.iter().map(Saved::of).collect::<Result<_, _>>()?,
+            current_snapshot: self.snapshots.current,
+            last_snapshot: self.snapshots.last,
         })
     }
 
     /// Reads a record; the error says what is wrong with it.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
-        let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        Self::of_record(serde_json::from_slice(bytes).map_err(|error| error.to_string())?)
+    }
+
+    fn of_record(record: Record) -> Result<Self, String> {
         let devices = record.devices.iter().map(|device| data(device, "VirtualDevice")).collect::<Result<_, _>>()?;
         let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).map_err(|error| error.to_string());
         Ok(Self {
@@ -104,6 +130,37 @@ impl Vm {
             system: record.system,
             applied: record.applied,
             leases: record.leases,
+            snapshots: Snapshots {
+                list: record.snapshots.into_iter().map(Saved::snapshot).collect::<Result<_, _>>()?,
+                current: record.current_snapshot,
+                last: record.last_snapshot,
+            },
+        })
+    }
+}
+
+impl Saved {
+    fn of(snapshot: &Snapshot) -> Result<Self, String> {
+        Ok(Self {
+            id: snapshot.id,
+            name: snapshot.name.clone(),
+            description: snapshot.description.clone(),
+            created_ms: milliseconds(snapshot.created),
+            quiesced: snapshot.quiesced,
+            parent: snapshot.parent,
+            machine: snapshot.saved.to_json()?,
+        })
+    }
+
+    fn snapshot(self) -> Result<Snapshot, String> {
+        Ok(Snapshot {
+            id: self.id,
+            name: self.name,
+            description: self.description,
+            created: moment(self.created_ms)?,
+            quiesced: self.quiesced,
+            parent: self.parent,
+            saved: Box::new(Vm::of_record(self.machine)?),
         })
     }
 }

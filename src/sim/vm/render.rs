@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Power, Vm, hardware, layout};
+use super::{Power, Vm, hardware, layout, snapshot};
 use crate::sim::esx;
 use crate::sim::guest::Seen;
 use crate::sim::property::Wanted;
@@ -120,7 +120,7 @@ pub fn runtime(vm: &Vm) -> Data {
         .with("recordReplayState", "inactive")
         .maybe("cleanPowerOff", vm.is_off().then_some(true))
         .with("onlineStandby", false)
-        .with("consolidationNeeded", false)
+        .with("consolidationNeeded", snapshot::consolidation_needed(vm))
         .with("paused", false)
         .with("snapshotInBackground", false)
 }
@@ -356,6 +356,15 @@ pub fn capability(vm: &Vm) -> Data {
         "diskSharesSupported",
         "nestedHVSupported",
         "secureBootSupported",
+        "snapshotOperationsSupported",
+        "multipleSnapshotsSupported",
+        "snapshotConfigSupported",
+        "poweredOffSnapshotsSupported",
+        "memorySnapshotsSupported",
+        "revertToSnapshotSupported",
+        "quiescedSnapshotsSupported",
+        "disableSnapshotsSupported",
+        "lockSnapshotsSupported",
     ] {
         capability.set(name, true);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::snapshot::Snapshots;
 use super::{Power, SystemDisk, Vm, hardware, vmx};
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{disk_fault, file_fault, vmdk};
@@ -66,6 +67,7 @@ pub fn installed(world: &World, plan: &Plan<'_>) -> Result<Vm, VimFault> {
         vmx: folder.join(&format!("{name}.vmx")).to_string(),
         created: OffsetDateTime::now_utc(),
         change_version: 1,
+        snapshots: Snapshots::default(),
         extra: vec![("nvram".to_owned(), format!("{name}.nvram"))],
         devices: hardware::usual(&system, plan.mac),
         settings: Data::new("VirtualMachineConfigInfo"),

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Power, Vm, hardware, record};
+use super::snapshot::Snapshots;
+use super::{Power, Vm, backing, hardware, record};
+use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
-use crate::sim::datastore::{disk_fault, file_fault, vmdk};
+use crate::sim::datastore::{disk_fault, file_fault};
 use crate::sim::fault::VimFault;
 use crate::sim::value::{Data, Value};
 use crate::sim::world::World;
@@ -172,6 +174,7 @@ pub fn read(world: &World, path: &DatastorePath, id: u64) -> Result<Vm, VimFault
         vmx: path.to_string(),
         created: OffsetDateTime::now_utc(),
         change_version: 1,
+        snapshots: Snapshots::default(),
         extra: order
             .into_iter()
             .filter(|key| !OWN.contains(&key.as_str()) && !is_device(key))
@@ -217,8 +220,8 @@ fn foreign(world: &World, path: &DatastorePath, keys: &BTreeMap<String, String>)
                 Ok(disk) => disk,
                 Err(_) => path.parent().join(name.rsplit('/').next().unwrap_or(name)),
             };
-            let file = world.datastore.resolve(&disk)?;
-            let descriptor = vmdk::Descriptor::read(&file).map_err(|error| disk_fault(&disk, &error))?;
+            let chain = Chain::open(&world.datastore, &disk)?;
+            let descriptor = &chain.top().map_err(|error| disk_fault(&disk, &error))?.descriptor;
             let number =
                 i32::try_from(devices.iter().filter(|device| device.kind == "VirtualDisk").count()).unwrap_or_default();
             let system = hardware::SystemDisk {
@@ -226,14 +229,12 @@ fn foreign(world: &World, path: &DatastorePath, keys: &BTreeMap<String, String>)
                 capacity: descriptor.capacity,
                 uuid: descriptor.api_uuid(),
             };
-            devices.push(hardware::disk(
-                &system,
-                descriptor.thin,
-                2000 + bus * 16 + unit,
-                number + 1,
-                1000 + bus,
-                unit,
-            ));
+            let mut device =
+                hardware::disk(&system, descriptor.thin, 2000 + bus * 16 + unit, number + 1, 1000 + bus, unit);
+            if let Some(Value::Data(own)) = device.get_mut("backing") {
+                backing::describe(own, &chain);
+            }
+            devices.push(device);
         }
     }
     for number in (0..10).filter(|number| present(&format!("ethernet{number}.present"))) {
@@ -255,7 +256,7 @@ fn foreign(world: &World, path: &DatastorePath, keys: &BTreeMap<String, String>)
 }
 
 /// A value between quotes: the quote, the bar and what is no text stand as `|` and two hexadecimal digits, as a host writes them.
-fn escaped(value: &str) -> String {
+pub fn escaped(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for c in value.chars() {
         match c {
@@ -267,7 +268,7 @@ fn escaped(value: &str) -> String {
     out
 }
 
-fn unescaped(value: &str) -> String {
+pub fn unescaped(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     let mut rest = value;
     while let Some((before, after)) = rest.split_once('|') {
