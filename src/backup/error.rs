@@ -35,6 +35,8 @@ pub enum Error {
     Source { place: String, source: io::Error },
     #[error("{0}")]
     Refused(String),
+    #[error("the work was stopped before its end; what was safe before is as it was")]
+    Stopped,
 }
 
 /// What an operation on a repository gives.
@@ -88,6 +90,7 @@ impl From<Error> for Fault {
             Error::Raced(_) => ("backup.raced", "run the backup again", true),
             Error::Option(_) => ("backup.option", "see the command's --help", false),
             Error::Source { .. } => ("backup.source", "see whether the disk can be read", true),
+            Error::Stopped => ("backup.stopped", "run it again when there is time", true),
             Error::Refused(_) => ("backup.refused", "read the plan, and ask again with --yes if it is meant", false),
         };
         let fault = Fault::new(kind, message).hint(hint).cause(error);

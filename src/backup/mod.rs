@@ -35,6 +35,7 @@ mod store;
 pub mod target;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod writer;
 
 pub use blob::Codec;
@@ -54,4 +55,5 @@ pub use repair::RepairReport;
 pub use repository::{InitOptions, Like, Repository};
 pub use source::{FileSource, Source};
 pub use stats::Stats;
+pub use watch::{Watch, WatchedSource};
 pub use writer::{BackupOptions, Session, Since, Summary};

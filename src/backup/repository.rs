@@ -51,7 +51,7 @@ pub struct Repository {
     config: Config,
     config_id: Id,
     key: Option<Id>,
-    pub(super) sealer: Sealer,
+    pub(super) sealer: Arc<Sealer>,
     pub(super) cache: Arc<Cache>,
 }
 
@@ -97,7 +97,7 @@ impl Repository {
             return Err(error);
         }
         let cache = Arc::new(Cache::open(cache.map(|folder| folder.join(&config.id)).as_deref())?);
-        Ok(Self { target, config, config_id, key, sealer, cache })
+        Ok(Self { target, config, config_id, key, sealer: Arc::new(sealer), cache })
     }
 
     /// Opens a repository. `cache` is a folder of this machine in which its index is kept between processes.
@@ -125,7 +125,7 @@ impl Repository {
             }
         };
         let cache = Arc::new(Cache::open(cache.map(|folder| folder.join(&config.id)).as_deref())?);
-        Ok(Self { target, config, config_id, key, sealer, cache })
+        Ok(Self { target, config, config_id, key, sealer: Arc::new(sealer), cache })
     }
 
     pub fn config(&self) -> &Config {
@@ -134,7 +134,7 @@ impl Repository {
 
     /// What another repository must be made with so that blobs have the same ids in both.
     pub fn like(&self) -> Like {
-        match &self.sealer {
+        match self.sealer.as_ref() {
             Sealer::Plain => Like(None),
             Sealer::Keyed(ring) => Like(Some(ring.id_key.clone())),
         }
@@ -145,13 +145,19 @@ impl Repository {
         self.target.as_ref()
     }
 
+    /// The same repository, reached through another target.
+    pub(super) fn with_target(&self, target: Arc<dyn Target>) -> Self {
+        let (sealer, cache) = (self.sealer.clone(), self.cache.clone());
+        Self { target, config: self.config.clone(), config_id: self.config_id, key: self.key, sealer, cache }
+    }
+
     /// The key file that it was opened with.
     pub fn key(&self) -> Option<Id> {
         self.key
     }
 
     fn ring(&self) -> Result<&Keyring> {
-        match &self.sealer {
+        match self.sealer.as_ref() {
             Sealer::Keyed(ring) => Ok(ring),
             Sealer::Plain => Err(Error::Key(format!("{}: is not encrypted: it has no keys", self.target.place()))),
         }
@@ -203,7 +209,7 @@ impl Repository {
         self.ring()?;
         let (old, new) = (old.expose_secret(), new.expose_secret());
         let (ring, id) = keys::rotate(self.target(), self.config_id, old, new, cost, label)?;
-        self.sealer = Sealer::Keyed(ring);
+        self.sealer = Arc::new(Sealer::Keyed(ring));
         self.key = Some(id);
         Ok(id)
     }

@@ -13,14 +13,11 @@ use super::context::Context;
 use super::hosts::Configured;
 use super::noting::note;
 use super::output::Format;
-use crate::config::{
-    Config, Fingerprint, HostConfig, HostEntry, HostUrl, Mode, Origin, Trust, files, registry, secrets,
-};
-use crate::door::record::Recording;
-use crate::door::{Door, Grant};
+use super::passing::{Calls, Passing};
+use crate::config::{Config, Fingerprint, HostConfig, HostEntry, HostUrl, Origin, Trust, files, registry, secrets};
 use crate::error::Fault;
 use crate::run::connect;
-use crate::{esxi, ops, redact, wire};
+use crate::{esxi, ops, redact};
 
 pub fn command() -> Command {
     let name = || Arg::new("NAME").required(true).help("The name of the host");
@@ -404,21 +401,7 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
     let sources = context.sources().clone().host(Some(name_of(matches).to_owned()));
     let config = Arc::new(Config::load(sources)?);
     let hosts = Configured::new(config.clone());
-    let door = checking(&config, hosts)?;
-    let facts = context.block_on(facts(&door))?;
-    let word = if facts.is_ok() { "done" } else { "failed" };
-    let closed = door.record().end(
-        word,
-        facts.as_ref().err(),
-        json!({ "command": "host check", "calls": door.record().calls() }),
-    );
-    for fault in &closed.faults {
-        context.say(&format!("warning: {fault}"))?;
-    }
-    if let Some(receipt) = &closed.receipt {
-        context.say(&format!("audit {receipt}"))?;
-    }
-    let facts = facts?;
+    let facts = Passing::restricted(context, &config, "host check", hosts)?.run(facts)?;
     for (key, warning) in [
         ("managed_by", "a vCenter manages this host, and may undo what is changed here"),
         ("lockdown", "this host is in lockdown mode and refuses direct logins of most accounts"),
@@ -437,38 +420,11 @@ fn check(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
 pub fn product(context: &Context, name: &str) -> Result<String, Fault> {
     let config = Arc::new(Config::load(context.sources().clone().host(Some(name.to_owned())))?);
     let hosts = Configured::new(config.clone());
-    let door = checking(&config, hosts)?;
-    let facts = context.block_on(facts(&door))?;
-    let word = if facts.is_ok() { "done" } else { "failed" };
-    let details = json!({ "command": "status --check", "calls": door.record().calls() });
-    let closed = door.record().end(word, facts.as_ref().err(), details);
-    for fault in &closed.faults {
-        context.say(&format!("warning: {fault}"))?;
-    }
-    Ok(facts?.get("product").and_then(Value::as_str).unwrap_or("it answers").to_owned())
+    let facts = Passing::restricted(context, &config, "status --check", hosts)?.quiet().run(facts)?;
+    Ok(facts.get("product").and_then(Value::as_str).unwrap_or("it answers").to_owned())
 }
 
-/// A door in restricted mode, recorded like a run's.
-fn checking(config: &Config, hosts: Configured) -> Result<Door, Fault> {
-    let recording = Recording {
-        ledger: super::run::ledger(config)?,
-        run: hosts.run().to_string(),
-        script: None,
-        details: Some(json!({ "command": "host check" })),
-        warn: Arc::new(|text| drop(super::context::say(&format!("ceso: {text}")))),
-    };
-    let grant = Grant { mode: Mode::Restricted, table: None };
-    Ok(Door::recorded(grant, Arc::new(hosts), Arc::new(|_| {}), recording))
-}
-
-async fn facts(door: &Door) -> Result<Value, Fault> {
-    let result = async {
-        let host = door.pass::<ops::host::Connect>(1, wire::Value::Map(Vec::new())).await?;
-        let arguments = wire::Value::Map(vec![("host".to_owned(), host)]);
-        door.pass::<ops::host::Facts>(2, arguments).await
-    };
-    let result = result.await;
-    let closed = door.disconnect().await;
-    let facts = result?.to_json();
-    closed.into_iter().next().map_or(Ok(facts), Err)
+async fn facts(calls: &Calls<'_>) -> Result<Value, Fault> {
+    let host = calls.call::<ops::host::Connect>(json!({})).await?;
+    calls.method::<ops::host::Facts>(("host", host), json!({})).await.map(|facts| facts.to_json())
 }

@@ -8,12 +8,14 @@ use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
 use super::context::say;
+use super::repository::place::Typed;
 use crate::config::{Config, NamedSecret, SIMULATOR, SecretPurpose, Target};
 use crate::door::Hosts;
 use crate::door::object::Connected;
+use crate::door::repository::Stored;
 use crate::error::Fault;
 use crate::run::{RunId, connect};
-use crate::{esxi, redact, sim};
+use crate::{esxi, ops, redact, sim};
 
 /// Hosts by name, as the configuration and `--host` describe them.
 pub struct Configured {
@@ -21,11 +23,19 @@ pub struct Configured {
     run: RunId,
     simulator: OnceCell<sim::Server>,
     files_known: Once,
+    /// The repository that a person typed.
+    repository: Option<Typed>,
 }
 
 impl Configured {
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config, run: RunId::new(), simulator: OnceCell::new(), files_known: Once::new() }
+        Self { config, run: RunId::new(), simulator: OnceCell::new(), files_known: Once::new(), repository: None }
+    }
+
+    /// Knows a repository that a person typed, under its name, beside those of the configuration.
+    pub fn typed(mut self, repository: Typed) -> Self {
+        self.repository = Some(repository);
+        self
     }
 
     /// The run that the connections are for: the hosts' own logs carry its name as `operationID`.
@@ -68,6 +78,13 @@ impl Hosts for Configured {
 
     fn secret_parameter(&self, name: &str, reference: &str, purpose: SecretPurpose) -> Result<NamedSecret, Fault> {
         self.config.secret_parameter(name, reference, purpose)
+    }
+
+    fn repository(&self, name: &str) -> Result<Stored, Fault> {
+        match self.repository.as_ref().filter(|typed| typed.name == name) {
+            Some(typed) => typed.stored(&self.config),
+            None => ops::place::locate_named(&self.config, name),
+        }
     }
 
     fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {

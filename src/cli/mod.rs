@@ -16,10 +16,12 @@ pub mod host;
 mod hosts;
 mod noting;
 pub mod output;
+mod passing;
 mod policy;
 mod reference;
 mod repl;
 mod report;
+mod repository;
 mod run;
 mod sim;
 mod status;
@@ -57,7 +59,7 @@ fn command() -> Command {
         .subcommand(audit::command())
         .subcommand(cloudinit::command())
         .subcommand(disk::command())
-        .subcommand(disk::repository_command())
+        .subcommand(repository::command())
         .subcommand(sim::command())
         .subcommand(doctor::command())
         .subcommand(doc::command())
@@ -116,15 +118,15 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
         }
     };
     let name = matches.subcommand_name().unwrap_or_default();
-    if globals.metrics_port.is_some() && !["run", "repl", "sim"].contains(&name) {
+    if globals.metrics_port.is_some() && !["run", "repl", "sim", "disk", "repository"].contains(&name) {
         return Err(Fault::new(
             "usage.flag",
             format!("--metrics-port: `ceso {name}` runs nothing that would be counted"),
         )
-        .hint("it is for run, repl, sim and the commands that are scripts"));
+        .hint("it is for run, repl, sim, disk, repository and the commands that are scripts"));
     }
     // What mends a broken configuration, or needs none, is not held up by its log.
-    let traced = ["run", "repl", "sim", "check", "host", "status"].contains(&name);
+    let traced = ["run", "repl", "sim", "check", "host", "status", "disk", "repository"].contains(&name);
     let _traces = if traced { telemetry::begin(&context, globals.log.as_deref())? } else { None };
     match matches.subcommand() {
         Some(("run", matches)) => telemetry::within(&globals, &context, || run::run(matches, &globals, &context)),
@@ -140,8 +142,12 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
             telemetry::within(&globals, &context, || sim::run(matches, &context))
         }
         Some(("cloudinit", matches)) => cloudinit::run(matches, &globals, &context),
-        Some(("disk", matches)) => disk::run(matches, &context).map(|()| ExitCode::SUCCESS),
-        Some(("repository", matches)) => disk::run_repository(matches, &context).map(|()| ExitCode::SUCCESS),
+        Some(("disk", matches)) => {
+            telemetry::within(&globals, &context, || disk::run(matches, &globals, &context).map(|()| ExitCode::SUCCESS))
+        }
+        Some(("repository", matches)) => telemetry::within(&globals, &context, || {
+            repository::run(matches, &globals, &context).map(|()| ExitCode::SUCCESS)
+        }),
         Some(("sim", matches)) => sim::run(matches, &context),
         Some(("status", matches)) => status::run(matches, &context),
         Some(("doctor", matches)) => doctor::run(matches, &context),

@@ -1,4 +1,4 @@
-//! The record of a command that changes something outside of a run: which hosts there are, or a repository of backups.
+//! The record of a command that changes something outside of a run: which hosts there are.
 //!
 //! Where there is a run, the door records; here a person's own command does, by one note ahead of the change.
 

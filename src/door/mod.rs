@@ -19,6 +19,7 @@ pub mod operation;
 pub mod pass;
 pub mod policy;
 pub mod record;
+pub mod repository;
 pub mod secret;
 pub mod table;
 mod telling;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::arguments::HANDLE;
 use super::bench::Bench;
+use super::repository::Opened;
 use super::secret::{Built, Secret};
 use crate::error::Fault;
 use crate::esxi;
@@ -35,6 +36,7 @@ pub enum Object {
     Network(Arc<Connected>, esxi::Network),
     Document(Arc<Built>),
     Secret(Arc<Secret>),
+    Repository(Arc<Opened>),
     Test(Arc<dyn Bench>),
 }
 
@@ -74,6 +76,8 @@ pub mod kind {
         Document = "document";
         /// A secret: its name and purpose can be read, its value goes into documents alone.
         Secret = "secret";
+        /// A repository of backups.
+        Repository = "repository";
         /// A test of a playbook, with a simulator of its own: what a test's function is called with, and nothing else is.
         Test = "test";
     }
@@ -290,6 +294,7 @@ impl Object {
             Object::Network(host, network) => format!("network {} {}", host.name, network.moref),
             Object::Document(document) => format!("document {:p}", Arc::as_ptr(document)),
             Object::Secret(secret) => format!("secret {:p}", Arc::as_ptr(secret)),
+            Object::Repository(opened) => format!("repository {:p}", Arc::as_ptr(opened)),
             Object::Test(bench) => format!("test {:p}", Arc::as_ptr(bench).cast::<()>()),
         }
     }

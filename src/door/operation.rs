@@ -46,6 +46,8 @@ pub enum Place {
     Function { binding: &'static str, name: &'static str },
     /// A method of a handle: `vm:power_on`. The receiver is the argument named after the kind.
     Method { kind: &'static str, name: &'static str },
+    /// Nowhere: only a person's own command calls it, for it reads or writes files of this machine, or asks for a new secret.
+    Command { name: &'static str },
 }
 
 /// One thing that an operation touches: the entry `noun.verb` that must allow it, and the argument that selects it.

@@ -16,6 +16,7 @@ use super::object::{Connected, Fields, Given, Object, Objects};
 use super::operation::{Effect, Operation, Touch};
 use super::policy::{Policy, Reservation};
 use super::record::{About, Noting, Record, Recording};
+use super::repository::{BoundRepository, Opened, Stored};
 use super::secret::Secret;
 use super::{arguments, leaving, modes::Mode, table::Table};
 use crate::config::{NamedSecret, SecretPurpose};
@@ -43,6 +44,11 @@ pub trait Hosts: Send + Sync {
     /// The secret that a person names for a parameter: `env:NAME`, `file:PATH` or `secret:NAME`.
     fn secret_parameter(&self, name: &str, _reference: &str, _purpose: SecretPurpose) -> Result<NamedSecret, Fault> {
         self.secret(name)
+    }
+
+    /// Where the repository of that name is kept. It may block.
+    fn repository(&self, name: &str) -> Result<Stored, Fault> {
+        Err(Fault::new("usage.unknown_repository", format!("there is no repository named {name:?}")))
     }
 }
 
@@ -80,6 +86,7 @@ pub struct Door {
     record: Record,
     pub(super) hosts: Arc<dyn Hosts>,
     pub(super) secrets: tokio::sync::Mutex<HashMap<String, Arc<Secret>>>,
+    pub(super) repositories: tokio::sync::Mutex<HashMap<String, Arc<Opened>>>,
     connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<Connected>>>,
     deadline: Mutex<Option<Instant>>,
     stopped: tokio::sync::watch::Sender<Stopped>,
@@ -104,6 +111,7 @@ impl Door {
             journal: Journal::default(),
             hosts,
             secrets: tokio::sync::Mutex::default(),
+            repositories: tokio::sync::Mutex::default(),
             connected: tokio::sync::Mutex::default(),
             deadline: Mutex::new(None),
             stopped: tokio::sync::watch::Sender::new(Stopped::default()),
@@ -175,6 +183,7 @@ impl Door {
     /// Ends the run's connections: each session is kept for the next command, or logged out.
     pub async fn disconnect(&self) -> Vec<Fault> {
         self.objects.clear();
+        self.repositories.lock().await.clear();
         let mut faults = Vec::new();
         let mut connected: Vec<_> = self.connected.lock().await.drain().map(|(_, host)| host).collect();
         connected.sort_by(|a, b| a.name.cmp(&b.name));
@@ -224,8 +233,8 @@ impl Door {
         noting: &mut Noting<'_>,
     ) -> Result<Value, Fault> {
         let began = self.stopped.borrow().drops;
-        let pass =
-            Pass { door: self, call, operation: O::NAME, subject: Mutex::default(), has_made: AtomicBool::new(false) };
+        let (subject, has_made) = (Mutex::default(), AtomicBool::new(false));
+        let pass = Pass { door: self, call, operation: O::NAME, began, subject, has_made };
         self.objects.vouch(&mut given)?;
         noting.arguments(&given, O::CONTENTS);
         let operation: O = arguments::read(O::NAME, &given)?;
@@ -327,7 +336,7 @@ impl Door {
         }
     }
 
-    fn time_left(&self) -> Option<Duration> {
+    pub(super) fn time_left(&self) -> Option<Duration> {
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
@@ -350,6 +359,8 @@ pub struct Pass<'a> {
     pub(super) door: &'a Door,
     call: u64,
     operation: &'static str,
+    /// How often reads had been dropped when the call came.
+    began: u64,
     subject: Mutex<String>,
     /// Whether it made something: then what it used is used, however the call ends.
     has_made: AtomicBool,
@@ -366,6 +377,20 @@ impl Pass<'_> {
             self.door.objects.take_room(document)?;
         }
         Ok(self.door.objects.give(object, name, fields))
+    }
+
+    /// Gives a handle to a repository.
+    pub fn give_repository<F: Fields>(&self, bound: &BoundRepository, fields: &F) -> Result<Given<F::Kind>, Fault> {
+        self.give(bound.object(), bound.name(), fields)
+    }
+
+    pub(super) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// Whether the run was stopped since the call came.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.door.stopped.borrow().stops(self.began)
     }
 
     /// Whether lists may show the object of that name.
@@ -452,7 +477,7 @@ pub(super) fn leaves_unknown(fault: &Fault) -> bool {
     fault.is("esxi.connection_lost") || fault.is("esxi.timeout") || fault.is("esxi.unreachable")
 }
 
-fn out_of_time(operation: &str) -> Fault {
+pub(super) fn out_of_time(operation: &str) -> Fault {
     Fault::new("limit.run_time", format!("{operation}: the time of the run is over"))
         .hint("raise it with --timeout, or sandbox.run_time in the configuration")
 }

@@ -40,6 +40,17 @@ pub const NOUNS: &[Noun] = &[
             "put the secret of that name, unseen, into cloud-init data for the machines that it may go to",
         )],
     },
+    Noun {
+        name: "repository",
+        verbs: &[
+            ("read", "open the repository, list its backups, check it, and see what it holds"),
+            ("create", "make a repository at that place"),
+            ("write", "put backups into it"),
+            ("copy_from", "read the disks of its backups: their content becomes a file or a machine"),
+            ("prune", "remove what no backup needs, make its index anew, take away leases that are left"),
+            ("destroy", "forget backups for good"),
+        ],
+    },
     Noun { name: "network", verbs: &[("read", "see the network"), ("use", "connect a machine to it")] },
 ];
 

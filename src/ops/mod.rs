@@ -7,12 +7,16 @@ pub mod cloudinit;
 pub mod datastore;
 pub mod document;
 pub mod host;
+pub mod image;
 pub mod network;
 pub mod outline;
 pub mod place;
 pub mod power;
 pub mod reference;
 pub mod rendered;
+pub mod repository;
+pub mod repository_change;
+pub mod repository_rows;
 pub mod rows;
 pub mod testing;
 pub mod vm;
@@ -85,7 +89,7 @@ impl Declared {
     pub fn receiver(&self) -> Option<&'static str> {
         match self.place {
             Place::Method { kind, .. } => Some(kind),
-            Place::Function { .. } => None,
+            Place::Function { .. } | Place::Command { .. } => None,
         }
     }
 
@@ -94,6 +98,7 @@ impl Declared {
         match self.place {
             Place::Function { binding, name } => format!("{binding}.{name}"),
             Place::Method { kind, name } => format!("{kind}:{name}"),
+            Place::Command { name } => format!("ceso {name}"),
         }
     }
 }
@@ -126,6 +131,7 @@ pub fn handles() -> &'static [Told] {
         Told::of::<network::NetworkFields>(),
         Told::of::<cloudinit::DocumentFields>(),
         Told::of::<cloudinit::SecretFields>(),
+        Told::of::<repository::RepositoryFields>(),
         Told::of::<testing::TestFields>(),
     ];
     HANDLES
@@ -172,8 +178,23 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<document::Check>(),
         Declared::of::<document::AsGuestinfo>(),
         Declared::of::<document::AsIso>(),
+        Declared::of::<repository::Open>(),
+        Declared::of::<repository::Backups>(),
+        Declared::of::<repository::Check>(),
+        Declared::of::<repository::GetStats>(),
+        Declared::of::<repository_change::Prune>(),
+        Declared::of::<repository_change::Forget>(),
+        Declared::of::<repository_change::Repair>(),
+        Declared::of::<repository_change::Unlock>(),
     ];
     ALL
+}
+
+/// What a person's own commands do and no script can: they read and write files of this machine. They pass the door like all others.
+pub fn of_commands() -> &'static [Declared] {
+    const OF_COMMANDS: &[Declared] =
+        &[Declared::of::<image::Init>(), Declared::of::<image::BackUp>(), Declared::of::<image::Restore>()];
+    OF_COMMANDS
 }
 
 /// What a test may call beside: methods of its own handle, bound for tests alone.
@@ -195,7 +216,7 @@ pub fn with_tests() -> &'static [Declared] {
     &WITH
 }
 
-/// The operation of that name.
+/// The operation of that name, of those that a script may call. What commands alone do is not found by any name that a worker sends.
 pub fn find(name: &str) -> Option<&'static Declared> {
     all().iter().chain(of_tests()).find(|declared| declared.name == name)
 }

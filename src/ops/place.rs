@@ -1,52 +1,54 @@
 //! From what a person or a script calls a repository to its open target and its secret: the settings and the engine, joined.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretSlice;
 
-use crate::backup::target::Target;
 use crate::backup::{Access, Keys, Lock, LockMode, Place};
 use crate::config::{Config, ObjectLock, RepositoryConfig};
+use crate::door::repository::Stored;
 use crate::error::Fault;
 
-/// A repository's place, open. Nothing was read from it yet.
-pub struct Located {
-    /// Its name in the settings, where it has one.
-    pub name: Option<String>,
-    /// The place as it is written: a folder, or `s3://BUCKET/PREFIX`. It holds no secret.
-    pub place: Place,
-    pub target: Arc<dyn Target>,
-    /// What the settings open it with; `None` where they name no password and no key file.
-    pub secret: Option<SecretSlice<u8>>,
-    /// The folder for [`crate::backup::Repository::open`]'s `cache`.
-    pub cache: PathBuf,
-}
-
-/// Opens the place that a person means by a configured name, a folder or `s3://BUCKET/PREFIX`.
+/// Opens the place that a person means by a configured name, a folder or `s3://BUCKET/PREFIX`. `given` opens the repository in place of
+/// what the settings say.
 ///
 /// Faults: `usage.unknown_repository`, `usage.repository`, `config.no_secret`, `config.untrusted_file`, `backup.option`.
-pub fn locate(config: &Config, text: &str) -> Result<Located, Fault> {
-    open(config, &config.repository_or_place(text)?)
+pub fn locate(config: &Config, text: &str, given: Option<SecretSlice<u8>>) -> Result<Stored, Fault> {
+    open(config, &config.repository_or_place(text)?, given)
 }
 
 /// Opens the place of a configured name alone: all that a script may name.
 ///
 /// Faults: as [`locate`].
-pub fn locate_named(config: &Config, name: &str) -> Result<Located, Fault> {
-    open(config, &config.repository(name)?)
+pub fn locate_named(config: &Config, name: &str) -> Result<Stored, Fault> {
+    open(config, &config.repository(name)?, None)
 }
 
-fn open(config: &Config, repository: &RepositoryConfig) -> Result<Located, Fault> {
+/// What tables and records call a repository that a person means: its name in the settings, or its place.
+///
+/// Faults: as [`locate`].
+pub fn name_of(config: &Config, text: &str) -> Result<String, Fault> {
+    let repository = config.repository_or_place(text)?;
+    let place: Place = repository.entry.url.parse()?;
+    Ok(match (repository.name, place) {
+        (Some(name), _) => name,
+        (None, Place::Folder(folder)) => std::path::absolute(&folder).unwrap_or(folder).display().to_string(),
+        (None, place) => place.to_string(),
+    })
+}
+
+fn open(config: &Config, repository: &RepositoryConfig, given: Option<SecretSlice<u8>>) -> Result<Stored, Fault> {
     let place: Place = repository.entry.url.parse()?;
     let access = match &place {
         Place::Folder(_) => Access::default(),
         Place::Bucket { .. } => access(config, repository)?,
     };
     let target = place.open(&access)?;
-    let secret = config.repository_secret(repository)?;
-    Ok(Located { name: repository.name.clone(), place, target, secret, cache: repository.cache.clone() })
+    let secret = match given {
+        Some(given) => Some(given),
+        None => config.repository_secret(repository)?,
+    };
+    Ok(Stored { target, secret, cache: Some(repository.cache.clone()) })
 }
 
 fn access(config: &Config, repository: &RepositoryConfig) -> Result<Access, Fault> {

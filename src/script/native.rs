@@ -60,6 +60,7 @@ fn operations(lua: &Lua, calls: &Calls) -> mlua::Result<Table> {
                 entry.raw_set("kind", kind)?;
                 name
             }
+            Place::Command { .. } => continue,
         };
         entry.raw_set("name", name)?;
         entry.raw_set("positional", lua.create_sequence_from(declared.positional.iter().copied())?)?;

@@ -21,8 +21,14 @@ fn run(examples: impl Iterator<Item = (String, String)>) {
     let mut failed = String::new();
     let mut count = 0;
     for (name, text) in examples {
-        let machine =
-            Machine::new().user("secrets: {ops-password: {env: OPS_HASH, purpose: password_hash, for: [\"*\"]}}");
+        let machine = Machine::new().user(
+            "secrets: {ops-password: {env: OPS_HASH, purpose: password_hash, for: [\"*\"]}}\n\
+             repositories: {main: {url: ./repository}}",
+        );
+        if text.contains("backup.repository(") {
+            let made = machine.run(&["repository", "init", "main", "--plain"]);
+            assert_eq!(made.code, 0, "{}{}", made.out, made.err);
+        }
         let file = machine.project().join("usage.luau");
         std::fs::write(&file, &text).unwrap();
         let hash = format!("$6$usage$2/{}", "x".repeat(84));

@@ -16,6 +16,7 @@ mod metrics;
 mod policy_commands;
 mod repl_pipe;
 mod repl_terminal;
+mod repository_commands;
 mod run_files;
 mod run_limits;
 mod run_playbooks;

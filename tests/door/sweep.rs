@@ -4,31 +4,48 @@
 
 use std::sync::Arc;
 
+use ceso::backup::target::FolderTarget;
 use ceso::door::object::Connected;
 use ceso::door::operation::{Effect, Selector};
 use ceso::door::record::Recording;
+use ceso::door::repository::Stored;
 use ceso::door::table::{Entry, Pattern, Table};
 use ceso::door::{Door, Grant, Hosts, vocabulary};
 use ceso::error::Fault;
 use ceso::ops::{self, Declared};
 use ceso::wire::{Handle, Value};
-use ceso::{config::Mode, esxi, sim};
+use ceso::{backup, config::Mode, esxi, sim};
 use futures_util::future::BoxFuture;
 
 pub struct Simulated {
     pub server: sim::Server,
     password: String,
+    /// Where the one repository is that every name stands for.
+    folder: tempfile::TempDir,
+}
+
+/// Every operation, those of commands included.
+pub fn operations() -> impl Iterator<Item = &'static Declared> {
+    ops::all().iter().chain(ops::of_commands())
 }
 
 impl Simulated {
     pub async fn start() -> Arc<Self> {
         let password = "sweep".to_owned();
         let options = sim::Options { password: password.clone().into(), vms: 1, ..sim::Options::default() };
-        Arc::new(Self { server: sim::Server::start(options).await.unwrap(), password })
+        let folder = tempfile::tempdir().unwrap();
+        let target = Arc::new(FolderTarget::new(folder.path().join("repository")));
+        backup::Repository::init(target, &backup::InitOptions::default(), None).unwrap();
+        Arc::new(Self { server: sim::Server::start(options).await.unwrap(), password, folder })
     }
 }
 
 impl Hosts for Simulated {
+    fn repository(&self, _: &str) -> Result<Stored, Fault> {
+        let target = Arc::new(FolderTarget::new(self.folder.path().join("repository")));
+        Ok(Stored { target, secret: None, cache: None })
+    }
+
     fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
         Box::pin(async move {
             assert_eq!(name, None, "a host that was not granted is never connected to");
@@ -74,6 +91,8 @@ pub async fn open_recorded(hosts: Arc<dyn Hosts>, recording: Recording) -> (Door
     let spec = Value::Map(vec![("hostname".to_owned(), Value::Text("sweep".to_owned()))]);
     take(call("cloudinit.build", spec).await.unwrap());
     take(host.clone());
+    let named = Value::Map(vec![("name".to_owned(), Value::Text("main".to_owned()))]);
+    take(call("repository.open", named).await.unwrap());
     (door, handles)
 }
 
@@ -144,7 +163,7 @@ fn every_operation_is_denied_when_it_should_be_and_the_host_sees_nothing() {
         let hosts = Simulated::start().await;
         let (door, handles) = open(hosts.clone()).await;
         let mut swept = 0;
-        for declared in ops::all() {
+        for declared in operations() {
             if declared.effect == Effect::Pure {
                 assert!(declared.touches.is_empty(), "{}: what is pure touches nothing", declared.name);
                 continue;
@@ -221,6 +240,13 @@ fn the_same_calls_pass_when_they_are_granted() {
             "datastore.list",
             "network.list",
             "vm.set_guestinfo",
+            "repository.open",
+            "repository.backups",
+            "repository.check",
+            "repository.stats",
+            "repository.prune",
+            "repository.repair",
+            "repository.unlock",
         ] {
             let declared = ops::find(name).unwrap();
             declared
@@ -262,4 +288,15 @@ fn handles_that_were_never_given_out_open_nothing() {
         }
         assert_eq!(hosts.server.requests(), before);
     });
+}
+
+/// What reads or writes files of this machine is for the person's own commands: no name that a worker sends finds it.
+#[test]
+fn no_script_finds_what_only_commands_do() {
+    assert!(!ops::of_commands().is_empty());
+    for declared in ops::of_commands() {
+        assert!(ops::find(declared.name).is_none(), "{}", declared.name);
+        assert!(declared.spelled().starts_with("ceso "), "{}", declared.spelled());
+        assert!(ops::all().iter().all(|known| known.name != declared.name), "{}", declared.name);
+    }
 }

@@ -75,7 +75,7 @@ fn global<'a>(name: &str, globals: &'a [Known]) -> Shape<'a> {
     }
     let mut bindings = ops::all().iter().filter_map(|declared| match declared.place {
         At::Function { binding, .. } => Some(binding),
-        At::Method { .. } => None,
+        At::Method { .. } | At::Command { .. } => None,
     });
     bindings.find(|binding| *binding == name).map_or(Shape::Unknown, Shape::Binding)
 }
@@ -145,7 +145,9 @@ fn call(callee: &[Token<'_>], globals: &[Known], steps: u8) -> Option<(&'static 
 
 fn find(name: &str, wanted: impl Fn(At) -> bool) -> Option<&'static Declared> {
     ops::all().iter().find(|declared| {
-        let (At::Function { name: own, .. } | At::Method { name: own, .. }) = declared.place;
+        let own = match declared.place {
+            At::Function { name, .. } | At::Method { name, .. } | At::Command { name } => name,
+        };
         own == name && wanted(declared.place)
     })
 }

@@ -203,7 +203,7 @@ fn gives(entry: &Entry) -> String {
 pub fn method(entry: &Entry) -> &'static str {
     use crate::door::operation::Place;
     match entry.declared.place {
-        Place::Function { name, .. } | Place::Method { name, .. } => name,
+        Place::Function { name, .. } | Place::Method { name, .. } | Place::Command { name } => name,
     }
 }
 

@@ -1,0 +1,202 @@
+//! What a person's own commands do with repositories and files of this machine: making a repository, backing up a disk image,
+//! restoring one. No script can call these, for a script has no files.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::repository::RepositoryFields;
+use super::repository_rows::BackupMade;
+use crate::backup::{BackupOptions, Codec, FileSource, InitOptions, WatchedSource};
+use crate::door::Pass;
+use crate::door::bind::Binder;
+use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::door::repository::{BoundRepository, NewRepository};
+use crate::error::Fault;
+use crate::units::{Bytes, Span};
+
+/// Makes a repository at a place where there is none.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Init {
+    /// Its name in the configuration, or its place.
+    pub repository: String,
+    /// Whether it is not encrypted. Default: false.
+    #[serde(default)]
+    pub plain: bool,
+    /// The length of a chunk, 64 KiB to 4 MiB. Default: 256 KiB.
+    pub chunk_size: Option<Bytes>,
+    /// How long what no backup needs is kept after it was marked. Default: 24 h.
+    pub grace: Option<Span>,
+}
+
+/// A repository that was made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Made {
+    /// What scripts and tables call it.
+    pub name: String,
+    #[serde(flatten)]
+    fields: RepositoryFields,
+}
+
+impl Operation for Init {
+    const NAME: &'static str = "repository.init";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Command { name: "repository init" };
+    const TOUCHES: &'static [Touch] = &[touch("repository", "create", Selector::Argument("repository"))];
+
+    type Bound = NewRepository;
+    type Output = Made;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<NewRepository, Fault> {
+        let bound = binder.new_repository(&self.repository).await?;
+        match (bound.has_secret(), self.plain) {
+            (false, false) => {
+                Err(Fault::new("usage.argument", "a repository is encrypted, and nothing is given to open it")
+                    .hint("give --passphrase-file or --key-file, or --plain for one that anyone can read"))
+            }
+            (true, true) => Err(Fault::new("usage.argument", "a plain repository has no passphrase or key file")
+                .hint("leave --plain out, or the passphrase or key file")),
+            _ => Ok(bound),
+        }
+    }
+
+    async fn act(self, bound: NewRepository, pass: &Pass<'_>) -> Result<Made, Fault> {
+        let name = bound.name().to_owned();
+        let usual = InitOptions::default();
+        let chunk_size = self.chunk_size.map_or(usual.chunk_size, |size| u32::try_from(size.0).unwrap_or(u32::MAX));
+        let grace = self.grace.map_or(usual.grace, |span| span.0);
+        let fields = pass
+            .blocking(move |_| {
+                let made = bound.make(InitOptions { chunk_size, grace, ..InitOptions::default() })?;
+                Ok(RepositoryFields::of(&made))
+            })
+            .await?;
+        Ok(Made { name, fields })
+    }
+}
+
+/// How chunks are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    None,
+    #[default]
+    Zstd,
+    Gzip,
+}
+
+/// Backs up a disk image or block device of this machine.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackUp {
+    /// The repository's name in the configuration, or its place.
+    pub repository: String,
+    /// The path of the image.
+    pub file: PathBuf,
+    /// What retention counts by. Default: the file's name.
+    pub group: Option<String>,
+    /// Words to keep backups by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// How chunks are compressed, where that makes them smaller. Default: zstd.
+    #[serde(default)]
+    pub compression: Compression,
+    /// 1 is fast, 19 (zstd) or 9 (gzip) small. Default: 3 for zstd, 6 for gzip.
+    pub level: Option<u32>,
+}
+
+impl BackUp {
+    fn codec(&self) -> Codec {
+        match self.compression {
+            Compression::None => Codec::Stored,
+            Compression::Gzip => Codec::Gzip(self.level.unwrap_or(6).clamp(1, 9)),
+            Compression::Zstd => Codec::Zstd(self.level.unwrap_or(3).clamp(1, 19).cast_signed()),
+        }
+    }
+}
+
+impl Operation for BackUp {
+    const NAME: &'static str = "image.backup";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Command { name: "disk backup" };
+    const TOUCHES: &'static [Touch] = &[touch("repository", "write", Selector::Argument("repository"))];
+
+    type Bound = BoundRepository;
+    type Output = BackupMade;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
+        binder.repository_named(&self.repository, "write").await
+    }
+
+    async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<BackupMade, Fault> {
+        pass.blocking(move |watch| {
+            let source = FileSource::open(&self.file)?;
+            let repository = bound.watched(watch);
+            let name = self.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let options = BackupOptions {
+                group: self.group.clone().unwrap_or_else(|| name.clone()),
+                name: name.clone(),
+                tags: self.tags.clone(),
+                codec: self.codec(),
+                ..BackupOptions::default()
+            };
+            let mut session = repository.begin(options)?;
+            session.disk(&name, &WatchedSource::new(&source, watch), None)?;
+            Ok(BackupMade::from(session.finish()?))
+        })
+        .await
+    }
+}
+
+/// Restores a disk of a backup to a new file of this machine.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// The repository's name in the configuration, or its place.
+    pub repository: String,
+    /// The backup's id, or its first 8 or more digits.
+    pub backup: String,
+    /// The path of the file, which must not exist.
+    pub file: PathBuf,
+    /// Which disk, where the backup has several.
+    pub disk: Option<String>,
+}
+
+/// A disk that was restored.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Restored {
+    /// The backup's id.
+    pub id: String,
+    /// The disk's name in the backup.
+    pub disk: String,
+    /// Its size.
+    pub size: Bytes,
+}
+
+impl Operation for Restore {
+    const NAME: &'static str = "image.restore";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Command { name: "disk restore" };
+    const TOUCHES: &'static [Touch] = &[touch("repository", "copy_from", Selector::Argument("repository"))];
+
+    type Bound = BoundRepository;
+    type Output = Restored;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
+        binder.repository_named(&self.repository, "copy_from").await
+    }
+
+    async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<Restored, Fault> {
+        pass.blocking(move |watch| {
+            let repository = bound.watched(watch);
+            let (id, manifest) = repository.backup(&self.backup)?;
+            let disk = manifest.disk(self.disk.as_deref())?;
+            let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+            repository.read_disk(disk)?.restore(&self.file, threads)?;
+            Ok(Restored { id: id.to_string(), disk: disk.name.clone(), size: Bytes(disk.size) })
+        })
+        .await
+    }
+}

@@ -1,0 +1,192 @@
+//! `ceso repository` and `ceso disk`: they pass the door as scripts do, are recorded, and stop when they are told to.
+
+use serde_json::Value as Json;
+
+use crate::support::{Done, Machine, eventually};
+
+/// Bytes that neither compress nor repeat.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn json(done: &Done) -> Json {
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {}", done.out))
+}
+
+/// The events of the machine's audit log about an operation: kind and outcome.
+fn recorded(machine: &Machine, operation: &str) -> Vec<(String, String, Json)> {
+    let text = std::fs::read_to_string(machine.home().join("audit.json")).unwrap_or_default();
+    let events = text.lines().map(|line| serde_json::from_str::<Json>(line).unwrap()["event"].clone());
+    let of = events.filter(|event| event["operation"] == operation);
+    let word = |event: &Json, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    of.map(|event| (word(&event, "kind"), word(&event, "outcome"), event)).collect()
+}
+
+#[test]
+fn a_disk_goes_into_a_repository_and_comes_back_and_every_step_is_recorded() {
+    let machine = Machine::new().user("repositories: {main: {url: ./kept, password_file: ~/.ceso/pass}}");
+    let pass = machine.home().join("pass");
+    std::fs::write(&pass, "correct horse battery\n").unwrap();
+    std::fs::set_permissions(&pass, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let bytes = noise(3 << 20);
+    machine.file("disk.img", &bytes);
+    let made = json(&machine.run(&["repository", "init", "main", "--output", "json"]));
+    assert_eq!((made["name"].as_str(), made["encrypted"].as_bool()), (Some("main"), Some(true)));
+    let backup = ["disk", "backup", "disk.img", "--repository", "main", "--tag", "weekly", "--output", "json"];
+    let id = json(&machine.run(&backup))["id"].as_str().unwrap().to_owned();
+    assert_eq!(id.len(), 64);
+    for list in [
+        ["repository", "list", "main", "--output", "json"].as_slice(),
+        &["disk", "list", "--repository", "main", "--tag", "weekly", "--output", "json"],
+    ] {
+        let rows = json(&machine.run(list));
+        assert_eq!((rows[0]["id"].as_str(), rows[0]["size"].as_str()), (Some(id.as_str()), Some("3 MiB")));
+        assert_eq!((rows[0]["vm"].as_str(), rows.as_array().unwrap().len()), (Some("disk.img"), 1));
+    }
+    let none = json(&machine.run(&["repository", "list", "main", "--until", "1 h", "--output", "json"]));
+    assert_eq!(none, serde_json::json!([]));
+    let restored = machine.run(&["disk", "restore", &id[..12], "back.img", "--repository", "main"]);
+    assert_eq!(restored.code, 0, "{restored:?}");
+    assert!(std::fs::read(machine.project().join("back.img")).unwrap() == bytes);
+    // A place that is there already is not written to.
+    let again = machine.run(&["disk", "restore", &id, "back.img", "--repository", "main"]);
+    assert!(again.code == 1 && again.err.contains("backup.exists"), "{again:?}");
+    let checked = json(&machine.run(&["repository", "check", "main", "--read-data", "--output", "json"]));
+    assert_eq!((checked["clean"].as_bool(), checked["backups"].as_u64()), (Some(true), Some(1)));
+    assert_eq!(json(&machine.run(&["repository", "stats", "main", "--output", "json"]))["logical"], "3 MiB");
+    for words in [["prune", "--dry-run"].as_slice(), &["prune"], &["repair"], &["unlock", "--all"]] {
+        let command = [&["repository", words[0], "main"], &words[1..]].concat();
+        assert_eq!(machine.run(&command).code, 0, "{words:?}");
+    }
+
+    for (operation, wanted) in [
+        ("repository.init", [("intent", ""), ("outcome", "done")].as_slice()),
+        ("image.backup", &[("intent", ""), ("outcome", "done")]),
+        ("repository.check", &[("read", "done")]),
+        ("repository.prune", &[("outcome", "unchanged"), ("intent", ""), ("outcome", "done")]),
+        ("repository.repair", &[("intent", ""), ("outcome", "done")]),
+        ("image.restore", &[("intent", ""), ("outcome", "done"), ("intent", ""), ("outcome", "failed")]),
+    ] {
+        let found = recorded(&machine, operation);
+        let told: Vec<_> = found.iter().map(|(kind, outcome, _)| (kind.as_str(), outcome.as_str())).collect();
+        assert_eq!(told, wanted, "{operation}");
+        assert!(
+            found
+                .iter()
+                .all(|(_, _, event)| event["entry"].as_str().is_some_and(|entry| entry.contains("repository.")))
+        );
+    }
+    let log = std::fs::read_to_string(machine.home().join("audit.json")).unwrap();
+    assert!(!log.contains("correct horse"));
+    assert_eq!(machine.run(&["audit", "verify"]).code, 0);
+}
+
+#[test]
+fn what_the_mode_or_a_grant_does_not_allow_is_denied_and_nothing_is_made() {
+    let machine = Machine::new();
+    machine.file("disk.img", noise(4096));
+    let denied = machine.run(&["repository", "init", "./kept", "--plain", "--mode", "restricted"]);
+    assert!(denied.code == 3 && denied.err.contains("repository.create"), "{denied:?}");
+    assert!(!machine.project().join("kept").exists());
+    assert_eq!(machine.run(&["repository", "init", "./kept", "--plain"]).code, 0);
+    let backup = ["disk", "backup", "disk.img", "--repository", "kept"];
+    let denied = machine.run(&[&backup[..], &["--mode", "restricted"]].concat());
+    assert!(denied.code == 3 && denied.err.contains("repository.write"), "{denied:?}");
+    machine.file("grant.yaml", "repository: {read: \"*\", write: other}");
+    let denied = machine.run(&[&backup[..], &["--grant", "grant.yaml"]].concat());
+    assert!(denied.code == 3 && denied.err.contains("repository.write"), "{denied:?}");
+    let rows = machine.run(&["repository", "list", "./kept", "--mode", "restricted", "--output", "json"]);
+    assert_eq!(json(&rows), serde_json::json!([]));
+    let denied = recorded(&machine, "image.backup");
+    assert!(denied.len() == 2 && denied.iter().all(|(kind, _, _)| kind == "denied"), "{denied:?}");
+}
+
+#[test]
+fn a_script_opens_repositories_of_the_configuration_and_no_other_place() {
+    let machine = Machine::new().user("repositories: {main: {url: ./kept}}");
+    assert_eq!(machine.run(&["repository", "init", "main", "--plain"]).code, 0);
+    let place = machine.project().join("kept").display().to_string();
+    let done = machine.script(&format!("backup.repository({place:?})"), &[]);
+    assert!(done.code == 2 && done.err.contains("usage.unknown_repository"), "{done:?}");
+    let done = machine.script(
+        "local r = backup.repository('main') return { r.encrypted, #r:backups(), r:check().clean }",
+        &["--output", "json"],
+    );
+    assert_eq!(json(&done), serde_json::json!([false, 0, true]));
+    // Forgetting is for good.
+    let forget = "return backup.repository('main'):forget({ keep_last = 1 })";
+    let done = machine.script(forget, &[]);
+    assert!(done.code == 3 && done.err.contains("--mode unrestricted"), "{done:?}");
+    let done = machine.script(forget, &["--mode", "unrestricted"]);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+#[test]
+fn a_word_that_is_no_repository_is_an_error_that_names_the_nearest() {
+    let machine = Machine::new().user("repositories: {main: {url: ./kept}}");
+    let done = machine.run(&["repository", "init", "mian", "--plain"]);
+    assert!(
+        done.code == 2 && done.err.contains("usage.unknown_repository") && done.err.contains("\"main\""),
+        "{done:?}"
+    );
+    assert!(!machine.project().join("mian").exists());
+    let done = machine.run(&["repository", "check", "./nothing"]);
+    assert!(done.code == 1 && done.err.contains("backup.not_a_repository"), "{done:?}");
+    let done = machine.run(&["repository", "init", "./kept"]);
+    assert!(done.code == 2 && done.err.contains("--passphrase-file"), "{done:?}");
+    machine.file("empty", "");
+    let done = machine.run(&["repository", "init", "./kept", "--passphrase-file", "empty"]);
+    assert!(done.code == 1 && done.err.contains("backup.key"), "{done:?}");
+    assert!(!machine.project().join("kept").exists());
+}
+
+/// A pipe stands for a disk that does not answer: the backup waits for it until it is told to stop.
+#[test]
+fn a_backup_that_is_stopped_by_a_signal_says_so_and_nothing_of_it_is_visible() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let machine = Machine::new();
+        assert_eq!(machine.run(&["repository", "init", "./kept", "--plain"]).code, 0);
+        // Large enough that it cannot be done before the signal comes.
+        machine.file("disk.img", noise(64 << 20));
+        let run = machine.start(&[], &["disk", "backup", "disk.img", "--repository", "./kept"]);
+        let begun =
+            || std::fs::read_dir(machine.project().join("kept/leases")).is_ok_and(|mut files| files.next().is_some());
+        eventually("the backup begins", begun);
+        run.signal(signal);
+        let (code, err) = run.end();
+        let rows = json(&machine.run(&["repository", "list", "./kept", "--output", "json"]));
+        if code == 0 {
+            // It was faster than the signal: then it is whole.
+            assert_eq!(rows.as_array().unwrap().len(), 1);
+            continue;
+        }
+        assert!(code == 1 && err.contains("error[script.cancelled]"), "{code}: {err}");
+        assert_eq!(rows, serde_json::json!([]));
+        assert!(!begun(), "its lease is left");
+        let told = recorded(&machine, "image.backup");
+        assert_eq!(
+            told.last().map(|(kind, outcome, _)| (kind.as_str(), outcome.as_str())),
+            Some(("outcome", "dropped"))
+        );
+        assert_eq!(machine.run(&["repository", "check", "./kept", "--read-data"]).code, 0);
+    }
+}
+
+#[test]
+fn a_command_that_is_out_of_time_ends_with_the_code_of_a_limit() {
+    let machine = Machine::new();
+    assert_eq!(machine.run(&["repository", "init", "./kept", "--plain"]).code, 0);
+    machine.file("disk.img", noise(1 << 20));
+    let done = machine.run(&["disk", "backup", "disk.img", "--repository", "./kept", "--timeout", "1ms"]);
+    assert!(done.code == 124 && done.err.contains("limit.run_time"), "{done:?}");
+}
