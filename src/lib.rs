@@ -3,7 +3,7 @@
 //! The rooms, and the one rule of imports: down only.
 //!
 //! ```text
-//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → metrics, redact → error, units, wire, xml
+//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → metrics, redact → error, units, vmdk, wire, xml
 //! ```
 //!
 //! `script` is what runs inside the worker process: it imports the declarations in `ops` and `wire`, never a client. `sim` is the
@@ -24,5 +24,6 @@ pub mod run;
 pub mod script;
 pub mod sim;
 pub mod units;
+pub mod vmdk;
 pub mod wire;
 pub mod xml;

@@ -8,18 +8,7 @@ use std::path::Path;
 
 use super::error::{Error, Result};
 
-/// A disk to be read, by several threads at once.
-pub trait Source: Sync {
-    fn size(&self) -> u64;
-
-    /// Fills `bytes` from the byte `at`; the range lies within the size.
-    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()>;
-
-    /// The first range at or behind `at` that may hold something but zeros; none where only zeros follow.
-    fn next_data(&self, at: u64) -> io::Result<Option<Range<u64>>> {
-        Ok((at < self.size()).then(|| at..self.size()))
-    }
-}
+pub use crate::vmdk::Source;
 
 /// A file or block device of this machine.
 pub struct FileSource {

@@ -37,6 +37,7 @@ const ROOMS: &[&str] = &[
     "script",
     "sim",
     "units",
+    "vmdk",
     "wire",
     "xml",
 ];
