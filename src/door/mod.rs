@@ -14,6 +14,7 @@ pub mod journal;
 pub mod leaving;
 pub mod ledger;
 pub mod modes;
+mod noting;
 pub mod object;
 pub mod operation;
 pub mod pass;

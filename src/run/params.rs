@@ -12,14 +12,16 @@
 //! (`choices`), `secret` (`purpose`). A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach
 //! the script as text with a unit, a secret as a handle. Files are read for what a person types, never for what a script or a default says.
 
+mod types;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::config::SecretPurpose;
-use crate::config::files::{self, Guard};
 use crate::error::{Fault, nearest};
-use crate::units::{Bytes, Span};
 use crate::wire::Value;
+
+use self::types::names;
+pub use self::types::{TYPES, Type};
 
 /// One declared parameter.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,24 +33,6 @@ pub struct Param {
     pub optional: bool,
     /// Its place among the words of a command that are not flags, from 1.
     pub position: Option<usize>,
-}
-
-/// The type of a parameter.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Type {
-    Text,
-    Number,
-    Bool,
-    Size,
-    Duration,
-    Cidr,
-    List(Box<Type>),
-    Choice(Vec<String>),
-    /// Text that may be typed as `@PATH`.
-    Content,
-    /// A table out of a YAML or JSON file.
-    Data,
-    Secret(SecretPurpose),
 }
 
 /// What a parameter's declaration may say.
@@ -63,199 +47,9 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("purpose", "what a secret is for: password_hash, password, private_key, token or text; text unless given"),
 ];
 
-/// The types of parameters.
-pub const TYPES: &[(&str, &str)] = &[
-    ("string", "text"),
-    ("text", "text; typed as it is, or as @PATH for what that file holds (at most 1 MiB; @@ is an @)"),
-    ("data", "a table; typed as the path of a YAML or JSON file that holds it"),
-    (
-        "secret",
-        "a secret; typed as env:NAME, file:PATH or secret:NAME, it reaches the script as a handle and has no default",
-    ),
-    ("number", "a number"),
-    ("bool", "true or false; typed as true, false, yes, no, on, off, 1 or 0"),
-    ("size", "a size with a unit, such as \"2 GiB\"; it reaches the script as text"),
-    ("duration", "a length of time with a unit, such as \"5 min\"; it reaches the script as text"),
-    ("cidr", "a network, such as \"10.0.1.0/24\""),
-    ("list", "a list; typed with commas"),
-    ("choice", "one of `choices`"),
-];
-
-fn names(table: &[(&'static str, &'static str)]) -> Vec<&'static str> {
-    table.iter().map(|(name, _)| *name).collect()
-}
-
 impl Param {
     pub fn required(&self) -> bool {
         self.default.is_none() && !self.optional
-    }
-}
-
-impl Type {
-    /// The type's name in a declaration.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Type::Text => "string",
-            Type::Number => "number",
-            Type::Bool => "bool",
-            Type::Size => "size",
-            Type::Duration => "duration",
-            Type::Cidr => "cidr",
-            Type::List(_) => "list",
-            Type::Choice(_) => "choice",
-            Type::Content => "text",
-            Type::Data => "data",
-            Type::Secret(_) => "secret",
-        }
-    }
-
-    /// Whether its value may stand in a selector.
-    pub fn is_literal(&self) -> bool {
-        !matches!(self, Type::Secret(_) | Type::Data)
-    }
-
-    /// Reads what a person typed. A list is separated by commas.
-    pub fn read(&self, text: &str) -> Result<Value, String> {
-        let number = || text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
-        match self {
-            Type::Text => Ok(Value::Text(text.to_owned())),
-            Type::Number => match number() {
-                Some(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => Ok(Value::Int(number as i64)),
-                Some(number) => Ok(Value::Float(number)),
-                None => Err(format!("{text:?} is not a number")),
-            },
-            Type::Bool => match text {
-                "true" | "yes" | "on" | "1" => Ok(Value::Bool(true)),
-                "false" | "no" | "off" | "0" => Ok(Value::Bool(false)),
-                _ => Err(format!("{text:?} is neither true nor false")),
-            },
-            Type::Size => text.parse::<Bytes>().map(|_| Value::Text(text.trim().to_owned())).map_err(|e| e.to_string()),
-            Type::Duration => {
-                text.parse::<Span>().map(|_| Value::Text(text.trim().to_owned())).map_err(|e| e.to_string())
-            }
-            Type::Cidr => text
-                .parse::<ipnet::IpNet>()
-                .map(|net| Value::Text(net.to_string()))
-                .map_err(|_| format!("{text:?} is not a network in CIDR form, such as \"10.0.1.0/24\"")),
-            Type::Choice(choices) => {
-                if choices.iter().any(|choice| choice == text) {
-                    return Ok(Value::Text(text.to_owned()));
-                }
-                let near = nearest(text, choices.iter().map(String::as_str));
-                let hint = near.first().map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-                Err(format!("{text:?} is not one of {}{hint}", choices.join(", ")))
-            }
-            Type::List(of) => {
-                if text.is_empty() {
-                    return Ok(Value::List(Vec::new()));
-                }
-                text.split(',').map(|item| of.read(item.trim())).collect::<Result<_, _>>().map(Value::List)
-            }
-            Type::Content => match text.strip_prefix('@') {
-                Some(rest) if rest.starts_with('@') => Ok(Value::Text(rest.to_owned())),
-                Some(path) => file(path).map(Value::Text),
-                None => Ok(Value::Text(text.to_owned())),
-            },
-            Type::Data => {
-                let table = crate::config::table(file(text)?.as_bytes(), text);
-                table.map(|table| Value::from_json(table.into())).map_err(|fault| fault.message().to_owned())
-            }
-            // What it names is read by the door, for this script alone; what it says is not repeated, for it may be the secret itself.
-            Type::Secret(_) => match text.split_once(':') {
-                Some(("env" | "file" | "secret", named)) if !named.is_empty() => Ok(Value::Text(text.to_owned())),
-                _ => Err("a secret is named, never written out: env:NAME, file:PATH or secret:NAME".to_owned()),
-            },
-        }
-    }
-
-    /// Checks a value that a script or a program gave.
-    pub fn check(&self, value: &Value) -> Result<Value, String> {
-        match (self, value) {
-            (Type::Number, Value::Int(_) | Value::Float(_)) | (Type::Bool, Value::Bool(_)) => Ok(value.clone()),
-            (Type::Size | Type::Duration, Value::Int(number)) => self.read(&number.to_string()),
-            (Type::Size | Type::Duration, Value::Float(number)) => self.read(&number.to_string()),
-            (Type::List(of), Value::List(items)) => {
-                items.iter().map(|item| of.check(item)).collect::<Result<_, _>>().map(Value::List)
-            }
-            (Type::List(_), Value::Map(entries)) if entries.is_empty() => Ok(Value::List(Vec::new())),
-            (Type::Text | Type::Size | Type::Duration | Type::Cidr | Type::Choice(_), Value::Text(text)) => {
-                self.read(text)
-            }
-            // A script's or a program's text is text: it has no file read.
-            (Type::Content, Value::Text(text)) => Ok(Value::Text(text.clone())),
-            (Type::Data, Value::Map(_)) => Ok(value.clone()),
-            (Type::Secret(_), Value::Text(text)) if text.starts_with("secret:") => self.read(text),
-            (Type::Secret(_), _) => Err("a secret is given as secret:NAME".to_owned()),
-            (_, other) => Err(format!("expected a {}, found {}", self.name(), other.shape())),
-        }
-    }
-
-    fn parse(name: &str, spec: &Value) -> Result<Self, String> {
-        Ok(match name {
-            "string" => Type::Text,
-            "number" => Type::Number,
-            "bool" => Type::Bool,
-            "size" => Type::Size,
-            "duration" => Type::Duration,
-            "cidr" => Type::Cidr,
-            "list" => match spec.get("of") {
-                None => Type::List(Box::new(Type::Text)),
-                Some(Value::Text(of)) if !matches!(of.as_str(), "list" | "choice" | "data" | "secret") => {
-                    Type::List(Box::new(Type::parse(of, &Value::Nil)?))
-                }
-                Some(_) => {
-                    return Err(
-                        "of: names the type of the items: string, text, number, bool, size, duration or cidr".into()
-                    );
-                }
-            },
-            "choice" => {
-                let wrong = "choices: a choice needs a list of strings, such as choices = { \"on\", \"off\" }";
-                let Some(Value::List(choices)) = spec.get("choices") else { return Err(wrong.into()) };
-                let choices: Option<Vec<String>> =
-                    choices.iter().map(|choice| choice.as_text().map(str::to_owned)).collect();
-                Type::Choice(choices.filter(|choices| !choices.is_empty()).ok_or(wrong)?)
-            }
-            "text" => Type::Content,
-            "data" => Type::Data,
-            "secret" => Type::Secret(purpose(spec)?),
-            other => {
-                let near = nearest(other, names(TYPES));
-                let known = near.first().map_or_else(
-                    || format!("known are {}", names(TYPES).join(", ")),
-                    |near| format!("did you mean {near}?"),
-                );
-                return Err(format!("type: there is no type {other:?}; {known}"));
-            }
-        })
-    }
-}
-
-fn purpose(spec: &Value) -> Result<SecretPurpose, String> {
-    let names = SecretPurpose::ALL.map(SecretPurpose::as_str);
-    match spec.get("purpose") {
-        None => Ok(SecretPurpose::Text),
-        Some(Value::Text(text)) => SecretPurpose::ALL
-            .into_iter()
-            .find(|purpose| purpose.as_str() == text)
-            .ok_or_else(|| format!("purpose: {text:?} is not one of {}", names.join(", "))),
-        Some(other) => Err(format!("purpose: expected a string, found {}", other.shape())),
-    }
-}
-
-/// The largest file that a parameter names.
-const LARGEST_FILE: usize = 1 << 20;
-
-/// Reads a file that a person names: ordinary, bounded, UTF-8.
-fn file(path: &str) -> Result<String, String> {
-    let expanded = match (path.strip_prefix("~/"), std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(path),
-    };
-    match files::read(&expanded, LARGEST_FILE, Guard::Any) {
-        Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| format!("{path} is not UTF-8 text")),
-        Ok(None) => Err(format!("there is no file {path}")),
-        Err(fault) => Err(fault.message().to_owned()),
     }
 }
 
