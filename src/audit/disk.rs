@@ -193,6 +193,7 @@ impl Disk {
             self.newest = open.tail.last.clone();
         }
         let torn = open.tail.torn;
+        let unsigned = std::mem::take(&mut open.tail.unsigned);
         if torn > 0 {
             let cut = self.medium.cut(&open.file, open.tail.end);
             cut.map_err(|error| Error::unwritable(&self.path, error))?;
@@ -203,6 +204,11 @@ impl Disk {
         }
         if torn > 0 {
             let body = self.own(own::recovered(torn))?;
+            self.put(&[body])?;
+        }
+        if unsigned > 0 {
+            // The next signature would cover them as if they had been written with the key: it must not do so unsaid.
+            let body = self.own(own::unsigned(unsigned))?;
             self.put(&[body])?;
         }
         Ok(())
@@ -287,6 +293,7 @@ impl Disk {
             last: Some(last.clone()),
             torn: 0,
             checkpoint: open.tail.checkpoint.take(),
+            unsigned: 0,
         };
         self.newest = Some(last);
         Ok(receipts)

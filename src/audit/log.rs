@@ -383,7 +383,7 @@ impl Writer {
         let due = |at: Option<Instant>| at.is_some_and(|at| closing || at <= Instant::now());
         let mut receipts = Vec::new();
         if !events.is_empty() {
-            receipts = self.write(events, options)?;
+            receipts = self.write(events, urgent, options)?;
             self.sync_at.get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
             if self.disk.is_unsigned() {
                 self.sign_at.get_or_insert_with(|| Instant::now() + options.checkpoint_after);
@@ -408,7 +408,9 @@ impl Writer {
         Ok(receipts)
     }
 
-    fn write(&mut self, events: Vec<Event>, options: &Options) -> Result<Vec<Receipt>, Error> {
+    /// Writes the events at once. Where somebody waits for one of them, the last is signed, and with it all before it: a change cannot
+    /// be added or altered behind the newest signature by whoever lacks the key.
+    fn write(&mut self, events: Vec<Event>, sign: bool, options: &Options) -> Result<Vec<Receipt>, Error> {
         let unwritable = |reason: String| Error::unwritable(&options.file, reason);
         let mut bodies = Vec::with_capacity(events.len() + 1);
         if self.lost > 0 {
@@ -419,6 +421,10 @@ impl Writer {
         for event in events {
             kinds.push(event.kind.name());
             bodies.push(event.into_body().map(Body::Plain).map_err(unwritable)?);
+        }
+        if sign {
+            let last = bodies.pop().map(Body::signed);
+            bodies.extend(last);
         }
         let mut receipts = self.disk.append(&bodies)?;
         kinds.into_iter().zip(&receipts).for_each(|(kind, receipt)| metrics::audit_written(kind, receipt.seq));

@@ -53,13 +53,16 @@
 //! checkpoint                                 signature
 //! recovered   a broken line was cut off      bytes
 //! lost        events that nobody waited for could not be written    records
+//! unsigned    changes were found at the end that no signature covers    records, signature
 //! clock       the clock was set back         before: the time that it had shown
 //! ```
 //!
 //! `signature` is the last member of its event: Ed25519, 128 hex digits, over `"ceso audit checkpoint 1\0" ‖ S`, where S is what H would be
 //! with an empty signature. So it is over the record itself and over all before it. Every record whose number can be divided by the file's
-//! `checkpoint_every` must be a signed one: taking the signatures out is seen. Records are signed too at the close, when a file is full, and
-//! when they have not been for `checkpoint_after`.
+//! `checkpoint_every` must be a signed one: taking the signatures out is seen. Records are signed too at the close, when a file is full,
+//! when they have not been for `checkpoint_after`, and whenever somebody waits for the disk: the last line of such a write is signed, whatever
+//! its kind. So a change is never left without a signature but by a machine that stops within a write; what a writer finds of that, or of
+//! somebody who writes without the key, it marks by a record `unsigned` before it signs anything itself.
 //!
 //! # Writing
 //!

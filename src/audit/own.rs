@@ -17,6 +17,18 @@ pub(super) enum Body {
 }
 
 impl Body {
+    /// The same record with a signature as its last member; no event has a member that comes later in the alphabet.
+    pub(super) fn signed(self) -> Self {
+        match self {
+            Self::Plain(mut bytes) if bytes.ends_with(b"}") => {
+                bytes.truncate(bytes.len() - 1);
+                bytes.extend_from_slice(b",\"signature\":\"\"}");
+                Self::Signed(bytes)
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Plain(bytes) | Self::Signed(bytes) => bytes,
@@ -119,6 +131,32 @@ pub(super) fn recovered(bytes: u64) -> Result<Body, String> {
         kind: &'static str,
     }
     canonical::of(&Recovered { bytes, kind: "recovered" }).map(Body::Plain)
+}
+
+/// Changes were found at the log's end that no signature covers.
+pub(super) fn unsigned(records: u64) -> Result<Body, String> {
+    #[derive(Serialize)]
+    struct Unsigned {
+        kind: &'static str,
+        records: u64,
+        signature: &'static str,
+    }
+    canonical::of(&Unsigned { kind: "unsigned", records, signature: "" }).map(Body::Signed)
+}
+
+/// Whether a record says that changes without a signature were found before it.
+pub(super) fn is_unsigned(line: &Line<'_>) -> bool {
+    line.event.starts_with(b"{\"kind\":\"unsigned\",\"records\":")
+}
+
+/// Whether a record is of a kind that is signed when it is written, alone or with those that are written with it.
+pub(super) fn is_change(line: &Line<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Of<'a> {
+        kind: &'a str,
+    }
+    serde_json::from_slice::<Of<'_>>(line.event)
+        .is_ok_and(|event| matches!(event.kind, "intent" | "outcome" | "run_end" | "note"))
 }
 
 /// Events that nobody waited for could not be written.

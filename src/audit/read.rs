@@ -32,7 +32,7 @@ pub struct Entry<'a> {
     pub event: &'a [u8],
     /// The whole line, without its line feed.
     pub line: &'a [u8],
-    /// Whether it is signed: a checkpoint, or the first or the last record of a file.
+    /// Whether it is signed: a checkpoint, the first or the last record of a file, or the last one of a write that somebody waited for.
     pub signed: bool,
 }
 

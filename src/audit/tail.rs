@@ -36,6 +36,8 @@ pub(super) struct Tail {
     pub torn: u64,
     /// The newest signed record of those that were read, and its time.
     pub checkpoint: Option<(u64, String)>,
+    /// How many changes stand behind it, of the lines that were read.
+    pub unsigned: u64,
 }
 
 /// A file's first record.
@@ -97,7 +99,7 @@ pub(super) fn read(file: &File, path: &Path, known: &Tail, length: u64) -> Resul
     let whole = bytes.iter().rposition(line_feed).map_or(0, |at| at + 1);
     let first = if from == known.end { 0 } else { bytes.iter().position(line_feed).map_or(0, |at| at + 1) };
     let mut last = if from == known.end { known.last.clone() } else { None };
-    let mut checkpoint = known.checkpoint.clone();
+    let (mut checkpoint, mut unsigned) = (known.checkpoint.clone(), known.unsigned);
     let mut at = from + first as u64;
     for text in bytes.get(first..whole).unwrap_or_default().split_inclusive(line_feed) {
         let line = Line::read(text.strip_suffix(b"\n").unwrap_or(text))
@@ -106,7 +108,9 @@ pub(super) fn read(file: &File, path: &Path, known: &Tail, length: u64) -> Resul
             return Err(Error::damaged(path, at, "it does not follow from the line before it".to_owned()));
         }
         if line.signature().is_some() {
-            checkpoint = Some((line.seq, line.ts.to_owned()));
+            (checkpoint, unsigned) = (Some((line.seq, line.ts.to_owned())), 0);
+        } else if own::is_change(&line) {
+            unsigned += 1;
         }
         last = Some(Last {
             receipt: Receipt { seq: line.seq, head: line.hash },
@@ -117,5 +121,5 @@ pub(super) fn read(file: &File, path: &Path, known: &Tail, length: u64) -> Resul
         at += text.len() as u64;
     }
     let end = from + whole as u64;
-    Ok(Tail { end, last, torn: length - end, checkpoint })
+    Ok(Tail { end, last, torn: length - end, checkpoint, unsigned })
 }

@@ -225,3 +225,37 @@ fn a_large_event_is_told_without_its_values() {
     assert!(text.len() < 100_000 && text.contains("\"omitted_bytes\":3145739") && text.contains("and 99900 more"));
     assert!(verify(&place).verified);
 }
+
+#[test]
+fn changes_that_were_written_without_the_key_are_told_and_marked_before_anything_is_signed() {
+    use super::super::line::{self, Hash};
+    let place = Place::new();
+    let log = Log::open(place.options()).unwrap();
+    for number in 0..3 {
+        log.write_blocking(note(&number.to_string()), Sync::Now).unwrap();
+    }
+    let newest = log.close().unwrap().unwrap();
+    let report = super::verify(&place);
+    assert_eq!((report.unsigned, report.unsigned_changes, report.found_unsigned), (0, 0, 0), "{report:?}");
+
+    // Somebody who can write the file, but not read the key, goes on with the chain.
+    let stranger = super::super::key::Key::beside(&Place::new().file(), false).unwrap();
+    let (mut bytes, boot) = (Vec::new(), "0".repeat(36));
+    let at = super::super::time_text(time::OffsetDateTime::now_utc());
+    let mut head: Hash = newest.head;
+    for seq in newest.seq + 1..newest.seq + 3 {
+        head = line::write(&mut bytes, &stranger, &boot, &super::body(note("forged")), &head, seq, &at);
+    }
+    let mut file = std::fs::OpenOptions::new().append(true).open(place.file()).unwrap();
+    std::io::Write::write_all(&mut file, &bytes).unwrap();
+    let report = super::verify(&place);
+    assert!(report.verified && report.unsigned_changes == 2 && report.signed == Some(newest.seq), "{report:?}");
+
+    // The next writer signs what comes after, and says what it found.
+    let log = Log::open(place.options()).unwrap();
+    log.write_blocking(note("honest"), Sync::Now).unwrap();
+    log.close().unwrap();
+    let report = super::verify(&place);
+    assert_eq!((report.verified, report.unsigned_changes, report.found_unsigned), (true, 0, 1), "{report:?}");
+    assert!(place.text().contains("{\"kind\":\"unsigned\",\"records\":2,\"signature\":\""), "{}", place.text());
+}

@@ -62,6 +62,11 @@ pub struct Report {
     pub signed: Option<u64>,
     /// How many records follow it, chained but not signed.
     pub unsigned: u64,
+    /// How many of those are changes. Changes are signed as they are written: a crash in the middle of a write leaves some, and so does
+    /// whoever writes without the key.
+    pub unsigned_changes: u64,
+    /// How often a writer found such changes before its own.
+    pub found_unsigned: u64,
     /// The short name of the key.
     pub key: String,
     /// How many bytes of a line that was never finished stand at the end: what a crash leaves, and what the next writer cuts off.
@@ -175,6 +180,8 @@ impl Verify {
             unsigned: newest
                 .zip(end.signed.or(end.first.map(|first| first - 1)))
                 .map_or(0, |(newest, signed)| newest - signed),
+            unsigned_changes: end.unsigned_changes,
+            found_unsigned: end.found_unsigned,
             key: key.fingerprint(),
             torn: end.torn,
             clock_set_back: end.clock_set_back,

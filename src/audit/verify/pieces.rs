@@ -13,7 +13,7 @@ use super::{Part, Pin, Problem};
 use crate::audit::error::Error;
 use crate::audit::key::PublicKey;
 use crate::audit::line::{Hash, Line, Receipt, Signed};
-use crate::audit::own::Header;
+use crate::audit::own::{self, Header};
 use crate::audit::tail::LONGEST;
 
 const PIECE: usize = 1 << 20;
@@ -39,6 +39,10 @@ pub(super) struct End {
     pub signed: Option<u64>,
     pub torn: u64,
     pub clock_set_back: u64,
+    /// How many changes stand behind the newest signature.
+    pub unsigned_changes: u64,
+    /// How often a writer found changes that no signature covered.
+    pub found_unsigned: u64,
 }
 
 /// A line that is wrong, in its file.
@@ -80,6 +84,7 @@ struct Checked {
     ends: String,
     signed: Option<At<Signed>>,
     clock_set_back: u64,
+    found_unsigned: u64,
     wrong: Option<At<String>>,
 }
 
@@ -237,6 +242,7 @@ fn check(piece: &Piece, pins: &[Pin], key: Option<PublicKey>) -> Checked {
             checked.wrong = wrong(Some(line.seq), what);
             break;
         }
+        checked.found_unsigned += u64::from(own::is_unsigned(&line));
         checked.clock_set_back += u64::from(before.is_some_and(|(_, ts)| line.ts < ts));
         if let Some(signed) = signed {
             checked.signed = Some(At { line: number as u64, seq: Some(line.seq), offset, it: signed });
@@ -314,11 +320,26 @@ impl Joiner<'_> {
         drop(told);
         if self.end.problem.is_none()
             && let Some((faulty, signed)) = self.newest_signed.take()
-            && !self.key.verifies(&signed.message, &signed.signature)
         {
-            self.end.problem = Some(faulty.into());
+            if self.key.verifies(&signed.message, &signed.signature) {
+                self.end.unsigned_changes = self.changes_behind(&faulty);
+            } else {
+                self.end.problem = Some(faulty.into());
+            }
         }
         self.end
+    }
+
+    /// How many changes stand behind a signed record, which is the newest: the lines were checked, and are looked into once more.
+    fn changes_behind(&self, signed: &Faulty) -> u64 {
+        let Some(part) = self.parts.last().filter(|part| part.path == signed.file) else { return 0 };
+        let length = usize::try_from(part.length.saturating_sub(signed.offset)).unwrap_or(0);
+        let mut bytes = vec![0; length];
+        if part.file.read_exact_at(&mut bytes, signed.offset).is_err() {
+            return 0;
+        }
+        let lines = bytes.split(|byte| *byte == b'\n').skip(1);
+        lines.filter_map(|line| Line::parts(line).ok()).filter(own::is_change).count() as u64
     }
 
     /// Joins a piece to those before it; the first thing that is wrong.
@@ -356,6 +377,7 @@ impl Joiner<'_> {
         }
         self.end.records += piece.lines;
         self.end.clock_set_back += piece.clock_set_back;
+        self.end.found_unsigned += piece.found_unsigned;
         if let Some(At { line, seq, offset, it: what }) = piece.wrong {
             return Some(faulty(self.line + line + 1, seq, offset, what));
         }

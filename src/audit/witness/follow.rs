@@ -225,7 +225,15 @@ impl Follower {
                 seq: entry.seq,
                 head: entry.hash,
                 ts: entry.ts.to_owned(),
-                line: entry.line.to_vec(),
+                line: match self.sends {
+                    Sends::Records => entry.line.to_vec(),
+                    // What a signed record is about is nobody's to know who only holds the log against itself.
+                    Sends::Checkpoints => {
+                        let told =
+                            serde_json::json!({ "hash": entry.hash.to_string(), "seq": entry.seq, "ts": entry.ts });
+                        told.to_string().into_bytes()
+                    }
+                },
             });
             if messages.len() >= BATCH {
                 return Ok((messages, false));

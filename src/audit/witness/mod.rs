@@ -41,7 +41,7 @@ enum Target {
 /// What witnesses are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sends {
-    /// The signed checkpoints: enough to hold a log against.
+    /// The number, time and hash of signed records: enough to hold a log against, and nothing of what they are about.
     #[default]
     Checkpoints,
     /// Every record, whole.

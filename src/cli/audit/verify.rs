@@ -35,6 +35,13 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
         }
     }
     match report.problem {
+        None if report.unsigned_changes > 0 => {
+            let what = format!("{} changes at the end of the audit log are covered by no signature", report.unsigned_changes);
+            Err(Fault::new("audit.unsigned", what).hint(
+                "a change is signed as it is written: these were left by a machine that stopped in the middle of a write, or were \
+                 written without the key. Hold them against the hosts' own events; the next change is recorded behind a mark",
+            ))
+        }
         None => Ok(ExitCode::SUCCESS),
         Some(problem) => Err(Fault::new("audit.damaged", format!("the audit log is damaged: {problem}")).hint(
             "keep the files as they are; what stands before that line verifies. `ceso audit set-aside` moves the log away and begins a new one",
@@ -72,6 +79,10 @@ fn text(report: &Report, pins: &[Pin]) -> String {
             None => "none".to_owned(),
         },
     );
+    if report.found_unsigned > 0 {
+        let times = report.found_unsigned;
+        add("marked", format!("{times} times changes that no signature covered (ceso audit show --kind unsigned)"));
+    }
     for pin in pins {
         add("pin", format!("{pin} holds"));
     }
