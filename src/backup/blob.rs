@@ -60,91 +60,108 @@ impl Flags {
     }
 }
 
-/// Packs and unpacks blobs; each thread has one, for the compressor's memory.
+/// Packs and unpacks blobs; each thread has one, for the compressor's memory and for buffers that are filled again and again.
 pub struct Press {
     zstd: Option<zstd::bulk::Compressor<'static>>,
     unzstd: Option<zstd::bulk::Decompressor<'static>>,
     codec: Codec,
-    buffer: Vec<u8>,
+    /// A frame that is being made.
+    frame: Vec<u8>,
+    /// A blob that was decompressed.
+    blob: Vec<u8>,
+}
+
+/// A buffer's first bytes, so many; it grows where it is shorter.
+fn room(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    &mut buffer[..length]
 }
 
 impl Press {
     pub fn new(codec: Codec) -> Self {
-        Self { zstd: None, unzstd: None, codec, buffer: Vec::new() }
+        Self { zstd: None, unzstd: None, codec, frame: Vec::new(), blob: Vec::new() }
     }
 
     /// Compresses and seals: what a pack holds, with its flags.
-    pub fn shut(&mut self, sealer: &Sealer, kind: Kind, id: Id, bytes: &[u8]) -> Result<(Flags, Vec<u8>)> {
+    pub fn shut(&mut self, sealer: &Sealer, kind: Kind, id: Id, bytes: &[u8]) -> Result<(Flags, &[u8])> {
         let failed = |source| Error::io("the compressor", "compress")(source);
-        self.buffer.clear();
-        let codec = match self.codec {
-            Codec::Stored => STORED,
+        let (before, behind) = sealer.around();
+        let bound = zstd::zstd_safe::compress_bound(bytes.len());
+        let middle = &mut room(&mut self.frame, before + bound + behind)[before..before + bound];
+        // The compressed length, where that is less.
+        let (codec, compressed) = match self.codec {
+            Codec::Stored => (STORED, bytes.len()),
             Codec::Zstd(level) => {
-                if self.zstd.is_none() {
-                    self.zstd = Some(zstd::bulk::Compressor::new(level).map_err(failed)?);
-                }
-                self.buffer.resize(zstd::zstd_safe::compress_bound(bytes.len()), 0);
-                let length = match &mut self.zstd {
-                    Some(zstd) => zstd.compress_to_buffer(bytes, self.buffer.as_mut_slice()).map_err(failed)?,
-                    None => usize::MAX,
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    none => none.insert(zstd::bulk::Compressor::new(level).map_err(failed)?),
                 };
-                self.buffer.truncate(length);
-                ZSTD
+                (ZSTD, zstd.compress_to_buffer(bytes, middle).map_err(failed)?)
             }
             Codec::Gzip(level) => {
-                let mut gzip =
-                    flate2::write::GzEncoder::new(std::mem::take(&mut self.buffer), flate2::Compression::new(level));
-                gzip.write_all(bytes).map_err(failed)?;
-                self.buffer = gzip.finish().map_err(failed)?;
-                GZIP
+                let mut gzip = flate2::write::GzEncoder::new(&mut middle[..], flate2::Compression::new(level));
+                match gzip.write_all(bytes).and_then(|()| gzip.try_finish()) {
+                    Ok(()) => (GZIP, bound - gzip.get_ref().len()),
+                    // It does not fit: it is not smaller.
+                    Err(error) if error.kind() == std::io::ErrorKind::WriteZero => (STORED, bytes.len()),
+                    Err(error) => return Err(failed(error)),
+                }
             }
         };
-        let (codec, payload) = if codec == STORED || self.buffer.len() >= bytes.len() {
-            (STORED, bytes)
+        let (codec, length) = if codec == STORED || compressed >= bytes.len() {
+            middle[..bytes.len()].copy_from_slice(bytes);
+            (STORED, bytes.len())
         } else {
-            (codec, self.buffer.as_slice())
+            (codec, compressed)
         };
         let flags = Flags(kind as u8 | codec << 4);
-        let frame = sealer.seal(&[b"blob", &[flags.0], &id.0, &(bytes.len() as u64).to_le_bytes()], payload)?;
+        let frame = &mut self.frame[..before + length + behind];
+        sealer.seal_in_place(&[b"blob", &[flags.0], &id.0, &(bytes.len() as u64).to_le_bytes()], frame)?;
         Ok((flags, frame))
     }
 
     /// Opens, decompresses and verifies: the blob's bytes are those that its id names, or there is an error naming `file`.
-    pub fn open(
-        &mut self,
+    ///
+    /// The frame is opened where it lies, and holds other bytes afterwards.
+    pub fn open<'a>(
+        &'a mut self,
         sealer: &Sealer,
         flags: Flags,
         id: Id,
         raw: u32,
-        frame: Vec<u8>,
+        frame: &'a mut [u8],
         file: &str,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<&'a [u8]> {
         let length = raw as usize;
         if length > LARGEST {
             return Err(Error::damaged(file, format!("a blob of {length} bytes")));
         }
-        let payload = sealer.open(&[b"blob", &[flags.0], &id.0, &u64::from(raw).to_le_bytes()], frame, file)?;
+        let payload =
+            sealer.open_in_place(&[b"blob", &[flags.0], &id.0, &u64::from(raw).to_le_bytes()], frame, file)?;
         let wrong = || Error::damaged(file, format!("its blob {id} does not decompress"));
-        let bytes = match flags.0 >> 4 {
+        let bytes: &[u8] = match flags.0 >> 4 {
             STORED => payload,
             ZSTD => {
-                if self.unzstd.is_none() {
-                    let unzstd = zstd::bulk::Decompressor::new();
-                    self.unzstd = Some(unzstd.map_err(Error::io("the compressor", "start"))?);
-                }
-                match &mut self.unzstd {
-                    Some(unzstd) => unzstd.decompress(&payload, length).map_err(|_| wrong())?,
-                    None => return Err(wrong()),
-                }
+                let unzstd = match &mut self.unzstd {
+                    Some(unzstd) => unzstd,
+                    none => {
+                        none.insert(zstd::bulk::Decompressor::new().map_err(Error::io("the decompressor", "start"))?)
+                    }
+                };
+                let blob = room(&mut self.blob, length);
+                let filled = unzstd.decompress_to_buffer(payload, &mut blob[..]).map_err(|_| wrong())?;
+                &blob[..filled]
             }
             _ => {
-                let mut bytes = Vec::with_capacity(length);
-                let mut reader = flate2::read::GzDecoder::new(payload.as_slice()).take(u64::from(raw) + 1);
-                reader.read_to_end(&mut bytes).map_err(|_| wrong())?;
-                bytes
+                self.blob.clear();
+                let mut reader = flate2::read::GzDecoder::new(&*payload).take(u64::from(raw) + 1);
+                reader.read_to_end(&mut self.blob).map_err(|_| wrong())?;
+                &self.blob
             }
         };
-        if bytes.len() != length || sealer.id(flags.kind(), &bytes) != id {
+        if bytes.len() != length || sealer.id(flags.kind(), bytes) != id {
             return Err(Error::damaged(file, format!("its blob {id} has other bytes")));
         }
         Ok(bytes)
@@ -174,13 +191,15 @@ mod tests {
                 for (bytes, expected) in [(&text, number), (&noise, 0)] {
                     let id = sealer.id(Kind::Chunk, bytes);
                     let (flags, frame) = press.shut(&sealer, Kind::Chunk, id, bytes).unwrap();
+                    let frame = frame.to_vec();
                     assert_eq!(flags.0 >> 4, expected);
                     let raw = bytes.len() as u32;
-                    assert_eq!(&press.open(&sealer, flags, id, raw, frame.clone(), "f").unwrap(), bytes);
+                    assert_eq!(press.open(&sealer, flags, id, raw, &mut frame.clone(), "f").unwrap(), bytes);
                     for wrong in [0, raw - 1, raw + 1, u32::MAX] {
-                        assert!(press.open(&sealer, flags, id, wrong, frame.clone(), "f").is_err());
+                        assert!(press.open(&sealer, flags, id, wrong, &mut frame.clone(), "f").is_err());
                     }
-                    assert!(press.open(&sealer, flags, sealer.id(Kind::Chunk, b""), raw, frame.clone(), "f").is_err());
+                    let other = sealer.id(Kind::Chunk, b"");
+                    assert!(press.open(&sealer, flags, other, raw, &mut frame.clone(), "f").is_err());
                 }
             }
         }
@@ -193,7 +212,8 @@ mod tests {
             let (sealer, mut press) = (Sealer::Plain, Press::new(codec));
             let id = sealer.id(Kind::Chunk, &bytes);
             let (flags, frame) = press.shut(&sealer, Kind::Chunk, id, &bytes).unwrap();
-            assert!(press.open(&sealer, flags, id, 1000, frame, "f").unwrap_err().is_damage());
+            let mut frame = frame.to_vec();
+            assert!(press.open(&sealer, flags, id, 1000, &mut frame, "f").unwrap_err().is_damage());
         }
     }
 }

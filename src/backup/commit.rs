@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 
 use super::blob::{Codec, Kind, Press};
+use super::carry::Carrier;
 use super::doom::Dooms;
 use super::error::{Error, Result};
 use super::id::Id;
@@ -83,18 +84,12 @@ pub(super) fn save(repository: &Repository, view: View, manifests: &[Manifest]) 
             Err(error) => return Err(error),
         }
     }
-    let mut press = Press::new(Codec::default());
-    let mut keep = |id: &Id, kind: Kind| -> Result<()> {
-        if store.known.find(id)?.is_some() {
-            return Ok(());
-        }
-        let bytes = repository.blob(&mut press, &everything, kind, id)?;
-        store.put(&mut press, kind, &bytes).map(drop)
-    };
+    let mut carrier = Carrier::new(repository, &everything, &store);
     let mut walked = HashSet::new();
     for manifest in manifests {
-        walk(repository, &everything, manifest, &mut walked, &mut keep)?;
+        walk(repository, &everything, manifest, &mut walked, &mut |id, kind| carrier.take(id, kind))?;
     }
+    carrier.copy()?;
     store.flush()?;
     Ok(store.added())
 }

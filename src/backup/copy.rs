@@ -22,7 +22,8 @@ use super::repository::Repository;
 use super::seal::Sealer;
 use super::store::Store;
 use super::target::listed;
-use super::writer::{BackupOptions, processors};
+use super::threads::{on_threads, processors};
+use super::writer::BackupOptions;
 
 /// How a copy is made.
 #[derive(Debug, Clone)]
@@ -404,13 +405,7 @@ impl Copy<'_> {
             }
             Ok(())
         };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.threads.min(missing.len())).map(|_| scope.spawn(work)).collect();
-            let ended = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            ended.fold(Ok(()), Result::and)
-        })?;
+        on_threads(self.threads.min(missing.len()), work)?;
         ids.extend(made.into_inner().unwrap_or_else(PoisonError::into_inner));
         Ok(ids)
     }
@@ -427,9 +422,10 @@ impl Copy<'_> {
         let from = u64::from(entry.offset);
         let frame = self.from.target().get(&file, from..from + u64::from(entry.stored)).map_err(here)?;
         self.read.fetch_add(u64::from(entry.stored), Ordering::Relaxed);
+        let mut opened = frame.clone();
         let bytes =
-            press.open(&self.from.sealer, entry.flags, entry.id, entry.raw, frame.clone(), &file).map_err(here)?;
-        let there = self.to.sealer.id(kind, &bytes);
+            press.open(&self.from.sealer, entry.flags, entry.id, entry.raw, &mut opened, &file).map_err(here)?;
+        let there = self.to.sealer.id(kind, bytes);
         if store.known.take_on(&there)? {
             let frame = Press::reseal(&self.from.sealer, &self.to.sealer, &entry, there, frame, &file)?;
             store.carry(entry.flags, there, bytes.len(), &frame)?;

@@ -4,6 +4,7 @@
 //! repository: whatever is wrong with it, it is made anew, and never believed.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -29,6 +30,44 @@ const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Location {
     pub pack: Id,
     pub entry: Entry,
+}
+
+impl Location {
+    /// The bytes of its pack that are it.
+    pub fn range(&self) -> Range<u64> {
+        let from = u64::from(self.entry.offset);
+        from..from + u64::from(self.entry.stored)
+    }
+}
+
+/// Blobs that lie no further apart in a pack are read together,
+const GAP: u64 = 128 << 10;
+
+/// up to so many bytes.
+const TOGETHER: u64 = 4 << 20;
+
+/// Parts what is sorted by pack and offset into groups that are read at once. Some may lie at the same place.
+pub(super) fn together<T>(sorted: &[T], place: impl Fn(&T) -> &Location) -> Vec<&[T]> {
+    let mut groups = Vec::new();
+    let mut rest = sorted;
+    while let Some(first) = rest.first().map(&place) {
+        let mut end = first.range().end;
+        let near = |other: &&T| {
+            let other = place(other);
+            let range = other.range();
+            let is_near = other.pack == first.pack
+                && range.start <= end.saturating_add(GAP)
+                && range.end <= first.range().start.saturating_add(TOGETHER);
+            if is_near {
+                end = end.max(range.end);
+            }
+            is_near
+        };
+        let (group, after) = rest.split_at(1 + rest.iter().skip(1).take_while(near).count());
+        groups.push(group);
+        rest = after;
+    }
+    groups
 }
 
 /// A run, and which of its packs can be relied on.

@@ -5,6 +5,7 @@
 //! blobs; `repository` is all of it, open. It knows disks as ranges of bytes, and nothing of hosts or scripts.
 
 mod blob;
+mod carry;
 mod check;
 mod commit;
 mod copy;
@@ -35,6 +36,7 @@ mod store;
 pub mod target;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod watch;
 mod writer;
 

@@ -334,7 +334,12 @@ impl Repository {
             if Dooms::read(target)?.highest != seen {
                 continue;
             }
-            target.put(&manifest::name(id), &target.get_all(&claim_name(id), 64 << 20)?)?;
+            let bytes = match target.get_all(&claim_name(id), 64 << 20) {
+                // Its writer lives, and has just finished or dropped it.
+                Err(error) if error.is_missing() => continue,
+                bytes => bytes?,
+            };
+            target.put(&manifest::name(id), &bytes)?;
             target.delete(&[file.name])?;
             report.finished.push(id);
         }

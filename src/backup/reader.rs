@@ -11,12 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use super::blob::{Codec, Kind, Press};
 use super::error::{Error, Result};
 use super::id::Id;
-use super::known::Known;
+use super::known::{Known, Location, together};
 use super::manifest::{Attached, Disk, Root, SEGMENT};
+use super::pack;
 use super::repository::Repository;
+use super::target::{WRITTEN_OUT, begin_writing_out};
+use super::threads::on_threads;
 
 /// Segments that are kept: 128 KiB each.
 const KEPT_SEGMENTS: usize = 8;
+
+/// A thread that reads a whole disk takes so many bytes of it at a time.
+const BATCH: u64 = 4 << 20;
 
 /// A disk of a backup, to be read anywhere by many threads.
 pub struct DiskReader<'r> {
@@ -24,6 +30,9 @@ pub struct DiskReader<'r> {
     root: Root,
     segments: Mutex<VecDeque<(u64, Arc<Vec<Id>>)>>,
 }
+
+/// What is done with a chunk: its place in the disk, and its bytes.
+type Each<'e> = &'e (dyn Fn(u64, &[u8]) -> Result<()> + Sync);
 
 /// Blobs of a repository that a prune may be moving.
 struct Blobs<'r> {
@@ -174,49 +183,83 @@ impl DiskReader<'_> {
     }
 
     /// Calls `each` for all chunks that are not zeros, with their places, on several threads and in no order.
-    pub fn each_chunk(&self, threads: usize, each: &(dyn Fn(u64, &[u8]) -> Result<()> + Sync)) -> Result<()> {
+    pub fn each_chunk(&self, threads: usize, each: Each<'_>) -> Result<()> {
         let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        let chunks = self.root.chunks();
+        let length = (BATCH / u64::from(self.root.chunk_size)).max(1);
+        let in_segment = (SEGMENT as u64).div_ceil(length);
         let work = || -> Result<()> {
-            let mut segment: Option<(u64, Arc<Vec<Id>>)> = None;
+            let (mut press, mut bytes) = (Press::new(Codec::Stored), Vec::new());
             while !stop.load(Ordering::Relaxed) {
-                let chunk = next.fetch_add(1, Ordering::Relaxed);
-                if chunk >= chunks {
-                    break;
+                let batch = next.fetch_add(1, Ordering::Relaxed);
+                let number = batch / in_segment;
+                match usize::try_from(number).ok().and_then(|number| self.root.segments.get(number)) {
+                    None => break,
+                    Some(&Id::ZERO) => {
+                        next.fetch_max((number + 1) * in_segment, Ordering::Relaxed);
+                        continue;
+                    }
+                    Some(_) => {}
                 }
-                let number = chunk / SEGMENT as u64;
-                if self.root.segments.get(number as usize) == Some(&Id::ZERO) {
-                    next.fetch_max((number + 1) * SEGMENT as u64, Ordering::Relaxed);
-                    continue;
-                }
-                let ids = match &segment {
-                    Some((kept, ids)) if *kept == number => Arc::clone(ids),
-                    _ => self.segment(number)?,
-                };
-                let id = ids.get((chunk % SEGMENT as u64) as usize).copied().unwrap_or(Id::ZERO);
-                if let Some(bytes) = self.chunk(&id, chunk)? {
-                    each(chunk * u64::from(self.root.chunk_size), &bytes)?;
-                }
-                segment = Some((number, ids));
+                let ids = self.segment(number)?;
+                let from = batch % in_segment * length;
+                let chunks = ids.iter().enumerate().skip(from as usize).take(length as usize);
+                let wanted: Vec<(Id, u64)> = chunks
+                    .filter(|(_, id)| **id != Id::ZERO)
+                    .map(|(chunk, id)| (*id, number * SEGMENT as u64 + chunk as u64))
+                    .collect();
+                self.batch(&wanted, &mut press, &mut bytes, each)?;
             }
             Ok(())
         };
-        std::thread::scope(|scope| {
-            let start = |_| {
-                scope.spawn(|| {
-                    let ended = work();
-                    if ended.is_err() {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                    ended
-                })
-            };
-            let workers: Vec<_> = (0..threads.max(1)).map(start).collect();
-            let ended = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            ended.fold(Ok(()), Result::and)
+        on_threads(threads, || {
+            let ended = work();
+            if ended.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            ended
         })
+    }
+
+    /// Reads some chunks, those that are neighbours in a pack together. What cannot be read so is read by itself, from every place that it has.
+    fn batch(&self, wanted: &[(Id, u64)], press: &mut Press, bytes: &mut Vec<u8>, each: Each<'_>) -> Result<()> {
+        let (repository, known) = (self.blobs.repository, self.blobs.known());
+        let alone = |id: &Id, chunk: u64| match self.chunk(id, chunk)? {
+            Some(whole) => each(chunk * u64::from(self.root.chunk_size), &whole),
+            None => Ok(()),
+        };
+        let mut found: Vec<(Location, u64)> = Vec::with_capacity(wanted.len());
+        for (id, chunk) in wanted {
+            match known.find(id)?.filter(|location| location.entry.flags.kind() == Kind::Chunk) {
+                Some(location) => found.push((location, *chunk)),
+                None => alone(id, *chunk)?,
+            }
+        }
+        found.sort_by_key(|(location, chunk)| (location.pack, location.entry.offset, *chunk));
+        for group in together(&found, |(location, _)| location) {
+            let (Some((first, _)), Some(end)) = (group.first(), group.iter().map(|(at, _)| at.range().end).max())
+            else {
+                continue;
+            };
+            let (file, from) = (pack::name(first.pack), first.range().start);
+            let read = repository.target().get_into(&file, from..end, bytes);
+            for same in group.chunk_by(|one, other| one.0 == other.0) {
+                let [(Location { entry, .. }, _), ..] = same else { continue };
+                let at = (u64::from(entry.offset) - from) as usize;
+                let frame = if read.is_ok() { bytes.get_mut(at..at + entry.stored as usize) } else { None };
+                let whole = frame.and_then(|frame| {
+                    press.open(&repository.sealer, entry.flags, entry.id, entry.raw, frame, &file).ok()
+                });
+                for (_, chunk) in same {
+                    match whole {
+                        Some(whole) if whole.len() == self.root.length(*chunk) => {
+                            each(chunk * u64::from(self.root.chunk_size), whole)?;
+                        }
+                        _ => alone(&entry.id, *chunk)?,
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Restores the disk to a new sparse file. The file is there when it is whole and durable, and not before.
@@ -237,7 +280,16 @@ impl DiskReader<'_> {
             .map_err(Error::io(folder.display().to_string(), "make a file in"))?;
         let file = unfinished.as_file();
         file.set_len(self.root.size).map_err(Error::io(&place, "write"))?;
-        self.each_chunk(threads, &|at, bytes| file.write_all_at(bytes, at).map_err(Error::io(&place, "write")))?;
+        let written = AtomicU64::new(0);
+        // One thread more than asked for: one is waiting for the disk.
+        self.each_chunk(threads + 1, &|at, bytes| {
+            file.write_all_at(bytes, at).map_err(Error::io(&place, "write"))?;
+            let before = written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            if before / WRITTEN_OUT != (before + bytes.len() as u64) / WRITTEN_OUT {
+                begin_writing_out(file, 0, 0);
+            }
+            Ok(())
+        })?;
         file.sync_all().map_err(Error::io(&place, "sync"))?;
         unfinished.persist_noclobber(path).map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists(place.clone()),

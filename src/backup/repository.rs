@@ -294,8 +294,8 @@ impl Repository {
     pub(super) fn read_blob(&self, press: &mut Press, location: &Location) -> Result<Vec<u8>> {
         let (file, entry) = (pack::name(location.pack), location.entry);
         let from = u64::from(entry.offset);
-        let frame = self.target.get(&file, from..from + u64::from(entry.stored))?;
-        press.open(&self.sealer, entry.flags, entry.id, entry.raw, frame, &file)
+        let mut frame = self.target.get(&file, from..from + u64::from(entry.stored))?;
+        press.open(&self.sealer, entry.flags, entry.id, entry.raw, &mut frame, &file).map(<[u8]>::to_vec)
     }
 
     /// Reads a blob of a kind that index files must know.

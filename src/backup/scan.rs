@@ -13,7 +13,7 @@ use super::id::Id;
 use super::known::Known;
 use super::pack::{self, Entry, HEADER};
 use super::repository::Repository;
-use super::writer::processors;
+use super::threads::{on_threads, processors};
 
 /// Blobs are read together up to this many bytes.
 const AT_ONCE: u64 = 4 << 20;
@@ -40,13 +40,7 @@ impl Repository {
             }
             Ok(())
         };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..processors().min(packs.len())).map(|_| scope.spawn(work)).collect();
-            let ended = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            ended.fold(Ok(()), Result::and)
-        })?;
+        on_threads(processors().min(packs.len()), work)?;
         Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -84,7 +78,7 @@ impl Repository {
             let (group, after) = rest.split_at(count);
             rest = after;
             end = group.iter().map(|entry| u64::from(entry.offset) + u64::from(entry.stored)).max().unwrap_or(from);
-            let bytes = match self.target().get(&file, from..end.min(size)) {
+            let mut bytes = match self.target().get(&file, from..end.min(size)) {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     note(&mut damage, error)?;
@@ -94,7 +88,7 @@ impl Repository {
             hasher.update(&bytes);
             for entry in group {
                 let at = (entry.offset - first.offset) as usize;
-                let frame = bytes.get(at..at + entry.stored as usize).unwrap_or_default().to_vec();
+                let frame = bytes.get_mut(at..at + entry.stored as usize).unwrap_or_default();
                 match press.open(&self.sealer, entry.flags, entry.id, entry.raw, frame, &file) {
                     Ok(_) => drop(damage.whole.insert(entry.id)),
                     Err(error) => note(&mut damage, error)?,

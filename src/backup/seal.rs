@@ -4,9 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag};
 use hmac::{Hmac, Mac};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -67,17 +66,24 @@ fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// The key of one frame. Its only nonce is zero: ring's name for it warns of keys that are used more than once.
+fn of_one_frame(key: &[u8; 32]) -> (LessSafeKey, Nonce) {
+    let key = UnboundKey::new(&AES_256_GCM, key).unwrap_or_else(|_| unreachable!("the key has the length of AES-256"));
+    (LessSafeKey::new(key), Nonce::assume_unique_for_key([0; 12]))
+}
+
 /// AES-256-GCM with a zero nonce, under a key that is used once.
 pub(super) fn encrypt_once(key: &[u8; 32], about: &[u8], bytes: &mut [u8]) -> Result<[u8; TAG]> {
-    Aes256Gcm::new(key.into())
-        .encrypt_inout_detached(&Nonce::default(), about, bytes.into())
-        .map(Into::into)
-        .map_err(|_| Error::Option("more bytes than one frame can hold".to_owned()))
+    let too_long = || Error::Option("more bytes than one frame can hold".to_owned());
+    let (key, nonce) = of_one_frame(key);
+    let tag = key.seal_in_place_separate_tag(nonce, Aad::from(about), bytes).map_err(|_| too_long())?;
+    tag.as_ref().first_chunk().copied().ok_or_else(too_long)
 }
 
 /// The inverse of [`encrypt_once`]: false where key, additional data or bytes are not those.
 pub(super) fn decrypt_once(key: &[u8; 32], about: &[u8], bytes: &mut [u8], tag: &[u8; TAG]) -> bool {
-    Aes256Gcm::new(key.into()).decrypt_inout_detached(&Nonce::default(), about, bytes.into(), &Tag::from(*tag)).is_ok()
+    let (key, nonce) = of_one_frame(key);
+    key.open_in_place_separate_tag(nonce, Aad::from(about), Tag::from(*tag), bytes, 0..).is_ok()
 }
 
 /// Names and seals in one repository.
@@ -96,41 +102,68 @@ impl Sealer {
         }
     }
 
+    /// How many bytes of a frame lie before and behind what is sealed.
+    pub(super) fn around(&self) -> (usize, usize) {
+        match self {
+            Self::Plain => (0, 0),
+            Self::Keyed(_) => (BEFORE, TAG),
+        }
+    }
+
+    /// Seals a frame whose middle holds the bytes, between the lengths of [`Self::around`].
+    pub(super) fn seal_in_place(&self, about: &[&[u8]], frame: &mut [u8]) -> Result<()> {
+        let Self::Keyed(ring) = self else { return Ok(()) };
+        let master = ring.masters.get(&ring.current).ok_or_else(|| Error::Key("no current master key".to_owned()))?;
+        let no_room = || Error::Option("a frame without room for its seal".to_owned());
+        let (id, rest) = frame.split_first_chunk_mut::<KEY_ID>().ok_or_else(no_room)?;
+        let (salt, rest) = rest.split_first_chunk_mut::<SALT>().ok_or_else(no_room)?;
+        let (bytes, tag) = rest.split_last_chunk_mut::<TAG>().ok_or_else(no_room)?;
+        *id = ring.current;
+        random(salt)?;
+        let key = Zeroizing::new(keyed(master, &[b"ceso frame 1", salt]));
+        *tag = encrypt_once(&key, &about.concat(), bytes)?;
+        Ok(())
+    }
+
     /// Seals the parts of `about` and `bytes` into one frame.
     pub fn seal(&self, about: &[&[u8]], bytes: &[u8]) -> Result<Vec<u8>> {
-        let Self::Keyed(ring) = self else { return Ok(bytes.to_vec()) };
-        let master = ring.masters.get(&ring.current).ok_or_else(|| Error::Key("no current master key".to_owned()))?;
-        let mut frame = Vec::with_capacity(BEFORE + bytes.len() + TAG);
-        frame.extend_from_slice(&ring.current);
-        let mut salt = [0; SALT];
-        random(&mut salt)?;
-        frame.extend_from_slice(&salt);
-        frame.extend_from_slice(bytes);
-        let key = Zeroizing::new(keyed(master, &[b"ceso frame 1", &salt]));
-        let tag = encrypt_once(&key, &about.concat(), &mut frame[BEFORE..])?;
-        frame.extend_from_slice(&tag);
+        let (before, behind) = self.around();
+        let mut frame = vec![0; before + bytes.len() + behind];
+        frame[before..before + bytes.len()].copy_from_slice(bytes);
+        self.seal_in_place(about, &mut frame)?;
         Ok(frame)
+    }
+
+    /// Opens a frame that was sealed with the same `about`, where it lies. By an error nothing is promised of its bytes.
+    ///
+    /// Errors: `Damaged` naming `file`; `UnknownMaster` where the frame names a master key that is not known.
+    pub(super) fn open_in_place<'f>(&self, about: &[&[u8]], frame: &'f mut [u8], file: &str) -> Result<&'f mut [u8]> {
+        let Self::Keyed(ring) = self else { return Ok(frame) };
+        let too_short = || Error::damaged(file, "it is too short to be encrypted bytes");
+        let (id, rest) = frame.split_first_chunk::<KEY_ID>().ok_or_else(too_short)?;
+        let (salt, rest) = rest.split_first_chunk::<SALT>().ok_or_else(too_short)?;
+        let (_, &tag) = rest.split_last_chunk::<TAG>().ok_or_else(too_short)?;
+        let Some(master) = ring.masters.get(id) else {
+            return Err(Error::UnknownMaster { file: file.to_owned(), key: hex(id) });
+        };
+        let key = Zeroizing::new(keyed(master, &[b"ceso frame 1", salt]));
+        let end = frame.len() - TAG;
+        let bytes = &mut frame[BEFORE..end];
+        if decrypt_once(&key, &about.concat(), bytes, &tag) {
+            Ok(bytes)
+        } else {
+            Err(Error::damaged(file, "its bytes are not those that were encrypted"))
+        }
     }
 
     /// Opens a frame that `seal` made with the same `about`.
     ///
-    /// Errors: `Damaged` naming `file`; `UnknownMaster` where the frame names a master key that is not known.
+    /// Errors: those of [`Self::open_in_place`].
     pub fn open(&self, about: &[&[u8]], mut frame: Vec<u8>, file: &str) -> Result<Vec<u8>> {
-        let Self::Keyed(ring) = self else { return Ok(frame) };
-        let too_short = || Error::damaged(file, "it is too short to be encrypted bytes");
-        let (&id, rest) = frame.split_first_chunk::<KEY_ID>().ok_or_else(too_short)?;
-        let (&salt, _) = rest.split_first_chunk::<SALT>().ok_or_else(too_short)?;
-        let end = frame.len().checked_sub(TAG).filter(|end| *end >= BEFORE).ok_or_else(too_short)?;
-        let (_, &tag) = frame.split_last_chunk::<TAG>().ok_or_else(too_short)?;
-        let Some(master) = ring.masters.get(&id) else {
-            return Err(Error::UnknownMaster { file: file.to_owned(), key: hex(&id) });
-        };
-        let key = Zeroizing::new(keyed(master, &[b"ceso frame 1", &salt]));
-        if !decrypt_once(&key, &about.concat(), &mut frame[BEFORE..end], &tag) {
-            return Err(Error::damaged(file, "its bytes are not those that were encrypted"));
-        }
-        frame.truncate(end);
-        frame.drain(..BEFORE);
+        let length = self.open_in_place(about, &mut frame, file)?.len();
+        let (before, _) = self.around();
+        frame.truncate(before + length);
+        frame.drain(..before);
         Ok(frame)
     }
 }

@@ -51,8 +51,8 @@ impl<'r> Store<'r> {
             return Ok((id, 0));
         }
         let (flags, frame) = press.shut(&self.repository.sealer, kind, id, bytes)?;
-        self.append(flags, id, bytes.len(), &frame)?;
         let added = frame.len() as u64;
+        self.append(flags, id, bytes.len(), frame)?;
         self.added.fetch_add(added, Ordering::Relaxed);
         Ok((id, added))
     }

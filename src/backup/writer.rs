@@ -22,6 +22,7 @@ use super::manifest::{self, Attached, Disk, Manifest, Root, SEGMENT, State};
 use super::repository::Repository;
 use super::source::Source;
 use super::store::Store;
+use super::threads::{on_threads, processors};
 
 /// How a backup is made, and what is noted with it.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ pub struct BackupOptions {
     pub chunk_size: Option<u32>,
     /// When a pack is full. Default: 64 MiB.
     pub pack_size: u64,
-    /// Default: one for each processor.
+    /// Default: one for each processor, and one that waits for a disk.
     pub threads: usize,
 }
 
@@ -57,13 +58,9 @@ impl Default for BackupOptions {
             codec: Codec::default(),
             chunk_size: None,
             pack_size: 64 << 20,
-            threads: processors(),
+            threads: processors() + 1,
         }
     }
-}
-
-pub(super) fn processors() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
 /// What was changed since a backup: only these ranges of a disk are read.
@@ -256,23 +253,12 @@ fn check_areas(areas: &[Range<u64>]) -> Result<()> {
 
 impl Job<'_, '_> {
     fn run(&self, threads: usize) -> Result<()> {
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let ended = self.work();
-                        if ended.is_err() {
-                            self.stop.store(true, Ordering::Relaxed);
-                        }
-                        ended
-                    })
-                })
-                .collect();
-            let ended = workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            // All are waited for; the first error is told.
-            ended.fold(Ok(()), Result::and)
+        on_threads(threads, || {
+            let ended = self.work();
+            if ended.is_err() {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            ended
         })
     }
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import sys
@@ -16,6 +17,7 @@ import servers
 from measure import Command, Failed, in_turns, ratio, spread
 from playbook_tests import playbook_tests
 from provision import provision
+from repository import repository
 from watched import watched
 
 HERE = Path(__file__).parent
@@ -216,6 +218,7 @@ def compare(bench):
     watched(bench)
     playbook_tests(bench)
     provision(bench)
+    repository(bench)
     bench.report.summary()
 
 
@@ -227,6 +230,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     measure.adopt_orphans()
     peers = Path(os.environ["CESO_PEERS"])
+    for program in ["restic", "borg", "mke2fs"]:
+        if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
+            sys.exit(f"{program} is missing: run tests/peers/prepare")
     for peer in ["bin/vcsim", "bin/govc", "venv/bin/python"]:
         if not (peers / peer).exists():
             sys.exit(f"{peers / peer} is missing: run tests/peers/prepare")

@@ -2,10 +2,13 @@
 
 import ctypes
 import os
+import re
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
+from dataclasses import dataclass
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -31,14 +34,28 @@ class Failed(Exception):
     """A command that is to be measured did not do its work."""
 
 
-class Command:
-    """A command line, with what its environment has more than ours."""
+@dataclass
+class Weight:
+    """What one run of a command took."""
 
-    def __init__(self, name, argv, environment=None, stdin=None):
+    wall: float  # seconds
+    cpu: float  # seconds, user and system
+    memory: int  # the peak of resident memory in bytes; never below this process's own, which the kernel counts to it
+    read: int  # bytes that it asked of files, whether they came from a disk or from memory
+    output: bytes
+    durable: float = 0.0  # seconds until what it wrote was on the disk, where someone looked
+
+
+class Command:
+    """A command line, with what its environment has more than ours, and the folder that it runs in."""
+
+    def __init__(self, name, argv, environment=None, stdin=None, cwd=None):
         self.name = name
         self.argv = [str(word) for word in argv]
         self.environment = {**os.environ, **(environment or {})}
         self.stdin = stdin
+        if cwd is not None:
+            self.argv = ["env", "-C", str(cwd), *self.argv]
 
     def output(self):
         """What it prints; not measured."""
@@ -60,6 +77,24 @@ class Command:
             _, _, usage = os.wait4(orphan, 0)
             cpu += usage.ru_utime + usage.ru_stime
         return wall, cpu
+
+    def weigh(self):
+        """One run of a command that is a single process, with all that is known of it."""
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            begun = time.perf_counter()
+            pid = self._start(output.fileno(), errors.fileno())
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            wall = time.perf_counter() - begun
+            # It has ended and is not gone: its counts stand still.
+            with open(f"/proc/{pid}/io") as file:
+                read = int(re.search(r"rchar: (\d+)", file.read())[1])
+            _, status, usage = os.wait4(pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            if code != 0:
+                errors.seek(0)
+                raise Failed(f"{self.name}: exit code {code}: {errors.read().decode(errors='replace')[-2000:]}")
+            output.seek(0)
+            return Weight(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, read, output.read())
 
     def peak_memory(self):
         """The sum of its processes' peaks of resident memory, in bytes, as far as a look each millisecond sees it."""
@@ -85,10 +120,11 @@ class Command:
             os.waitpid(orphan, 0)
         return sum(peaks.values())
 
-    def _start(self):
+    def _start(self, output=None, errors=None):
         silent = os.open(os.devnull, os.O_RDWR)
         try:
-            actions = [(os.POSIX_SPAWN_DUP2, silent, descriptor) for descriptor in (0, 1, 2)]
+            streams = [silent, silent if output is None else output, silent if errors is None else errors]
+            actions = [(os.POSIX_SPAWN_DUP2, stream, descriptor) for descriptor, stream in enumerate(streams)]
             return os.posix_spawnp(self.argv[0], self.argv, self.environment, file_actions=actions)
         finally:
             os.close(silent)

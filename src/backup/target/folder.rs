@@ -174,7 +174,7 @@ impl Target for FolderTarget {
             .before(Step::Create(&path))
             .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
             .map_err(Self::fail(&path, "create"))?;
-        Ok(Spool { file, path, size: 0, steps: Arc::clone(&self.steps) })
+        Ok(Spool { file, path, size: 0, begun: 0, steps: Arc::clone(&self.steps) })
     }
 
     fn put_spool(&self, name: &str, spool: Spool) -> Result<()> {
@@ -193,6 +193,12 @@ impl Target for FolderTarget {
     }
 
     fn get(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.get_into(name, range, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn get_into(&self, name: &str, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
         let path = self.path(name)?;
         let file = open(&path, name)?;
         let size = file.metadata().map_err(Self::fail(&path, "read"))?.len();
@@ -200,10 +206,8 @@ impl Target for FolderTarget {
             let what = format!("it ends at byte {size}, before {}", range.end);
             return Err(Error::damaged(name, what));
         }
-        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, range.start).map_err(Self::fail(&path, "read"))?;
-        Ok(bytes)
+        bytes.resize(usize::try_from(range.end - range.start).unwrap_or(usize::MAX), 0);
+        file.read_exact_at(bytes, range.start).map_err(Self::fail(&path, "read"))
     }
 
     fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {

@@ -54,6 +54,12 @@ pub trait Target: Send + Sync {
     /// Errors: `Missing`; `Damaged` where the file ends before the range does.
     fn get(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>>;
 
+    /// The same in a buffer, which is filled anew: for whoever reads often.
+    fn get_into(&self, name: &str, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
+        *bytes = self.get(name, range)?;
+        Ok(())
+    }
+
     /// A whole file of at most `limit` bytes.
     ///
     /// Errors: `Missing`; `Damaged` where it is longer.
@@ -74,11 +80,30 @@ pub trait Target: Send + Sync {
     fn tidy(&self) -> Result<u64>;
 }
 
+/// The system is asked to write a file out when so many bytes of it are new.
+pub(super) const WRITTEN_OUT: u64 = 16 << 20;
+
+/// Lets the system begin to write a range of a file to its disk, so that a sync has less to wait for; a length of 0 means up to the file's end.
+/// It promises nothing.
+pub(super) fn begin_writing_out(file: &File, at: u64, length: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the call takes no pointers, and the descriptor is open as long as `file` is. It can fail; the sync that follows then does it all.
+        let (Ok(at), Ok(length)) = (i64::try_from(at), i64::try_from(length)) else { return };
+        let _only_advice = unsafe { libc::sync_file_range(file.as_raw_fd(), at, length, libc::SYNC_FILE_RANGE_WRITE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, at, length);
+}
+
 /// Bytes collected in a file of this machine; the file goes when the spool does.
 pub struct Spool {
     file: File,
     path: PathBuf,
     size: u64,
+    /// Up to where the system was asked to write it out.
+    begun: u64,
     steps: Arc<dyn folder::Steps>,
 }
 
@@ -91,6 +116,10 @@ impl Spool {
             .and_then(|()| self.file.write_all(bytes))
             .map_err(Error::io(self.path.display().to_string(), "write"))?;
         self.size += bytes.len() as u64;
+        if self.size - self.begun >= WRITTEN_OUT {
+            begin_writing_out(&self.file, self.begun, self.size - self.begun);
+            self.begun = self.size;
+        }
         Ok(())
     }
 
