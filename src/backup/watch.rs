@@ -92,6 +92,11 @@ impl Target for Watched {
         self.target.get(name, range)
     }
 
+    fn get_into(&self, name: &str, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
+        self.watch.check()?;
+        self.target.get_into(name, range, bytes)
+    }
+
     fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         self.watch.check()?;
         self.target.get_all(name, limit)

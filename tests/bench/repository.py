@@ -17,6 +17,7 @@ import filecmp
 import json
 import os
 import random
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -65,7 +66,7 @@ class Ceso(Tool):
     def __init__(self, folder, program):
         super().__init__(folder)
         self.program = program
-        words = [program, "repository", "prune", "--help"]
+        words = [program, "repository", "forget", "--help"]
         self.forgets = "--keep-last" in subprocess.run(words, capture_output=True, text=True).stdout
 
     def environment(self):
@@ -90,11 +91,14 @@ class Ceso(Tool):
         return self.command(*self.words("disk", "restore", self.ids[-1], to / "disk.img", "--repository", self.repository))
 
     def forget(self):
-        keep = ["--keep-last", "1", "--yes"] if self.forgets else []
-        if not self.forgets:
-            # A backup is forgotten by deleting its manifest.
-            (self.repository / "manifests" / self.ids[0]).unlink()
-        return self.command(*self.words("repository", "prune", self.repository, *keep))
+        prune = self.words("repository", "prune", self.repository)
+        if self.forgets:
+            forget = self.words("repository", "forget", self.repository, "--keep-last", "1", "--yes")
+            # Two commands, which are one piece of work.
+            return self.command("sh", "-c", f"{shlex.join(map(str, forget))} && {shlex.join(map(str, prune))}")
+        # A backup is forgotten by deleting its manifest.
+        (self.repository / "manifests" / self.ids[0]).unlink()
+        return self.command(*prune)
 
 
 class PlainCeso(Ceso):
