@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::context::Context;
 use crate::error::Fault;
 use crate::sim::{Options, Server, read_fault};
-use crate::units::Span;
+use crate::units::{Bytes, Span};
 
 pub fn command() -> Command {
     Command::new("sim")
@@ -67,8 +67,21 @@ pub fn command() -> Command {
                 .value_parser(|text: &str| text.parse::<Span>())
                 .help("After how long an unused session ends [default: 30 min]"),
         )
+        .arg(
+            Arg::new("capacity")
+                .long("capacity")
+                .value_name("SIZE")
+                .value_parser(|text: &str| text.parse::<Bytes>())
+                .help("How large its datastore is [default: the file system that it lies on]"),
+        )
+        .arg(
+            Arg::new("no-ranges")
+                .long("no-ranges")
+                .action(ArgAction::SetTrue)
+                .help("Heed no Range of a download, as some hosts do not"),
+        )
         .arg(Arg::new("fault").long("fault").value_name("METHOD:FAULT[:TIMES]").action(ArgAction::Append).help(
-            "Have a method fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta or delay=2s; may be repeated",
+            "Have a method fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta or delay=2s, a transfer with cut=BYTES or no-ranges; may be repeated",
         ))
 }
 
@@ -94,6 +107,8 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     if let Some(idle) = matches.get_one::<Span>("idle") {
         options.idle_timeout = idle.0;
     }
+    options.capacity = matches.get_one::<Bytes>("capacity").map(|size| size.0);
+    options.ranges = !matches.get_flag("no-ranges");
     let delay = |text: &str| text.parse::<Span>().ok().map(|span| span.0);
     let faults = matches.get_many::<String>("fault").unwrap_or_default();
     let faults = faults.map(|text| read_fault(text, delay)).collect::<Result<Vec<_>, _>>()?;

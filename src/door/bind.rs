@@ -28,6 +28,12 @@ pub struct BoundHost {
     pub system: Checked<HostObject>,
 }
 
+/// A datastore that the operation under way may use, and the host that it is on.
+pub struct BoundDatastore {
+    pub host: Arc<Connected>,
+    pub datastore: Checked<esxi::Datastore>,
+}
+
 /// A use of an entry: what a quota counts and the journal names.
 #[derive(Debug, Clone)]
 pub(super) struct Use {
@@ -218,6 +224,65 @@ impl<'a> Binder<'a> {
         }
     }
 
+    /// The datastore behind a handle as it is now, for all of these verbs; the run's tables are asked before anything is sent.
+    pub async fn datastore_of(
+        &self,
+        target: &Target<kind::Datastore>,
+        verbs: &[&'static str],
+    ) -> Result<BoundDatastore, Fault> {
+        self.datastore_with(target, verbs, None).await
+    }
+
+    /// The same, to take away what lies at a path there: what the run itself has made counts as made.
+    pub async fn datastore_without(
+        &self,
+        target: &Target<kind::Datastore>,
+        verbs: &[&'static str],
+        path: &esxi::FilePath,
+    ) -> Result<BoundDatastore, Fault> {
+        self.datastore_with(target, verbs, Some(path)).await
+    }
+
+    async fn datastore_with(
+        &self,
+        target: &Target<kind::Datastore>,
+        verbs: &[&'static str],
+        path: Option<&esxi::FilePath>,
+    ) -> Result<BoundDatastore, Fault> {
+        let Some(Object::Datastore(host, known)) = self.pass.door.objects.get(target.id) else {
+            return Err(foreign(target.id));
+        };
+        let made = path.is_some_and(|path| self.pass.has_made_file(&host.name, &known.name, path));
+        for verb in verbs {
+            self.check("datastore", verb, &known.name, made)?;
+        }
+        self.note_host(&host);
+        let all = host.client.lookup_datastores().await?;
+        match all.into_iter().find(|now| now.moref == known.moref) {
+            Some(now) if now.name == known.name => Ok(BoundDatastore { host, datastore: vouch(now) }),
+            _ => Err(Fault::new(
+                "esxi.replaced",
+                format!("the datastore {:?} on {} is gone, or was renamed", known.name, host.name),
+            )
+            .hint("look it up again by name")),
+        }
+    }
+
+    /// Another datastore of the same host by its name, for a declared verb; without a name the same one.
+    pub async fn datastore_beside(
+        &self,
+        bound: &BoundDatastore,
+        name: Option<&str>,
+        verb: &'static str,
+    ) -> Result<Checked<esxi::Datastore>, Fault> {
+        let name = name.unwrap_or(&bound.datastore.name);
+        self.check("datastore", verb, name, false)?;
+        if name == bound.datastore.name {
+            return Ok(vouch((*bound.datastore).clone()));
+        }
+        self.datastore(&self.bound_host(bound.host.clone()), name, verb).await
+    }
+
     /// The machine behind a handle, for a declared verb, into whose own folder files may be put: its datastore is checked by what the
     /// handle knows before anything is sent, and by where the machine lies now.
     pub async fn vm_and_folder(&self, target: &Target<kind::Vm>, verb: &'static str) -> Result<BoundVm, Fault> {
@@ -358,6 +423,11 @@ pub(super) fn check_literals(
                     // A handle tells whether the run made its object, so `@made` is decided before anything is sent.
                     let made = match pass.door.objects.get(handle.id) {
                         Some(Object::Vm(host, vm)) => pass.door.journal.has_made(&made_key(&host.name, &vm)),
+                        // Nobody makes a datastore; whether the run made the file on it is known once its path is.
+                        Some(Object::Datastore(..)) => {
+                            policy.check_literal(touch.noun, touch.verb, &handle.name)?;
+                            continue;
+                        }
                         _ => false,
                     };
                     policy.check_now(touch.noun, touch.verb, &handle.name, made)?;
@@ -381,6 +451,11 @@ pub(super) fn check_literals(
 /// A host may give a reference to another machine once the first is gone, so the machine's own identity is part of it.
 pub(super) fn made_key(host: &str, vm: &esxi::Vm) -> String {
     format!("{host} {} {}", vm.moref, vm.instance_uuid)
+}
+
+/// What tells a file or folder that the run made from every other.
+pub(super) fn file_key(host: &str, datastore: &str, path: &esxi::FilePath) -> String {
+    format!("{host} file {}", path.on(datastore))
 }
 
 /// The longest name of an object, in bytes: 80 characters of a machine, 255 bytes of a file.

@@ -78,6 +78,11 @@ impl Journal {
         lock(&self.made).insert(key);
     }
 
+    /// Notes that an object is gone, so that another in its place is not taken for it.
+    pub fn unmade(&self, key: &str) {
+        lock(&self.made).remove(key);
+    }
+
     /// Notes a machine that was made, by its name, for whoever has to remove it.
     pub fn stands(&self, host: &str, name: &str) {
         lock(&self.standing).push(Made { host: host.to_owned(), name: name.to_owned() });

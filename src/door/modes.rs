@@ -24,7 +24,7 @@ pub fn table(mode: Mode) -> Table {
 fn pattern(mode: Mode, verb: &str) -> Option<Pattern> {
     match (mode, verb) {
         (_, "read" | "connect") | (Mode::Unrestricted, _) => Some(Pattern::Any),
-        (Mode::Standard, "destroy") => Some(Pattern::Made),
+        (Mode::Standard, "destroy" | "delete") => Some(Pattern::Made),
         (Mode::Standard, _) => Some(Pattern::Any),
         (Mode::Restricted, _) => None,
     }
@@ -46,5 +46,8 @@ mod tests {
         assert!(!allows(Mode::Standard, "vm", "destroy", false));
         assert!(allows(Mode::Standard, "vm", "destroy", true));
         assert!(allows(Mode::Standard, "vm", "create", false));
+        assert!(!allows(Mode::Restricted, "datastore", "copy_from", false), "what files hold may be secret");
+        assert!(!allows(Mode::Standard, "datastore", "delete", false));
+        assert!(allows(Mode::Standard, "datastore", "delete", true));
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::arguments::HANDLE;
 use super::bench::Bench;
+use super::file::LocalFile;
 use super::repository::Opened;
 use super::secret::{Built, Secret};
 use crate::error::Fault;
@@ -37,6 +38,7 @@ pub enum Object {
     Document(Arc<Built>),
     Secret(Arc<Secret>),
     Repository(Arc<Opened>),
+    File(Arc<LocalFile>),
     Test(Arc<dyn Bench>),
 }
 
@@ -78,6 +80,8 @@ pub mod kind {
         Secret = "secret";
         /// A repository of backups.
         Repository = "repository";
+        /// A file of this machine that a person named as a parameter: what a script sends or fills, and cannot look into.
+        File = "file";
         /// A test of a playbook, with a simulator of its own: what a test's function is called with, and nothing else is.
         Test = "test";
     }
@@ -295,6 +299,7 @@ impl Object {
             Object::Document(document) => format!("document {:p}", Arc::as_ptr(document)),
             Object::Secret(secret) => format!("secret {:p}", Arc::as_ptr(secret)),
             Object::Repository(opened) => format!("repository {:p}", Arc::as_ptr(opened)),
+            Object::File(file) => format!("file {:p}", Arc::as_ptr(file)),
             Object::Test(bench) => format!("test {:p}", Arc::as_ptr(bench).cast::<()>()),
         }
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracing::Instrument;
 
 use super::bench::Bench;
-use super::bind::{Binder, Use, check_literals, made_key};
+use super::bind::{Binder, Use, check_literals, file_key, made_key};
 use super::journal::{Journal, Outcome};
 use super::noting::{About, Noting};
 use super::object::{Connected, Fields, Given, Object, Objects};
@@ -433,6 +433,38 @@ impl Pass<'_> {
         self.door.journal.made(made_key(&host.name, &vm));
         self.door.journal.stands(&host.name, &vm.name);
         super::bind::vouch(vm)
+    }
+
+    /// Notes a file or folder as made by this run, which may then delete it.
+    pub fn made_file(&self, host: &Connected, datastore: &esxi::Datastore, path: &esxi::FilePath) {
+        self.has_made.store(true, Ordering::Relaxed);
+        self.door.journal.made(file_key(&host.name, &datastore.name, path));
+    }
+
+    /// Notes that a file or folder is gone: what comes there now is another's.
+    pub fn unmade_file(&self, host: &Connected, datastore: &esxi::Datastore, path: &esxi::FilePath) {
+        self.door.journal.unmade(&file_key(&host.name, &datastore.name, path));
+    }
+
+    /// Notes that a file has another place now. It stays the run's own where it was.
+    pub fn moved_file(
+        &self,
+        host: &Connected,
+        from: (&esxi::Datastore, &esxi::FilePath),
+        to: (&esxi::Datastore, &esxi::FilePath),
+    ) {
+        if self.has_made_file(&host.name, &from.0.name, from.1) {
+            self.made_file(host, to.0, to.1);
+        }
+        self.unmade_file(host, from.0, from.1);
+    }
+
+    /// Whether this run made a file, or a folder that it lies in.
+    pub(super) fn has_made_file(&self, host: &str, datastore: &str, path: &esxi::FilePath) -> bool {
+        let above = std::iter::successors(Some(path.clone()), |path| Some(path.parent()));
+        above
+            .take_while(|path| !path.is_root())
+            .any(|path| self.door.journal.has_made(&file_key(host, datastore, &path)))
     }
 
     /// Notes that a machine is gone.

@@ -31,7 +31,12 @@ pub const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "datastore",
-        verbs: &[("read", "see the datastore and its space"), ("write", "put machines and disks on it")],
+        verbs: &[
+            ("read", "see the datastore, its space, and the names and sizes of its files"),
+            ("write", "put machines, disks, files and folders on it"),
+            ("copy_from", "read what its files and disks hold: copy, move and download them"),
+            ("delete", "delete files, folders and disks on it for good, and move them away"),
+        ],
     },
     Noun {
         name: "secret",

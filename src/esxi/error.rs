@@ -53,8 +53,23 @@ pub enum Error {
     /// A machine is in a state that the request does not allow; found before anything was changed.
     #[error("{name} on host {host} is {state}")]
     WrongState { host: String, name: String, state: String, hint: String },
-    #[error("datastore {datastore:?} of host {host} has {free} free, and {needed} are needed")]
+    #[error(
+        "datastore {datastore:?} of host {host} has {free} free, and {needed} are needed: {} are missing",
+        Bytes(needed.0.saturating_sub(free.0))
+    )]
     NoSpace { host: String, datastore: String, needed: Bytes, free: Bytes },
+    /// A file that a registered machine is made of, or that others build on.
+    #[error("{file} on host {host} belongs to the machine {vm:?}")]
+    InUse { host: String, file: String, vm: String },
+    /// The host's web server refused a file.
+    #[error("host {host} refused {file} (HTTP {status})")]
+    Transfer { host: String, file: String, status: u16 },
+    /// A file became another one while it was read.
+    #[error("host {host}: {reason}")]
+    FileChanged { host: String, reason: String },
+    /// Something on this machine, not on the host.
+    #[error("{reason}")]
+    Local { reason: String },
     /// What was waited for did not come in time. The machine goes on.
     #[error("{what} did not happen within {after} on host {host}")]
     WaitedInVain { host: String, what: String, after: Span },
@@ -120,6 +135,12 @@ impl Error {
             Self::Invalid { .. } => "esxi.invalid_argument".into(),
             Self::WrongState { .. } => "esxi.invalid_power_state".into(),
             Self::NoSpace { .. } => "esxi.no_disk_space".into(),
+            Self::InUse { .. } => "esxi.in_use".into(),
+            Self::Transfer { status: 404, .. } => "esxi.file_not_found".into(),
+            Self::Transfer { status: 507, .. } => "esxi.no_disk_space".into(),
+            Self::Transfer { .. } => "esxi.file_refused".into(),
+            Self::FileChanged { .. } => "esxi.file_changed".into(),
+            Self::Local { .. } => "local.file".into(),
             Self::SessionFile { .. } => "esxi.session_file".into(),
             Self::LeftBehind { .. } | Self::While { .. } => "esxi.error".into(),
         }
@@ -158,6 +179,17 @@ impl Error {
             Self::Invalid { hint, .. } => return hint.clone(),
             Self::WrongState { hint, .. } => hint.clone(),
             Self::NoSpace { .. } => "free space on that datastore or use another".into(),
+            Self::InUse { vm, .. } => {
+                format!("what a machine is made of is not touched as files: destroy or unregister {vm:?} first, or name something else")
+            }
+            Self::Transfer { status: 404, .. } => "look what is there: ceso datastore ls".into(),
+            Self::Transfer { status: 507, .. } => "free space on that datastore or use another".into(),
+            Self::Transfer { status: 403, .. } => {
+                "a running machine holds the file, or the user may not browse that datastore: power the machine off, or copy it first".into()
+            }
+            Self::Transfer { .. } => "look at the host's own log for the reason".into(),
+            Self::FileChanged { .. } => "somebody writes to it: wait until that has ended, then begin anew".into(),
+            Self::Local { .. } => "look at the file, its folder and its disk on this machine".into(),
             Self::WaitedInVain { .. } => "look at the machine's console, or wait longer".into(),
             Self::SessionFile { .. } => "make the folder writable, or set CESO_HOME to one that is".into(),
         };

@@ -1,15 +1,13 @@
 //! Files and disks on a host's datastores, by their datastore paths (`[datastore1] web-1/web-1.vmdk`).
 //!
 //! Nothing is overwritten: every call that makes a file fails where one is. Not public: a path is not a checked object.
-//! Specification: vSphere Web Services API, `FileManager`, `VirtualDiskManager`, `HostDatastoreBrowser`.
+//! Specification: vSphere Web Services API, `FileManager`, `VirtualDiskManager`.
 
 use crate::xml::Element;
 
 use super::error::Error;
 use super::host::{Host, Progress, silent};
 use super::moref::MoRef;
-use super::object::Datastore;
-use super::property::Query;
 use super::soap::{Call, Method};
 use super::task::Task;
 
@@ -25,28 +23,50 @@ pub(super) fn split(path: &str) -> Option<(&str, &str)> {
 }
 
 impl Host {
-    fn file_manager(&self) -> Result<MoRef, Error> {
+    pub(super) fn file_manager(&self) -> Result<MoRef, Error> {
         let contract = self.link.contract();
         let id = contract.content.file_manager.as_deref();
         id.map(|id| MoRef::new("FileManager", id)).ok_or_else(|| self.lacks("a file manager"))
     }
 
-    fn disk_manager(&self) -> Result<MoRef, Error> {
+    pub(super) fn disk_manager(&self) -> Result<MoRef, Error> {
         let contract = self.link.contract();
         let id = contract.content.disk_manager.as_deref();
         id.map(|id| MoRef::new("VirtualDiskManager", id)).ok_or_else(|| self.lacks("a virtual disk manager"))
     }
 
-    fn lacks(&self, what: &str) -> Error {
+    /// That something is there already, as the host says it.
+    pub(super) fn file_exists(&self, file: &str) -> Error {
+        self.file_fault("FileAlreadyExists", file, "")
+    }
+
+    /// That something is not there, as the host says it.
+    pub(super) fn no_file(&self, file: &str, why: &str) -> Error {
+        self.file_fault("FileNotFound", file, why)
+    }
+
+    fn file_fault(&self, kind: &str, file: &str, message: &str) -> Error {
+        let data = Element::new("fault").typed(kind).with(Element::leaf("file", file));
+        let fault = Element::new("error").with(data).with(Element::leaf("localizedMessage", message));
+        let fault = super::fault::VimFault::from_localized(&fault);
+        Error::Vim { host: self.name().to_owned(), fault: Box::new(fault) }
+    }
+
+    pub(super) fn lacks(&self, what: &str) -> Error {
         Error::BadAnswer { host: self.name().to_owned(), reason: format!("a service content without {what}") }
     }
 
     /// Makes a folder. Errors: `esxi.file_already_exists`; a folder that is there is never used.
     pub(super) async fn make_folder(&self, path: &str) -> Result<(), Error> {
+        self.make_folders(path, false).await
+    }
+
+    /// The same, with the folders above it where `parents` says so.
+    pub(super) async fn make_folders(&self, path: &str, parents: bool) -> Result<(), Error> {
         let call = Call::new(&self.file_manager()?, Method::MakeDirectory)
             .with_text("name", path)
             .with_ref("datacenter", &self.places().await?.datacenter)
-            .with_text("createParentDirectories", "false");
+            .with_text("createParentDirectories", parents.to_string());
         self.link.call(&call).await.map(|_| ()).map_err(|error| error.doing(format!("make the folder {path}")))
     }
 
@@ -65,7 +85,23 @@ impl Host {
             .with_text("destinationName", to)
             .with_ref("destinationDatacenter", datacenter)
             .with_text("force", "false");
-        self.task(what, call, format!("copy {from} to {to}"), progress).await.map(|_| ())
+        self.file_task(what, call, format!("copy {from} to {to}"), progress).await.map(|_| ())
+    }
+
+    /// Moves a file or a folder to where nothing is yet.
+    pub(super) async fn move_file(&self, from: &str, to: &str, progress: Progress<'_>) -> Result<(), Error> {
+        let datacenter = &self.places().await?.datacenter;
+        let call = Call::new(&self.file_manager()?, Method::MoveDatastoreFile)
+            .with_text("sourceName", from)
+            .with_ref("sourceDatacenter", datacenter)
+            .with_text("destinationName", to)
+            .with_ref("destinationDatacenter", datacenter)
+            .with_text("force", "false");
+        self.file_task("move", call, format!("move {from} to {to}"), progress).await.map(|_| ())
+    }
+
+    pub(super) async fn move_plain(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.move_file(from, to, &silent).await
     }
 
     /// Deletes a file, or a folder with all that is in it.
@@ -73,7 +109,7 @@ impl Host {
         let call = Call::new(&self.file_manager()?, Method::DeleteDatastoreFile)
             .with_text("name", path)
             .with_ref("datacenter", &self.places().await?.datacenter);
-        self.task("delete", call, format!("delete {path}"), &silent).await.map(|_| ())
+        self.file_task("delete", call, format!("delete {path}"), &silent).await.map(|_| ())
     }
 
     /// Copies a disk. A standalone host must be told the form of the copy, or thin becomes thick; a vCenter must not be told.
@@ -100,28 +136,17 @@ impl Host {
             .with_ref("destDatacenter", datacenter)
             .with_opt(form)
             .with_text("force", "false");
-        self.task(what, call, format!("copy the disk {from} to {to}"), progress).await.map(|_| ())
+        self.file_task(what, call, format!("copy the disk {from} to {to}"), progress).await.map(|_| ())
     }
 
     pub(super) async fn delete_disk(&self, path: &str) -> Result<(), Error> {
         let call = Call::new(&self.disk_manager()?, Method::DeleteVirtualDisk)
             .with_text("name", path)
             .with_ref("datacenter", &self.places().await?.datacenter);
-        self.task("delete", call, format!("delete the disk {path}"), &silent).await.map(|_| ())
+        self.file_task("delete", call, format!("delete the disk {path}"), &silent).await.map(|_| ())
     }
 
-    /// The names of the files in a folder.
-    pub(super) async fn folder_files(&self, datastore: &Datastore, folder: &str) -> Result<Vec<String>, Error> {
-        let objects = self.link.retrieve(&Query::object(&datastore.moref, "Datastore", &["browser"])).await?;
-        let browser = objects.iter().find_map(|object| object.reference("browser"));
-        let browser = browser.ok_or_else(|| self.lacks("a datastore browser"))?;
-        let call = Call::new(&browser, Method::SearchDatastore).with_text("datastorePath", folder);
-        let result = self.task("look", call, format!("look into {folder}"), &silent).await?;
-        let files = result.iter().flat_map(|result| result.all("file"));
-        Ok(files.filter_map(|file| file.text_at("path")).map(str::to_owned).collect())
-    }
-
-    async fn task(
+    pub(super) async fn file_task(
         &self,
         what: &str,
         call: Call,

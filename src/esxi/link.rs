@@ -11,6 +11,7 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex as AsyncMutex;
 use tracing::Instrument;
+use url::Url;
 use zeroize::Zeroizing;
 
 use crate::metrics::{Connection, HostLabel};
@@ -226,6 +227,61 @@ impl Link {
             }
         }
         Err(Error::BadAnswer { host: self.host().to_owned(), reason: "no session for an upload".to_owned() })
+    }
+
+    /// The URL of a file on a datastore of the host's one datacenter. The path is relative to the datastore.
+    pub(super) fn folder_url(&self, datastore: &str, path: &str) -> Url {
+        self.transport.folder_url(datastore, path)
+    }
+
+    /// Asks for a file, from a byte on where `from` says so; the body is still to be read. The session is renewed where it has run out.
+    pub(super) async fn fetch(
+        &self,
+        method: reqwest::Method,
+        url: &Url,
+        from: Option<u64>,
+    ) -> Result<reqwest::Response, Error> {
+        let mut tried = 0;
+        loop {
+            let generation = self.epoch();
+            let cookie = self.cookie();
+            let label = if method == reqwest::Method::HEAD { "HEAD file" } else { "GET file" };
+            let timeout = self.options.timeouts.request;
+            let opened = self.transport.open(method.clone(), url, cookie.as_deref(), from, label, timeout).await;
+            let response = match opened {
+                // A kept connection that the host has closed meanwhile looks the same as one that breaks.
+                Err(Error::Lost { .. }) if tried == 0 => {
+                    tried += 1;
+                    continue;
+                }
+                opened => opened?,
+            };
+            if response.status().as_u16() != 401 || tried >= RENEWALS {
+                return Ok(response);
+            }
+            tried += 1;
+            self.renew(generation).await?;
+        }
+    }
+
+    /// Sends a file with the session as it is; the status that came back.
+    pub(super) async fn send_file(
+        &self,
+        url: &Url,
+        label: &'static str,
+        length: u64,
+        body: reqwest::Body,
+    ) -> Result<u16, Error> {
+        self.transport.send_file(url, self.cookie().as_deref(), label, length, body).await
+    }
+
+    /// Counts what came of a file.
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.transport.count_received(bytes as u64);
+    }
+
+    fn cookie(&self) -> Option<String> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).cookie.clone()
     }
 
     fn envelope(&self, call: &Call) -> Result<String, Error> {

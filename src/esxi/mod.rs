@@ -6,12 +6,16 @@
 
 mod address;
 mod allowed;
+mod browse;
 pub mod checked;
 mod config_spec;
 mod content;
+mod datastore_files;
+mod disks;
 mod error;
 mod facts;
 mod fault;
+mod file_path;
 mod files;
 mod hardware;
 mod host;
@@ -32,6 +36,7 @@ mod storage;
 mod task;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod transport;
 mod trust;
 mod version;
@@ -44,10 +49,13 @@ mod vm_power;
 mod watch;
 
 pub use allowed::{Allowed, check_name};
+pub use browse::{DiskFile, FileRow, Search};
 pub use content::About;
+pub use disks::{DiskInfo, Provisioning};
 pub use error::Error;
 pub use facts::HostFacts;
 pub use fault::{Known, VimFault};
+pub use file_path::FilePath;
 pub use hardware::{Controller, ControllerKind, Disk, Hardware, Nic};
 pub use host::{Host, Progress, Step, Traffic, silent};
 pub use link::identified;
@@ -57,6 +65,7 @@ pub use options::{Credentials, HostOptions, Login, Observer, Timeouts, Trust};
 pub use reach::HttpCheck;
 pub use soap::Method;
 pub use storage::{DatastoreRow, NetworkRow};
+pub use transfer::{Content, Had, Sink, Transferred};
 pub use trust::{Certificate, probe_certificate};
 pub use vm_clone::CloneSpec;
 pub use vm_configure::Reconfigure;

@@ -54,10 +54,17 @@ methods! {
     Destroy = "Destroy_Task" false,
     MakeDirectory = "MakeDirectory" false,
     CopyDatastoreFile = "CopyDatastoreFile_Task" false,
+    MoveDatastoreFile = "MoveDatastoreFile_Task" false,
     DeleteDatastoreFile = "DeleteDatastoreFile_Task" false,
+    CreateVirtualDisk = "CreateVirtualDisk_Task" false,
+    MoveVirtualDisk = "MoveVirtualDisk_Task" false,
+    ExtendVirtualDisk = "ExtendVirtualDisk_Task" false,
+    InflateVirtualDisk = "InflateVirtualDisk_Task" false,
+    QueryVirtualDiskUuid = "QueryVirtualDiskUuid" true,
     CopyVirtualDisk = "CopyVirtualDisk_Task" false,
     DeleteVirtualDisk = "DeleteVirtualDisk_Task" false,
     SearchDatastore = "SearchDatastore_Task" false,
+    SearchDatastoreSubFolders = "SearchDatastoreSubFolders_Task" false,
 }
 
 /// One call: a method of an object, and its arguments in the order of the API.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, COOKIE, HeaderValue, LOCATION, SET_COOKIE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION, RANGE, SET_COOKIE};
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -151,17 +151,93 @@ impl Transport {
     ) -> Result<Reply, Error> {
         let _permit = self.permits.acquire().await.ok();
         let sent = content.len() as u64;
+        let url = self.folder_url(datastore, path);
+        let mut request = self.client.put(url).header(CONTENT_TYPE, "application/octet-stream").body(content);
+        if let Some(cookie) = cookie {
+            request = request.header(COOKIE, self.session(cookie)?);
+        }
+        self.exchange(request, sent, timeout).await
+    }
+
+    pub(super) fn folder_url(&self, datastore: &str, path: &str) -> Url {
         let mut url = self.sdk.clone();
         url.set_path("/folder");
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path.split('/'));
         }
         url.query_pairs_mut().append_pair("dcPath", "ha-datacenter").append_pair("dsName", datastore);
-        let mut request = self.client.put(url).header(CONTENT_TYPE, "application/octet-stream").body(content);
-        if let Some(cookie) = cookie {
+        url
+    }
+
+    /// Asks for a file and reads the head of the answer.
+    pub(super) async fn open(
+        &self,
+        method: reqwest::Method,
+        url: &Url,
+        cookie: Option<&str>,
+        from: Option<u64>,
+        label: &'static str,
+        timeout: Duration,
+    ) -> Result<reqwest::Response, Error> {
+        let _permit = self.permits.acquire().await.ok();
+        let mut request = self.client.request(method, url.clone());
+        if let Some(from) = from {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        if let Some(cookie) = cookie.filter(|_| self.is_own(url)) {
             request = request.header(COOKIE, self.session(cookie)?);
         }
-        self.exchange(request, sent, timeout).await
+        let began = Instant::now();
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let answer = match tokio::time::timeout(timeout, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.failure(&error, timeout)),
+            Err(_) => Err(Error::Timeout { host: self.host.clone(), after: Span(timeout) }),
+        };
+        self.count_status(label, answer.as_ref().map(|response| response.status().as_u16()), began);
+        answer
+    }
+
+    /// Sends a file whose length is known; how long that takes is the caller's to judge.
+    pub(super) async fn send_file(
+        &self,
+        url: &Url,
+        cookie: Option<&str>,
+        label: &'static str,
+        length: u64,
+        body: reqwest::Body,
+    ) -> Result<u16, Error> {
+        let _permit = self.permits.acquire().await.ok();
+        let mut request = self
+            .client
+            .put(url.clone())
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_LENGTH, length)
+            .body(body);
+        if let Some(cookie) = cookie.filter(|_| self.is_own(url)) {
+            request = request.header(COOKIE, self.session(cookie)?);
+        }
+        let began = Instant::now();
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let answer = request.send().await.map_err(|error| self.failure(&error, Duration::ZERO));
+        let status = answer.map(|response| response.status().as_u16());
+        self.count_status(label, status.as_ref().map(|status| *status), began);
+        if status.is_ok() {
+            self.counters.bytes_sent.fetch_add(length, Ordering::Relaxed);
+            self.label.bytes(length, 0);
+        }
+        status
+    }
+
+    pub(super) fn count_received(&self, bytes: u64) {
+        self.counters.bytes_received.fetch_add(bytes, Ordering::Relaxed);
+        self.label.bytes(0, bytes);
+    }
+
+    /// Whether a URL leads to this very host: the session goes nowhere else.
+    fn is_own(&self, url: &Url) -> bool {
+        let of = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+        of(url) == of(&self.sdk)
     }
 
     fn session(&self, cookie: &str) -> Result<HeaderValue, Error> {
@@ -217,8 +293,12 @@ impl Transport {
 
     /// Counts a request that has ended; what the host made of it is said by its answer.
     pub(super) fn count(&self, method: &'static str, result: &Result<Reply, Error>, began: Instant) {
+        self.count_status(method, result.as_ref().map(|reply| reply.status), began);
+    }
+
+    fn count_status(&self, method: &'static str, result: Result<u16, &Error>, began: Instant) {
         let outcome = match result {
-            Ok(reply) if reply.status < 400 => "answered",
+            Ok(status) if status < 400 => "answered",
             Ok(_) => "fault",
             Err(Error::Timeout { .. }) => "timeout",
             Err(Error::Lost { .. }) => "lost",
@@ -249,7 +329,7 @@ impl Transport {
 }
 
 /// The innermost cause, for people: the outer ones only repeat the URL.
-fn last_reason(error: &dyn StdError) -> String {
+pub(super) fn last_reason(error: &dyn StdError) -> String {
     let mut reason = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

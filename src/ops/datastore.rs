@@ -1,13 +1,17 @@
 //! Operations of datastores.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost};
-use crate::door::object::{Fields, Given, Object, Target, kind};
+use crate::door::object::{Connected, Fields, Given, Object, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
+use crate::esxi;
+use crate::esxi::checked::Checked;
 use crate::units::Bytes;
 
 /// Lists the host's datastores that may be read.
@@ -57,17 +61,61 @@ impl Operation for List {
         let rows = bound.host.client.list_datastores(&bound.system).await?;
         rows.into_iter()
             .filter(|row| pass.may_read("datastore", &row.datastore.name))
-            .map(|row| {
-                let name = row.datastore.name.clone();
-                let fields = DatastoreFields {
-                    r#type: row.kind,
-                    capacity: row.capacity,
-                    free: row.free,
-                    accessible: row.accessible,
-                    writable: row.writable,
-                };
-                pass.give(Object::Datastore(bound.host.clone(), row.datastore), &name, &fields)
-            })
+            .map(|row| give(pass, &bound.host, row))
             .collect()
+    }
+}
+
+fn give(pass: &Pass<'_>, host: &Arc<Connected>, row: esxi::DatastoreRow) -> Result<Given<kind::Datastore>, Fault> {
+    let name = row.datastore.name.clone();
+    let fields = DatastoreFields {
+        r#type: row.kind,
+        capacity: row.capacity,
+        free: row.free,
+        accessible: row.accessible,
+        writable: row.writable,
+    };
+    pass.give(Object::Datastore(host.clone(), row.datastore), &name, &fields)
+}
+
+/// Gives the one datastore of that name. Errors: `esxi.datastore_not_found`, `esxi.ambiguous`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Get {
+    /// The host.
+    pub host: Target<kind::Host>,
+    /// Its name, literally.
+    pub name: String,
+}
+
+impl Operation for Get {
+    const NAME: &'static str = "datastore.get";
+    const EFFECT: Effect = Effect::Read;
+    const PLACE: Place = Place::Method { kind: "host", name: "datastore" };
+    const POSITIONAL: &'static [&'static str] = &["name"];
+    const TOUCHES: &'static [Touch] = &[touch("datastore", "read", Selector::Argument("name"))];
+    const USAGE: &'static str = "local store = host:datastore(\"datastore1\")\nprint(store.name, store.free)";
+
+    type Bound = (BoundHost, Checked<esxi::Datastore>);
+    type Output = Given<kind::Datastore>;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
+        let host = binder.host(&self.host)?;
+        let datastore = binder.datastore(&host, &self.name, "read").await?;
+        Ok((host, datastore))
+    }
+
+    async fn act(self, (bound, datastore): Self::Bound, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
+        let rows = bound.host.client.list_datastores(&bound.system).await?;
+        match rows
+            .into_iter()
+            .find(|row| row.datastore.moref == datastore.moref && row.datastore.name == datastore.name)
+        {
+            Some(row) => give(pass, &bound.host, row),
+            None => {
+                Err(Fault::new("esxi.replaced", format!("the datastore {:?} is gone, or was renamed", datastore.name))
+                    .hint("look it up again by name"))
+            }
+        }
     }
 }

@@ -5,7 +5,10 @@
 
 pub mod cloudinit;
 pub mod datastore;
+pub mod disk;
 pub mod document;
+pub mod file_transfer;
+pub mod files;
 pub mod host;
 pub mod image;
 pub mod network;
@@ -132,6 +135,7 @@ pub fn handles() -> &'static [Told] {
         Told::of::<cloudinit::DocumentFields>(),
         Told::of::<cloudinit::SecretFields>(),
         Told::of::<repository::RepositoryFields>(),
+        Told::of::<file_transfer::FileFields>(),
         Told::of::<testing::TestFields>(),
     ];
     HANDLES
@@ -169,6 +173,21 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<power::Shutdown>(),
         Declared::of::<power::EnsurePower>(),
         Declared::of::<datastore::List>(),
+        Declared::of::<datastore::Get>(),
+        Declared::of::<files::Browse>(),
+        Declared::of::<files::ReadText>(),
+        Declared::of::<files::WriteText>(),
+        Declared::of::<files::MakeDirectory>(),
+        Declared::of::<files::Copy>(),
+        Declared::of::<files::Move>(),
+        Declared::of::<files::Delete>(),
+        Declared::of::<file_transfer::Upload>(),
+        Declared::of::<file_transfer::Download>(),
+        Declared::of::<disk::Info>(),
+        Declared::of::<disk::Create>(),
+        Declared::of::<disk::Copy>(),
+        Declared::of::<disk::Extend>(),
+        Declared::of::<disk::Inflate>(),
         Declared::of::<network::List>(),
         Declared::of::<cloudinit::Build>(),
         Declared::of::<cloudinit::Reip>(),

@@ -267,8 +267,10 @@ fn drive_on(
         match decide(&declaration)? {
             Decision::Stop => return Ok(Value::Nil),
             Decision::Go(mut params) => {
-                params::hand_over(&declaration.params, &mut params, |name, reference, purpose| {
-                    door.secret_parameter(name, reference, purpose)
+                params::hand_over(&declaration.params, &mut params, |name, reference, kind| match kind {
+                    params::Type::Secret(purpose) => door.secret_parameter(name, reference, *purpose),
+                    params::Type::File(access) => door.file_parameter(reference, *access),
+                    _ => Ok(Value::Text(reference.to_owned())),
                 })?;
                 door.record().set_parameters(&params, &params::contents(&declaration.params));
                 door.policy().set_needs(declaration.needs(&params)?);

@@ -9,14 +9,13 @@
 //! ```
 //!
 //! Types: `string`, `text`, `data`, `number`, `bool`, `size`, `duration`, `cidr`, `list` (`of` names the type of its items), `choice`
-//! (`choices`), `secret` (`purpose`). A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach
-//! the script as text with a unit, a secret as a handle. Files are read for what a person types, never for what a script or a default says.
+//! (`choices`), `secret` (`purpose`), `file` (`access`). A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach
+//! the script as text with a unit, a secret or a file as a handle. Files are read for what a person types, never for what a script or a default says.
 
 mod types;
 
 use std::collections::BTreeMap;
 
-use crate::config::SecretPurpose;
 use crate::error::{Fault, nearest};
 use crate::wire::Value;
 
@@ -42,8 +41,9 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("default", "its value where none is given"),
     ("optional", "whether it may be left out without a default; then it is nil"),
     ("position", "its place among the words of a command that are not flags, from 1"),
-    ("of", "the type of a list's items: any but list, choice, data and secret; string unless given"),
+    ("of", "the type of a list's items: any but list, choice, data, secret and file; string unless given"),
     ("choices", "the words that a choice allows"),
+    ("access", "what a file is for: read, or write, which makes a new one; read unless given"),
     ("purpose", "what a secret is for: password_hash, password, private_key, token or text; text unless given"),
 ];
 
@@ -116,8 +116,8 @@ fn declare(name: &str, spec: &Value) -> Result<Param, String> {
         Some(Value::Text(doc)) => doc.clone(),
         Some(other) => return Err(format!("doc: expected a string, found {}", other.shape())),
     };
-    if matches!(kind, Type::Secret(_)) && spec.get("default").is_some() {
-        return Err("default: a secret has none: whoever runs the script names it".into());
+    if matches!(kind, Type::Secret(_) | Type::File(_)) && spec.get("default").is_some() {
+        return Err(format!("default: a {} has none: whoever runs the script names it", kind.name()));
     }
     let default = match spec.get("default") {
         None => None,
@@ -210,20 +210,17 @@ pub fn contents(declared: &[Param]) -> Vec<&str> {
     contents.map(|param| param.name.as_str()).collect()
 }
 
-/// Puts a handle in the place of each secret that was named; `handle` gives it.
+/// Puts a handle in the place of each secret and each file that was named; `handle` gives it.
 pub fn hand_over(
     declared: &[Param],
     values: &mut Value,
-    mut handle: impl FnMut(&str, &str, SecretPurpose) -> Result<Value, Fault>,
+    mut handle: impl FnMut(&str, &str, &Type) -> Result<Value, Fault>,
 ) -> Result<(), Fault> {
     let Value::Map(entries) = values else { return Ok(()) };
     for (name, value) in entries {
-        let Some(Type::Secret(purpose)) = declared.iter().find(|param| param.name == *name).map(|param| &param.kind)
-        else {
-            continue;
-        };
-        if let Value::Text(reference) = value {
-            *value = handle(name, reference, *purpose)?;
+        let kind = declared.iter().find(|param| param.name == *name).map(|param| &param.kind);
+        if let (Some(kind @ (Type::Secret(_) | Type::File(_))), Value::Text(reference)) = (kind, &value) {
+            *value = handle(name, reference, kind)?;
         }
     }
     Ok(())

@@ -53,6 +53,10 @@ pub enum Trouble {
     Expire,
     /// Snapshots are removed, and the merge of their deltas fails: they stay behind.
     LeaveDelta,
+    /// Of a file transfer: the connection is closed after so many bytes of the file.
+    Cut(u64),
+    /// Of a file transfer: a Range is not heeded, as some hosts do not.
+    NoRanges,
 }
 
 /// One rule.
@@ -101,6 +105,8 @@ pub enum Due {
     Status(u16),
     Expire,
     LeaveDelta,
+    Cut(u64),
+    NoRanges,
 }
 
 impl Faults {
@@ -131,6 +137,10 @@ impl Faults {
             Trouble::Fault { .. } if transfer => {
                 return Err(wrong(format!("{}: a file transfer has no typed faults", rule.method))
                     .hint("give a status, such as 507, or drop the connection"));
+            }
+            Trouble::Cut(_) | Trouble::NoRanges if !transfer => {
+                return Err(wrong(format!("{}: only a file transfer is cut off or has ranges", rule.method))
+                    .hint("such as GET folder"));
             }
             Trouble::Fault { kind, message } => Some(typed(kind, message.as_deref())?),
             Trouble::Delay(delay) if *delay > LONGEST => {
@@ -182,6 +192,8 @@ impl Faults {
                 (Trouble::Status(code), _) => Due::Status(*code),
                 (Trouble::Expire, _) => Due::Expire,
                 (Trouble::LeaveDelta, _) => Due::LeaveDelta,
+                (Trouble::Cut(bytes), _) => Due::Cut(*bytes),
+                (Trouble::NoRanges, _) => Due::NoRanges,
                 (Trouble::Drop | Trouble::Fault { .. }, _) => Due::Drop,
             });
         }
@@ -249,11 +261,11 @@ fn usual(kind: &str) -> String {
 }
 
 /// Reads `METHOD:FAULT[:TIMES]`, as a command line gives it. FAULT is a fault's name, a status such as `503`, `drop`, `drop-answer`,
-/// `expire`, `leave-delta`, or `delay=2s`.
+/// `expire`, `leave-delta`, `delay=2s`, or of a file transfer `cut=BYTES` and `no-ranges`.
 pub fn read(text: &str, delay: impl Fn(&str) -> Option<Duration>) -> Result<Rule, Fault> {
     let wrong = || {
         Fault::new("sim.fault", format!("{:?} is no rule for a fault", text.chars().take(80).collect::<String>()))
-            .hint("write METHOD:FAULT or METHOD:FAULT:TIMES, such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, drop, drop-answer, expire, leave-delta or delay=2s")
+            .hint("write METHOD:FAULT or METHOD:FAULT:TIMES, such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, drop, drop-answer, expire, leave-delta, delay=2s, or of a transfer cut=BYTES or no-ranges")
     };
     let mut parts = text.splitn(3, ':');
     let (Some(method), Some(what), times) = (parts.next(), parts.next(), parts.next()) else { return Err(wrong()) };
@@ -262,8 +274,13 @@ pub fn read(text: &str, delay: impl Fn(&str) -> Option<Duration>) -> Result<Rule
         "drop-answer" => Trouble::DropAnswer,
         "expire" => Trouble::Expire,
         "leave-delta" => Trouble::LeaveDelta,
+        "no-ranges" => Trouble::NoRanges,
         what => match (what.parse::<u16>(), what.strip_prefix("delay=")) {
             (Ok(code), _) => Trouble::Status(code),
+            _ if what.starts_with("cut=") => {
+                let bytes = what.strip_prefix("cut=").and_then(|bytes| bytes.parse().ok());
+                Trouble::Cut(bytes.ok_or_else(wrong)?)
+            }
             (_, Some(time)) => Trouble::Delay(delay(time).ok_or_else(wrong)?),
             _ => Trouble::Fault { kind: what.to_owned(), message: None },
         },
@@ -351,7 +368,14 @@ mod tests {
         assert_eq!(read("Login:503").unwrap().trouble, Trouble::Status(503));
         assert_eq!(read("Login:delay=2s").unwrap().trouble, Trouble::Delay(Duration::from_secs(2)));
         assert_eq!(read("Login:drop-answer:1").unwrap().trouble, Trouble::DropAnswer);
-        for text in ["", "Login", "Login:x:y", "Login:delay=z"] {
+        assert_eq!(read("GET folder:cut=1000:1").unwrap().trouble, Trouble::Cut(1000));
+        assert_eq!(read("GET folder:no-ranges").unwrap().trouble, Trouble::NoRanges);
+        let faults = Faults::new(1);
+        faults.add(read("PUT folder:cut=0").unwrap()).unwrap();
+        assert!(
+            faults.add(read("Login:cut=1").unwrap()).is_err() && faults.add(read("Login:no-ranges").unwrap()).is_err()
+        );
+        for text in ["", "Login", "Login:x:y", "Login:delay=z", "GET folder:cut=x"] {
             assert_eq!(read(text).unwrap_err().kind(), "sim.fault", "{text}");
         }
     }

@@ -32,6 +32,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(600);
 /// A request's body must be here after this long: what trickles in holds one of the connections.
 const BODY: Duration = Duration::from_secs(60);
+/// So much of an upload is read before it is refused on demand.
+const REST: usize = 64 << 20;
 /// Requests under way have this long when the simulator stops.
 const GRACE: Duration = Duration::from_millis(200);
 /// Connections at once; more wait in the kernel's queue.
@@ -144,16 +146,24 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     let head = head(&request, peer);
     let path = request.uri().path().to_owned();
     let mut drops = false;
+    let mut trouble = datastore::folder::Trouble { ranges: host.options.ranges, cut: None };
     if path == "/folder" || path.starts_with("/folder/") {
         match host.faults.due(&format!("{} folder", request.method())) {
             None | Some(Due::Fault { .. } | Due::LeaveDelta) => {}
             Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Due::Drop) => return Err(Dropped),
             Some(Due::DropAnswer) => drops = true,
-            Some(Due::Status(code)) => return Ok(on_demand(code)),
+            Some(Due::Status(code)) => {
+                // Whoever still sends would not read the answer.
+                let rest = Limited::new(request.into_body(), REST).collect();
+                drop(tokio::time::timeout(BODY, rest).await);
+                return Ok(on_demand(code));
+            }
             Some(Due::Expire) => {
                 host.expire_sessions();
             }
+            Some(Due::Cut(bytes)) => trouble.cut = Some(bytes),
+            Some(Due::NoRanges) => trouble.ranges = false,
         }
     }
     let response = match (request.method(), path.as_str()) {
@@ -161,8 +171,8 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
         (&Method::GET, "/") => answer(StatusCode::OK, "text/html; charset=utf-8", WELCOME.to_owned()),
         (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService") => sdk(request, head, host).await?,
         (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
-        (_, "/folder") => datastore::folder::serve(request, head, host).await,
-        (_, path) if path.starts_with("/folder/") => datastore::folder::serve(request, head, host).await,
+        (_, "/folder") => datastore::folder::serve(request, head, host, trouble).await?,
+        (_, path) if path.starts_with("/folder/") => datastore::folder::serve(request, head, host, trouble).await?,
         _ => status(StatusCode::NOT_FOUND, "Nothing is here. The API is at /sdk, files are below /folder."),
     };
     if drops { Err(Dropped) } else { Ok(response) }

@@ -44,6 +44,8 @@ pub struct Options {
     pub update_size: Option<usize>,
     /// Whether `/folder` answers Range with 206, as some hosts do and others do not. Default true.
     pub ranges: bool,
+    /// How large the datastore is. Default: as large as the file system that its folder is on.
+    pub capacity: Option<u64>,
     /// The seed of what happens by chance: the faults that were asked for with a chance.
     pub seed: u64,
     /// How long to wait for another process that holds the state folder. Default 10 s.
@@ -66,6 +68,7 @@ impl Default for Options {
             page_size: None,
             update_size: None,
             ranges: true,
+            capacity: None,
             seed: 1,
             patience: Duration::from_secs(10),
         }
@@ -192,6 +195,14 @@ impl Server {
     /// Has nothing go wrong any more.
     pub fn clear_faults(&self) {
         self.host.faults.clear();
+    }
+
+    /// Gives the datastore another size from now on; what is on it stays. `None`: that of the file system below.
+    pub fn set_capacity(&self, capacity: Option<u64>) {
+        let mut world = self.host.world();
+        world.datastore.set_capacity(capacity);
+        world.touch(&super::datastore::OBJECT);
+        self.host.announce(world.tick());
     }
 
     pub(super) fn host(&self) -> &Arc<Host> {

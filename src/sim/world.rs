@@ -47,7 +47,8 @@ impl World {
     /// Reads the state, or makes a new host with its template.
     pub fn load(store: Store, options: &Options) -> Result<Self, Fault> {
         let file = store.host()?;
-        let datastore = Datastore::open(store.folder())?;
+        let mut datastore = Datastore::open(store.folder())?;
+        datastore.set_capacity(options.capacity);
         let sessions =
             Sessions::new(options.username.clone(), &options.password, options.idle_timeout, options.max_sessions);
         let fresh = !store.folder().join("host.json").exists();

@@ -51,7 +51,7 @@ fn luau_analyze_accepts_every_example_of_the_reference() {
             let path = folder.path().join(format!("{}.luau", declared.name));
             // The values that an example leaves unused are for its reader.
             let text = format!(
-                "local host = esxi.connect()\nlocal vm = host:vm(\"x\")\nprint(host, vm)\ndo\n{}\nend\n",
+                "local host = esxi.connect()\nlocal vm = host:vm(\"x\")\nlocal file = (nil :: any) :: file\nprint(host, vm, file)\ndo\n{}\nend\n",
                 declared.usage
             );
             std::fs::write(&path, text).unwrap();

@@ -6,6 +6,22 @@ use ceso::ops;
 
 use crate::support::Machine;
 
+/// An example that takes a file of this machine: a playbook, for a person names the file.
+fn with_file(name: &str, usage: &str, access: &str) -> String {
+    let needs = "datastore = { read = \"*\", write = \"*\", copy_from = \"*\", delete = \"*\" }";
+    format!(
+        "return {{ params = {{ file = {{ type = \"file\", access = \"{access}\" }} }}, needs = {{ {needs} }}, run = function(p)\n\
+         local host, file = esxi.connect(), p.file\n{usage}\nend }} -- {name}\n"
+    )
+}
+
+/// The access that an example's file needs, where it takes one.
+fn access(declared: &ops::Declared) -> Option<&'static str> {
+    let schema = declared.arguments_schema();
+    let takes = |name: &str| schema.as_value()["properties"][name]["x-handle"] == "file";
+    if takes("into") { Some("write") } else { takes("file").then_some("read") }
+}
+
 /// The example, with `host` and `vm` at hand: a machine of its own, cloned from the simulator's template.
 fn wrapped(name: &str, usage: &str) -> String {
     let machine = name.replace(['.', '_', '@', '/'], "-");
@@ -32,7 +48,13 @@ fn run(examples: impl Iterator<Item = (String, String)>) {
         let file = machine.project().join("usage.luau");
         std::fs::write(&file, &text).unwrap();
         let hash = format!("$6$usage$2/{}", "x".repeat(84));
-        let arguments = ["run", "--host", "sim", "--mode", "unrestricted", "usage.luau"];
+        machine.file("there.txt", "a file of this machine");
+        let mut arguments = vec!["run", "--host", "sim", "--mode", "unrestricted", "usage.luau"];
+        for (access, file) in [("read", "file=there.txt"), ("write", "file=new.txt")] {
+            if text.contains(&format!("type = \"file\", access = \"{access}\"")) {
+                arguments.extend(["--param", file]);
+            }
+        }
         let done = machine.run_with(&[("OPS_HASH", &hash)], &arguments);
         count += 1;
         if done.code != 0 {
@@ -45,7 +67,13 @@ fn run(examples: impl Iterator<Item = (String, String)>) {
 
 #[test]
 fn every_operation_s_example_runs_on_the_simulator() {
-    run(ops::all().iter().map(|declared| (declared.name.to_owned(), wrapped(declared.name, declared.usage))));
+    run(ops::all().iter().map(|declared| {
+        let text = match access(declared) {
+            Some(access) => with_file(declared.name, declared.usage, access),
+            None => wrapped(declared.name, declared.usage),
+        };
+        (declared.name.to_owned(), text)
+    }));
 }
 
 #[test]

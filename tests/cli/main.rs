@@ -8,6 +8,7 @@ mod check_files;
 mod cloudinit_commands;
 mod config_command;
 mod config_hostile;
+mod datastore_commands;
 mod examples;
 mod host_command;
 mod host_vcsim;

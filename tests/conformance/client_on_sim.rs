@@ -14,7 +14,7 @@ use ceso::sim::{Options, Server};
 use ceso::units::Bytes;
 use futures_util::future::join_all;
 
-fn checked<T>(object: T) -> Checked<T> {
+pub fn checked<T>(object: T) -> Checked<T> {
     Checked::by_the_door(object)
 }
 
@@ -30,7 +30,7 @@ fn login(password: &str) -> std::sync::Arc<Login> {
     std::sync::Arc::new(Login { username: "root".into(), password: password.to_owned().into() })
 }
 
-async fn start(options: Options) -> (Server, Host) {
+pub async fn start(options: Options) -> (Server, Host) {
     let server = Server::start(options).await.unwrap();
     let host = Host::connect(self::options(&server), login("ceso")).await.unwrap();
     (server, host)
@@ -42,7 +42,7 @@ async fn places(host: &Host) -> (Checked<Datastore>, Checked<Network>) {
     (checked(datastore), checked(network))
 }
 
-async fn named(host: &Host, name: &str) -> Checked<Vm> {
+pub async fn named(host: &Host, name: &str) -> Checked<Vm> {
     checked(host.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == name).unwrap())
 }
 

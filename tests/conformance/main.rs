@@ -1,6 +1,7 @@
 //! Our halves against programs that are not ours: vcsim answers our client, pyVmomi checks what it sends.
 
 mod client_on_sim;
+mod files_on_sim;
 mod pyvmomi_requests;
 mod sim;
 #[path = "../support/vcsim.rs"]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
-    CloneSpec, ControllerKind, CreateSpec, Detail, Firmware, Host, HostOptions, Method, NewVm, Observer, Reconfigure,
-    silent,
+    CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, FilePath, Firmware, Host, HostOptions, Method,
+    NewVm, Observer, Provisioning, Reconfigure, Search, silent,
 };
 use ceso::units::Bytes;
 
@@ -100,7 +100,36 @@ async fn everything(options: HostOptions) {
         let change = Reconfigure { notes: Some(format!("{number}")), ..Reconfigure::default() };
         host.reconfigure(&template, &change, &silent).await.unwrap();
     }
+    files(&host, &datastore).await;
     host.logout().await.unwrap();
+}
+
+/// Everything that is done to files and disks. What vcsim cannot do is sent all the same.
+async fn files(host: &Host, store: &Checked<Datastore>) {
+    let at = |path: &str| FilePath::parse(path).unwrap();
+    host.make_directory(store, &at("files/a"), true).await.unwrap();
+    let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
+    let sent = host.upload(store, &at("files/a/one.txt"), Content { length: 7, open: &open }, &silent).await.unwrap();
+    assert_eq!(sent.bytes, 7);
+    assert_eq!(host.read_small(store, &at("files/a/one.txt"), 100).await.unwrap(), b"content");
+    host.copy_path((store, &at("files/a/one.txt")), (store, &at("files/two.txt")), &silent).await.unwrap();
+    host.move_path((store, &at("files/two.txt")), (store, &at("files/three.txt")), &silent).await.unwrap();
+    let rows = host.browse(store, &at("files"), Search { pattern: Some("*.txt"), deep: true }).await.unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
+    assert_eq!(names, ["files/a/one.txt", "files/three.txt"]);
+    let disk = at("files/disk.vmdk");
+    host.create_disk(store, &disk, Bytes(8 << 20), Provisioning::Thin, &silent).await.unwrap();
+    for (what, done) in [
+        ("info", host.disk_info(store, &disk).await.map(drop)),
+        ("extend", host.extend_disk(store, &disk, Bytes(16 << 20), &silent).await),
+        ("inflate", host.inflate_disk(store, &disk, &silent).await),
+        ("copy", host.copy_disk_file((store, &disk), (store, &at("files/copy.vmdk")), None, &silent).await),
+        ("move", host.move_disk((store, &disk), (store, &at("files/moved.vmdk")), &silent).await),
+    ] {
+        // The request was made, and is checked; what the server makes of it is another matter.
+        println!("{what}: {}", done.map_or_else(|error| error.to_string(), |()| "done".to_owned()));
+    }
+    host.delete_path(store, &at("files"), &silent).await.unwrap();
 }
 
 /// Fails in the middle, so that what was made is taken away again.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ceso::backup::target::FolderTarget;
+use ceso::door::file::Access;
 use ceso::door::object::Connected;
 use ceso::door::operation::{Effect, Selector};
 use ceso::door::record::Recording;
@@ -90,6 +91,9 @@ pub async fn open_recorded(hosts: Arc<dyn Hosts>, recording: Recording) -> (Door
     take(call("network.list", with_host(vec![])).await.unwrap());
     let spec = Value::Map(vec![("hostname".to_owned(), Value::Text("sweep".to_owned()))]);
     take(call("cloudinit.build", spec).await.unwrap());
+    take(door.file_parameter(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), Access::Read).unwrap());
+    let new = std::env::temp_dir().join(format!("ceso-sweep-{}", uuid::Uuid::new_v4()));
+    take(door.file_parameter(new.to_str().unwrap(), Access::Write).unwrap());
     take(host.clone());
     let named = Value::Map(vec![("name".to_owned(), Value::Text("main".to_owned()))]);
     take(call("repository.open", named).await.unwrap());
@@ -118,16 +122,25 @@ fn leak(name: &str) -> &'static str {
 
 fn value(name: &str, property: &serde_json::Value, handles: &[Handle]) -> Value {
     if let Some(kind) = property["x-handle"].as_str() {
-        let handle = handles.iter().find(|handle| handle.kind == kind);
+        // A file is named to be read or to be made.
+        let access = Value::Text(if name == "into" { "write" } else { "read" }.to_owned());
+        let fits = |handle: &&Handle| {
+            handle.kind == kind && (kind != "file" || handle.fields.iter().any(|(_, value)| *value == access))
+        };
+        let handle = handles.iter().find(fits);
         return Value::Handle(Box::new(handle.unwrap_or_else(|| panic!("no handle of kind {kind}")).clone()));
     }
     if let Some(first) = property["enum"].get(0).or(property["oneOf"][0].get("const")) {
         return Value::from_json(first.clone());
     }
     let kind = property["type"].as_str().or(property["type"][0].as_str());
+    if property["format"] == "bytes" {
+        return Value::Text("1 GiB".to_owned());
+    }
     match (name, kind) {
         ("template", _) => Value::Text("debian-12".to_owned()),
-        ("datastore", _) => Value::Text("datastore1".to_owned()),
+        ("datastore" | "to_datastore", _) => Value::Text("datastore1".to_owned()),
+        ("to", _) => Value::Text("elsewhere".to_owned()),
         ("network", _) => Value::Text("VM Network".to_owned()),
         ("hostname", _) => Value::Text("sweep".to_owned()),
         (_, Some("string")) => Value::Text("debian-12".to_owned()),

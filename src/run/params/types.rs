@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::SecretPurpose;
 use crate::config::files::{self, Guard};
+use crate::door::file::Access;
 use crate::error::nearest;
 use crate::units::{Bytes, Span};
 use crate::wire::Value;
@@ -24,6 +25,8 @@ pub enum Type {
     /// A table out of a YAML or JSON file.
     Data,
     Secret(SecretPurpose),
+    /// A file of this machine, to be read or to be made.
+    File(Access),
 }
 
 /// The types of parameters.
@@ -34,6 +37,10 @@ pub const TYPES: &[(&str, &str)] = &[
     (
         "secret",
         "a secret; typed as env:NAME, file:PATH or secret:NAME, it reaches the script as a handle and has no default",
+    ),
+    (
+        "file",
+        "a file of this machine; typed as its path, it reaches the script as a handle that it can send or fill and has no default",
     ),
     ("number", "a number"),
     ("bool", "true or false; typed as true, false, yes, no, on, off, 1 or 0"),
@@ -63,12 +70,13 @@ impl Type {
             Type::Content => "text",
             Type::Data => "data",
             Type::Secret(_) => "secret",
+            Type::File(_) => "file",
         }
     }
 
     /// Whether its value may stand in a selector.
     pub fn is_literal(&self) -> bool {
-        !matches!(self, Type::Secret(_) | Type::Data)
+        !matches!(self, Type::Secret(_) | Type::File(_) | Type::Data)
     }
 
     /// Reads what a person typed. A list is separated by commas.
@@ -117,6 +125,9 @@ impl Type {
                 let table = crate::config::table(file(text)?.as_bytes(), text);
                 table.map(|table| Value::from_json(table.into())).map_err(|fault| fault.message().to_owned())
             }
+            Type::File(_) if text.is_empty() => Err("a file is given as its path".to_owned()),
+            // The door opens it, for this script alone.
+            Type::File(_) => Ok(Value::Text(expanded(text).display().to_string())),
             // What it names is read by the door, for this script alone; what it says is not repeated, for it may be the secret itself.
             Type::Secret(_) => match text.split_once(':') {
                 Some(("env" | "file" | "secret", named)) if !named.is_empty() => Ok(Value::Text(text.to_owned())),
@@ -143,6 +154,9 @@ impl Type {
             (Type::Data, Value::Map(_)) => Ok(value.clone()),
             (Type::Secret(_), Value::Text(text)) if text.starts_with("secret:") => self.read(text),
             (Type::Secret(_), _) => Err("a secret is given as secret:NAME".to_owned()),
+            (Type::File(_), _) => {
+                Err("a file is named by the person who types the command, and nobody else".to_owned())
+            }
             (_, other) => Err(format!("expected a {}, found {}", self.name(), other.shape())),
         }
     }
@@ -157,7 +171,7 @@ impl Type {
             "cidr" => Type::Cidr,
             "list" => match spec.get("of") {
                 None => Type::List(Box::new(Type::Text)),
-                Some(Value::Text(of)) if !matches!(of.as_str(), "list" | "choice" | "data" | "secret") => {
+                Some(Value::Text(of)) if !matches!(of.as_str(), "list" | "choice" | "data" | "secret" | "file") => {
                     Type::List(Box::new(Type::parse(of, &Value::Nil)?))
                 }
                 Some(_) => {
@@ -176,6 +190,7 @@ impl Type {
             "text" => Type::Content,
             "data" => Type::Data,
             "secret" => Type::Secret(purpose(spec)?),
+            "file" => Type::File(access(spec)?),
             other => {
                 let near = nearest(other, names(TYPES));
                 let known = near.first().map_or_else(
@@ -200,16 +215,29 @@ fn purpose(spec: &Value) -> Result<SecretPurpose, String> {
     }
 }
 
+fn access(spec: &Value) -> Result<Access, String> {
+    match spec.get("access") {
+        None => Ok(Access::Read),
+        Some(Value::Text(text)) if text == "read" => Ok(Access::Read),
+        Some(Value::Text(text)) if text == "write" => Ok(Access::Write),
+        Some(_) => Err("access: is read or write".to_owned()),
+    }
+}
+
 /// The largest file that a parameter names.
 const LARGEST_FILE: usize = 1 << 20;
 
-/// Reads a file that a person names: ordinary, bounded, UTF-8.
-fn file(path: &str) -> Result<String, String> {
-    let expanded = match (path.strip_prefix("~/"), std::env::home_dir()) {
+/// A path as a person types it: what a shell left of `~` stands for their own folder.
+fn expanded(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => PathBuf::from(path),
-    };
-    match files::read(&expanded, LARGEST_FILE, Guard::Any) {
+    }
+}
+
+/// Reads a file that a person names: ordinary, bounded, UTF-8.
+fn file(path: &str) -> Result<String, String> {
+    match files::read(&expanded(path), LARGEST_FILE, Guard::Any) {
         Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| format!("{path} is not UTF-8 text")),
         Ok(None) => Err(format!("there is no file {path}")),
         Err(fault) => Err(fault.message().to_owned()),

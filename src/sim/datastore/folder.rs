@@ -17,21 +17,42 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::path::DatastorePath;
 use super::{NAME, locked_by, materialise};
-use crate::sim::http::{Body, Head, answer, status};
+use crate::sim::http::{Body, Dropped, Head, answer, status};
 use crate::sim::server::Host;
 
 type Refusal = (StatusCode, String);
 
+/// What a transfer meets: whether ranges are heeded, and after how many bytes it is cut off.
+#[derive(Debug, Clone, Copy)]
+pub struct Trouble {
+    pub ranges: bool,
+    pub cut: Option<u64>,
+}
+
+/// What a refusal says where the connection is to be closed instead.
+const CUT: &str = "cut off on demand";
+
 /// Answers one request on `/folder`.
-pub async fn serve(request: Request<Incoming>, head: Head, host: Arc<Host>) -> Response<Body> {
+pub async fn serve(
+    request: Request<Incoming>,
+    head: Head,
+    host: Arc<Host>,
+    trouble: Trouble,
+) -> Result<Response<Body>, Dropped> {
     host.count(&format!("{} folder", request.method()));
-    match transfer(request, &head, &host).await {
-        Ok(response) => response,
-        Err((code, text)) => status(code, &text),
+    match transfer(request, &head, &host, trouble).await {
+        Ok(response) => Ok(response),
+        Err((_, text)) if text == CUT => Err(Dropped),
+        Err((code, text)) => Ok(status(code, &text)),
     }
 }
 
-async fn transfer(request: Request<Incoming>, head: &Head, host: &Arc<Host>) -> Result<Response<Body>, Refusal> {
+async fn transfer(
+    request: Request<Incoming>,
+    head: &Head,
+    host: &Arc<Host>,
+    trouble: Trouble,
+) -> Result<Response<Body>, Refusal> {
     authorise(head, host)?;
     let path = locate(&request)?;
     let file = {
@@ -43,8 +64,8 @@ async fn transfer(request: Request<Incoming>, head: &Head, host: &Arc<Host>) -> 
         world.datastore.resolve(&path).map_err(|fault| (StatusCode::FORBIDDEN, fault.message))?
     };
     match *request.method() {
-        Method::GET | Method::HEAD => read(&request, &path, &file, host.options.ranges).await,
-        Method::PUT | Method::POST => write(request, &path, &file, host).await,
+        Method::GET | Method::HEAD => read(&request, &path, &file, trouble).await,
+        Method::PUT | Method::POST => write(request, &path, &file, host, trouble.cut).await,
         Method::DELETE => {
             let world = host.world();
             let deleted = super::files::delete(&world, &path);
@@ -110,7 +131,7 @@ async fn read(
     request: &Request<Incoming>,
     path: &DatastorePath,
     file: &std::path::Path,
-    ranges: bool,
+    Trouble { ranges, cut }: Trouble,
 ) -> Result<Response<Body>, Refusal> {
     let metadata = tokio::fs::metadata(file).await.map_err(|error| missing(path, &error))?;
     if metadata.is_dir() {
@@ -134,7 +155,7 @@ async fn read(
         false => {
             let mut opened = tokio::fs::File::open(file).await.map_err(|error| missing(path, &error))?;
             opened.seek(SeekFrom::Start(first)).await.map_err(|error| missing(path, &error))?;
-            stream(opened, count)
+            stream(opened, count, cut)
         }
     };
     let mut response = Response::new(body);
@@ -157,12 +178,16 @@ fn set(response: &mut Response<Body>, name: hyper::header::HeaderName, value: St
 }
 
 /// A file as a body, read piece by piece.
-fn stream(file: tokio::fs::File, count: u64) -> Body {
-    let pieces = futures_util::stream::try_unfold((file, count), |(mut file, left)| async move {
+fn stream(file: tokio::fs::File, count: u64, cut: Option<u64>) -> Body {
+    let stop = cut.map_or(0, |cut| count.saturating_sub(cut));
+    let pieces = futures_util::stream::try_unfold((file, count), move |(mut file, left)| async move {
         if left == 0 {
             return Ok(None);
         }
-        let want = usize::try_from(left.min(256 << 10)).unwrap_or(256 << 10);
+        if left == stop {
+            return Err(std::io::Error::other(CUT));
+        }
+        let want = usize::try_from((left - stop).min(256 << 10)).unwrap_or(256 << 10);
         let mut piece = vec![0; want];
         let read = file.read(&mut piece).await?;
         if read == 0 {
@@ -261,6 +286,7 @@ async fn write(
     path: &DatastorePath,
     file: &std::path::Path,
     host: &Host,
+    cut: Option<u64>,
 ) -> Result<Response<Body>, Refusal> {
     let folder = match file.parent() {
         Some(folder) if !path.is_root() => folder,
@@ -296,6 +322,9 @@ async fn write(
         if let Ok(data) = frame.into_data() {
             // An upload in chunks announces no length: it must not fill the file system that others use too.
             written += data.len() as u64;
+            if cut.is_some_and(|cut| written > cut) {
+                return Err((StatusCode::BAD_REQUEST, CUT.to_owned()));
+            }
             if written > free {
                 return Err((
                     StatusCode::INSUFFICIENT_STORAGE,

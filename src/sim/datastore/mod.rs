@@ -36,13 +36,15 @@ pub const BROWSER: Ref = Ref::fixed("HostDatastoreBrowser", "ha-datastorebrowser
 #[derive(Debug, Clone)]
 pub struct Datastore {
     root: PathBuf,
+    /// Its size, where it is not that of the file system.
+    capacity: Option<u64>,
 }
 
 impl Datastore {
     pub fn open(state: &Path) -> Result<Self, Fault> {
         let root = state.join(NAME);
         std::fs::create_dir_all(&root).map_err(|error| state::broken(&root, error))?;
-        Ok(Self { root })
+        Ok(Self { root, capacity: None })
     }
 
     /// The file that a path names. A link anywhere on the way is refused, so that no file outside is reached.
@@ -57,8 +59,20 @@ impl Datastore {
         Ok(file)
     }
 
-    /// Capacity and free space in bytes, of the file system below.
+    pub fn set_capacity(&mut self, capacity: Option<u64>) {
+        self.capacity = capacity;
+    }
+
+    /// Capacity and free space in bytes: of the file system below, or of the size that was given, by what the files take up.
     pub fn space(&self) -> (u64, u64) {
+        let (whole, free) = self.file_system();
+        match self.capacity {
+            Some(capacity) => (capacity, capacity.saturating_sub(used(&self.root)).min(free)),
+            None => (whole, free),
+        }
+    }
+
+    fn file_system(&self) -> (u64, u64) {
         match rustix::fs::statvfs(&self.root) {
             Ok(stat) => (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize),
             Err(_) => (0, 0),
@@ -68,6 +82,27 @@ impl Datastore {
     fn url(&self) -> String {
         format!("/vmfs/volumes/{}", OBJECT.id)
     }
+}
+
+/// What the files in a folder take up: a disk what it stores, a thick one all of it.
+fn used(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let of = |entry: std::fs::DirEntry| -> u64 {
+        let path = entry.path();
+        let Ok(metadata) = entry.metadata() else { return 0 };
+        if metadata.is_dir() {
+            return used(&path);
+        }
+        let allocated = vmdk::allocated(&metadata);
+        let name = entry.file_name();
+        match name.to_str().filter(|name| name.ends_with(".vmdk")) {
+            // Counted by its descriptor.
+            Some(name) if name.ends_with("-flat.vmdk") => 0,
+            Some(_) => allocated + vmdk::Descriptor::read(&path).map_or(0, |descriptor| descriptor.stored(&path)),
+            None => allocated,
+        }
+    };
+    entries.flatten().map(of).sum()
 }
 
 pub fn call(world: &mut World, call: &Call) -> Answer {

@@ -1,0 +1,414 @@
+//! Files of this machine in a run: a person names one as a parameter, a script holds a handle, and the parent reads or writes it.
+//!
+//! A script can neither name a file nor look into one. A file to be read is opened when it is named, so that what is sent is what was
+//! named. A file to be made must not be there: it is filled under `NAME.part` beside, synced, and renamed without ever replacing
+//! another; what came of it stays where that fails, so that it can be taken up again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::bind::Binder;
+use super::object::{Object, Target, kind};
+use crate::error::Fault;
+use crate::units::Bytes;
+use crate::wire::Value;
+
+/// How much of a part is fetched again and compared, before a download goes on behind it.
+const OVERLAP: u64 = 1 << 20;
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    /// To be made: nothing is there yet.
+    Write,
+}
+
+impl Access {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// A file of this machine that a person named for this run.
+#[derive(Debug)]
+pub struct LocalFile {
+    path: PathBuf,
+    /// For reading: the file, and how long it was.
+    opened: Option<(Arc<File>, u64)>,
+}
+
+impl LocalFile {
+    /// Opens a file to be read, or makes sure that one can be made. Faults: `local.file`.
+    pub fn open(path: &Path, access: Access) -> Result<Self, Fault> {
+        let place = path.display();
+        match access {
+            Access::Read => {
+                let mut options = OpenOptions::new();
+                options.read(true);
+                // A pipe that nobody writes to must not be waited for.
+                #[cfg(unix)]
+                std::os::unix::fs::OpenOptionsExt::custom_flags(
+                    &mut options,
+                    libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY,
+                );
+                let file = options.open(path).map_err(|error| wrong(path, "cannot be opened", &error))?;
+                let metadata = file.metadata().map_err(|error| wrong(path, "cannot be read", &error))?;
+                if !metadata.is_file() {
+                    return Err(Fault::new("local.file", format!("{place} is not an ordinary file"))
+                        .hint("name a file with content of its own"));
+                }
+                Ok(Self { path: path.to_owned(), opened: Some((Arc::new(file), metadata.len())) })
+            }
+            Access::Write => {
+                let folder = folder(path);
+                if path.file_name().is_none() || !folder.is_dir() {
+                    return Err(Fault::new("local.file", format!("{place}: there is no folder {}", folder.display()))
+                        .hint("make it first"));
+                }
+                check_free(path)?;
+                Ok(Self { path: path.to_owned(), opened: None })
+            }
+        }
+    }
+
+    /// Its name, without the folders.
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn access(&self) -> Access {
+        if self.opened.is_some() { Access::Read } else { Access::Write }
+    }
+
+    /// How long a file to be read is.
+    pub fn length(&self) -> u64 {
+        self.opened.as_ref().map(|(_, length)| *length).unwrap_or_default()
+    }
+
+    /// Reads it from its beginning, whatever else reads it.
+    pub fn reader(&self) -> io::Result<Reader> {
+        match &self.opened {
+            Some((file, _)) => Ok(Reader { file: file.clone(), at: 0 }),
+            None => Err(io::Error::other("the file was named to be written")),
+        }
+    }
+
+    /// Another file to be read, of that name in the same folder. Faults: `local.file`.
+    pub fn beside(&self, name: &str) -> Result<Self, Fault> {
+        let plain = Path::new(name).file_name().is_some_and(|plain| plain == name) && name != "..";
+        if !plain || name.contains(['/', '\\', '\0']) {
+            return Err(Fault::new("local.file", format!("{name:?} is not the name of a file beside {}", self.name()))
+                .hint("all files of an appliance lie in one folder"));
+        }
+        Self::open(&folder(&self.path).join(name), Access::Read)
+    }
+
+    /// Begins to fill a file that is to be made: in its part, anew, or behind what is in it already where `resume` says so.
+    ///
+    /// Faults: `local.file_exists` where the file is there, or a part that is not to be resumed.
+    pub fn begin(&self, resume: bool) -> Result<Part, Fault> {
+        check_free(&self.path)?;
+        let part = self.part_path();
+        let failed = |error: io::Error| wrong(&part, "cannot be written", &error);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        let opened = match resume {
+            true => options.create(true).truncate(false).open(&part),
+            false => options.create_new(true).open(&part),
+        };
+        let mut file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let message = format!("{}: an earlier download came so far", part.display());
+                return Err(Fault::new("local.file_exists", message)
+                    .hint("go on with it (resume), or remove it to begin anew")
+                    .cause(error));
+            }
+            opened => opened.map_err(failed)?,
+        };
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(Fault::new("local.file", format!("{} is not an ordinary file", part.display())));
+        }
+        let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let from = length.saturating_sub(OVERLAP);
+        let mut expected = Vec::new();
+        file.seek(SeekFrom::Start(from)).map_err(failed)?;
+        (&file).take(OVERLAP).read_to_end(&mut expected).map_err(failed)?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        Ok(Part { target: self.path.clone(), path: part, file, from, expected })
+    }
+
+    fn part_path(&self) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".part");
+        self.path.with_file_name(name)
+    }
+}
+
+/// A file under way.
+#[derive(Debug)]
+pub struct Part {
+    target: PathBuf,
+    path: PathBuf,
+    file: File,
+    /// Where what comes begins; what is there behind it is compared with what comes.
+    from: u64,
+    expected: Vec<u8>,
+}
+
+impl Part {
+    /// How much of it is taken as it is: what was there, but for an overlap.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Reads what is taken as it is, for its sum.
+    pub fn taken(&self) -> io::Result<impl Read + use<>> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file.take(self.from))
+    }
+
+    /// What takes the content from [`from`](Self::from) on.
+    pub fn writer(&self) -> io::Result<impl Write + Send + use<>> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(self.from))?;
+        Ok(Overlapping { file, expected: self.expected.clone() })
+    }
+
+    /// Gives the file its name. Faults: `local.file_exists` where one has come there meanwhile; the part stays.
+    pub fn finish(self) -> Result<(), Fault> {
+        let failed = |error: io::Error| wrong(&self.path, "cannot be finished", &error);
+        self.file.sync_all().map_err(failed)?;
+        match rename_new(&self.path, &self.target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&self.target)),
+            Err(error) => Err(failed(error)),
+            Ok(()) => File::open(folder(&self.target)).and_then(|folder| folder.sync_all()).map_err(failed),
+        }
+    }
+
+    /// Takes the part away: what is in it is of no use.
+    pub fn discard(self) -> Result<(), Fault> {
+        std::fs::remove_file(&self.path).map_err(|error| wrong(&self.path, "cannot be removed", &error))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How much is in it; 0 where that cannot be said.
+    pub fn length(&self) -> u64 {
+        self.file.metadata().map(|metadata| metadata.len()).unwrap_or_default()
+    }
+}
+
+/// Compares what comes with what was there, then writes.
+struct Overlapping {
+    file: File,
+    expected: Vec<u8>,
+}
+
+impl Write for Overlapping {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let count = self.expected.len().min(piece.len());
+        if count == 0 {
+            return self.file.write(piece);
+        }
+        if self.expected.get(..count) != piece.get(..count) {
+            return Err(io::Error::other("the part on this machine is of another file: remove it and begin anew"));
+        }
+        self.expected.drain(..count);
+        self.file.seek(SeekFrom::Current(i64::try_from(count).map_err(io::Error::other)?))?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // What was there and did not come again is no part of the file.
+        if !self.expected.is_empty() {
+            let at = self.file.stream_position()?;
+            self.file.set_len(at)?;
+        }
+        self.file.flush()
+    }
+}
+
+/// A reader with a place of its own in a file that others read too.
+#[derive(Debug)]
+pub struct Reader {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = read_at(&self.file, buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, at)
+}
+
+#[cfg(not(unix))]
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut file = file;
+    file.seek(SeekFrom::Start(at))?;
+    file.read(buffer)
+}
+
+/// Renames to where nothing is.
+#[cfg(target_os = "linux")]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot do it so may still make a second name for the file.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => link_new(from, to),
+        done => Ok(done?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    link_new(from, to)
+}
+
+fn link_new(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn check_free(path: &Path) -> Result<(), Fault> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(wrong(path, "cannot be made", &error)),
+        Ok(_) => Err(exists(path)),
+    }
+}
+
+fn exists(path: &Path) -> Fault {
+    Fault::new("local.file_exists", format!("{} exists already", path.display()))
+        .hint("nothing is overwritten: choose another name, or remove it after a look at it")
+}
+
+fn wrong(path: &Path, what: &str, error: &io::Error) -> Fault {
+    Fault::new("local.file", format!("{} {what}: {error}", path.display()))
+        .hint("look at the file, its folder and its disk on this machine")
+}
+
+impl super::Door {
+    /// Opens the file that a person named for a parameter, and gives its handle.
+    ///
+    /// Faults: `local.file`, `local.file_exists`.
+    pub fn file_parameter(&self, path: &str, access: Access) -> Result<Value, Fault> {
+        let file = Arc::new(LocalFile::open(Path::new(path), access)?);
+        let size = file.opened.as_ref().map(|(_, length)| Bytes(*length).to_string());
+        let fields = vec![
+            ("access".to_owned(), Value::Text(access.name().to_owned())),
+            ("size".to_owned(), size.map_or(Value::Nil, Value::Text)),
+        ];
+        let name = file.name();
+        Ok(self.objects.give::<kind::File>(Object::File(file), &name, fields).into_value())
+    }
+}
+
+impl Binder<'_> {
+    /// The file of this machine behind a handle, which must have been named for that.
+    pub fn file(&self, target: &Target<kind::File>, access: Access) -> Result<Arc<LocalFile>, Fault> {
+        let file = match self.object(target.id) {
+            Some(Object::File(file)) => file,
+            _ => return Err(Fault::new("usage.handle", format!("handle {} is not a file of this run", target.id))),
+        };
+        if file.access() == access {
+            return Ok(file);
+        }
+        let (has, wanted) = (file.access().name(), access.name());
+        Err(Fault::new("usage.file", format!("{:?} was named to {has}, and this would {wanted} it", file.name()))
+            .hint(format!("declare the parameter with access = \"{wanted}\"")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, content: &[u8]) {
+        std::fs::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_made_whole_and_never_over_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.iso");
+        let file = LocalFile::open(&path, Access::Write).unwrap();
+        let part = file.begin(false).unwrap();
+        part.writer().unwrap().write_all(b"content").unwrap();
+        assert!(!path.exists());
+        assert_eq!(file.begin(false).unwrap_err().kind(), "local.file_exists", "a part is there");
+        part.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(LocalFile::open(&path, Access::Write).unwrap_err().kind(), "local.file_exists");
+        // One that comes there meanwhile stays, and so does the part.
+        let other = folder.path().join("b");
+        let part = LocalFile::open(&other, Access::Write).unwrap().begin(false).unwrap();
+        write(&other, b"theirs");
+        assert_eq!(part.finish().unwrap_err().kind(), "local.file_exists");
+        assert_eq!(std::fs::read(&other).unwrap(), b"theirs");
+        assert!(folder.path().join("b.part").exists());
+    }
+
+    #[test]
+    fn a_part_is_gone_on_with_only_where_it_is_of_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..3 << 20).map(|n: u32| (n >> 9) as u8).collect();
+        let (path, part_path) = (folder.path().join("a"), folder.path().join("a.part"));
+        write(&part_path, &content[..2 << 20]);
+        let file = LocalFile::open(&path, Access::Write).unwrap();
+        let part = file.begin(true).unwrap();
+        assert_eq!(part.from(), 1 << 20);
+        let mut writer = part.writer().unwrap();
+        writer.write_all(&content[1 << 20..]).unwrap();
+        writer.flush().unwrap();
+        part.finish().unwrap();
+        assert!(std::fs::read(&path).unwrap() == content);
+        let (path, part_path) = (folder.path().join("b"), folder.path().join("b.part"));
+        write(&part_path, b"another file");
+        let part = LocalFile::open(&path, Access::Write).unwrap().begin(true).unwrap();
+        assert!(part.writer().unwrap().write_all(&content).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_and_nothing_beside_leads_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |path: &Path, access| LocalFile::open(path, access).map(drop).unwrap_err().kind().to_owned();
+        assert_eq!(open(folder.path(), Access::Read), "local.file");
+        assert_eq!(open(Path::new("/dev/null"), Access::Read), "local.file");
+        assert_eq!(open(&folder.path().join("none"), Access::Read), "local.file");
+        assert_eq!(open(&folder.path().join("none/x"), Access::Write), "local.file");
+        assert_eq!(open(Path::new("/"), Access::Write), "local.file");
+        let ovf = folder.path().join("a.ovf");
+        write(&ovf, b"x");
+        write(&folder.path().join("a.vmdk"), b"y");
+        let ovf = LocalFile::open(&ovf, Access::Read).unwrap();
+        assert_eq!(ovf.beside("a.vmdk").unwrap().length(), 1);
+        for name in ["../a.vmdk", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "a.vmdk/"] {
+            assert!(ovf.beside(name).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Operations that carry files between a datastore and this machine: files that a person named, never a script.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::files::{method, on};
+use crate::door::Pass;
+use crate::door::bind::{Binder, BoundDatastore};
+use crate::door::file::{Access, LocalFile, Part};
+use crate::door::object::{Fields, Target, kind};
+use crate::door::operation::{Effect, Operation, Place, Touch};
+use crate::error::Fault;
+use crate::esxi::{self, FilePath};
+use crate::units::Bytes;
+
+/// What the handle of a file tells; its `name` is that of the file, without its folders.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FileFields {
+    /// What it was named for.
+    #[schemars(extend("enum" = ["read", "write"]))]
+    pub access: String,
+    /// How long it is; nil for one that is to be made.
+    pub size: Option<Bytes>,
+}
+
+impl Fields for FileFields {
+    type Kind = kind::File;
+}
+
+/// A file that was carried over whole.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Transfer {
+    /// The file on the datastore, such as `[datastore1] isos/debian.iso`.
+    pub path: String,
+    /// How long it is.
+    pub size: Bytes,
+    /// Its SHA-256, in hexadecimal, summed on the way.
+    pub sha256: String,
+    /// How often the transfer was taken up again where it had broken off.
+    pub resumed: u32,
+}
+
+impl Transfer {
+    fn new(bound: &BoundDatastore, path: &FilePath, done: &esxi::Transferred) -> Self {
+        let sha256 = done.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { path: path.on(&bound.datastore.name), size: Bytes(done.bytes), sha256, resumed: done.resumed }
+    }
+}
+
+/// Uploads a file of this machine to where nothing is yet on a datastore.
+///
+/// It goes to a name of its own first and is moved into place once it is whole. Errors: `esxi.file_already_exists`,
+/// `esxi.no_disk_space`, `esxi.file_not_found` where its folder is not there.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upload {
+    /// The datastore.
+    pub datastore: Target<kind::Datastore>,
+    /// The file of this machine: a parameter of type `file`.
+    pub file: Target<kind::File>,
+    /// The file on the datastore.
+    pub path: String,
+}
+
+impl Operation for Upload {
+    const NAME: &'static str = "datastore.upload";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = method("upload");
+    const TOUCHES: &'static [Touch] = &[on("write")];
+    const USAGE: &'static str = "local sent = host:datastore(\"datastore1\"):upload({ file = file, path = \"tools.iso\" })\nprint(sent.size, sent.sha256)";
+
+    type Bound = (BoundDatastore, Arc<LocalFile>, FilePath);
+    type Output = Transfer;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
+        let path = FilePath::below_root(&self.path)?;
+        let bound = binder.datastore_of(&self.datastore, &["write"]).await?;
+        Ok((bound, binder.file(&self.file, Access::Read)?, path))
+    }
+
+    async fn act(self, (bound, file, path): Self::Bound, pass: &Pass<'_>) -> Result<Transfer, Fault> {
+        let open = || file.reader().map(|reader| Box::new(reader) as Box<dyn std::io::Read + Send>);
+        let content = esxi::Content { length: file.length(), open: &open };
+        let sent = bound.host.client.upload(&bound.datastore, &path, content, &|step| pass.step(step)).await?;
+        pass.made_file(&bound.host, &bound.datastore, &path);
+        Ok(Transfer::new(&bound, &path, &sent))
+    }
+}
+
+/// Downloads a file of a datastore to a new file of this machine.
+///
+/// What breaks off goes on by itself, by Range where the host takes it; what still fails leaves `NAME.part`, and `resume` goes on with
+/// that in another run. Errors: `esxi.file_not_found`, `esxi.file_refused` where a running machine holds it, `local.file_exists`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// The datastore.
+    pub datastore: Target<kind::Datastore>,
+    /// The file on the datastore.
+    pub path: String,
+    /// The new file of this machine: a parameter of type `file` with `access = "write"`.
+    pub into: Target<kind::File>,
+    /// Whether to go on with what an earlier download has left. Default: false.
+    pub resume: Option<bool>,
+}
+
+impl Operation for Download {
+    const NAME: &'static str = "datastore.download";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = method("download");
+    const TOUCHES: &'static [Touch] = &[on("copy_from")];
+    const USAGE: &'static str =
+        "host:datastore(\"datastore1\"):download({ path = \"debian-12/debian-12.vmx\", into = file })";
+
+    type Bound = (BoundDatastore, Arc<LocalFile>, FilePath);
+    type Output = Transfer;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
+        let path = FilePath::below_root(&self.path)?;
+        let bound = binder.datastore_of(&self.datastore, &["copy_from"]).await?;
+        Ok((bound, binder.file(&self.into, Access::Write)?, path))
+    }
+
+    async fn act(self, (bound, file, path): Self::Bound, pass: &Pass<'_>) -> Result<Transfer, Fault> {
+        let resume = self.resume == Some(true);
+        let (part, had) = blocking(move || {
+            let part = file.begin(resume)?;
+            let had = taken(&part).map_err(|error| unreadable(&part, &error))?;
+            Ok((part, had))
+        })
+        .await?;
+        let sink = part.writer().map_err(|error| unreadable(&part, &error))?;
+        let client = &bound.host.client;
+        let got = client.download(&bound.datastore, &path, had, Box::new(sink), &|step| pass.step(step)).await;
+        match got {
+            Ok((done, _)) => {
+                blocking(move || part.finish()).await?;
+                Ok(Transfer::new(&bound, &path, &done))
+            }
+            Err(error) => {
+                let came = part.length();
+                let fault = Fault::from(error);
+                if came == 0 {
+                    blocking(move || part.discard()).await?;
+                    return Err(fault);
+                }
+                let hint = format!(
+                    "{} holds what came ({}): go on with --resume, or remove it",
+                    part.path().display(),
+                    Bytes(came)
+                );
+                Err(fault.hint(hint))
+            }
+        }
+    }
+}
+
+/// Sums what is taken as it is.
+fn taken(part: &Part) -> std::io::Result<esxi::Had> {
+    let mut sum = Sha256::new();
+    let bytes = std::io::copy(&mut part.taken()?, &mut sum)?;
+    Ok(esxi::Had { bytes, sum })
+}
+
+fn unreadable(part: &Part, error: &std::io::Error) -> Fault {
+    Fault::new("local.file", format!("{} cannot be read: {error}", part.path().display()))
+        .hint("look at the file, its folder and its disk on this machine")
+}
+
+/// Does what may take its time on a disk of this machine.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Fault::new("ceso.thread", format!("a file was not handled: {error}"))
+            .hint("this is a defect of ceso: please report it"))
+    })
+}
