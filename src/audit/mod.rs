@@ -101,6 +101,7 @@ pub use self::event::{Event, FaultNote, Kind};
 pub use self::key::PublicKey;
 pub use self::line::{Hash, Receipt, time_text};
 pub use self::log::{Log, Options, Sync};
+pub use self::own::KINDS as OWN_KINDS;
 pub use self::read::{Entry, Reader, newest};
 pub use self::series::move_away;
 pub use self::state::State;

@@ -9,6 +9,9 @@ use super::line::Line;
 /// The version of the layout that is written here, and the newest that is read.
 pub(super) const FORMAT: u32 = 1;
 
+/// The kinds of the log's own records.
+pub const KINDS: [&str; 8] = ["begun", "continued", "rotated", "checkpoint", "recovered", "lost", "clock", "unsigned"];
+
 /// What stands in a line: an event, or a record that is signed when its line is written.
 pub(super) enum Body {
     Plain(Vec<u8>),

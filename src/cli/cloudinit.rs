@@ -127,7 +127,7 @@ fn table(
     Ok(wire::Value::from_json(Value::Object(config::table(&bytes, file)?)))
 }
 
-/// Runs a script in mode restricted, for the table that it returns.
+/// Runs a script in mode restricted, for the table that it returns. Secrets stand in it as they do in YAML: a handle is a run's own.
 fn script(file: &str, globals: &Globals, context: &Context, config: &Arc<Config>) -> Result<wire::Value, Fault> {
     let (source, folder) = run::load(file, config)?;
     let mut request =
@@ -148,6 +148,11 @@ fn script(file: &str, globals: &Globals, context: &Context, config: &Arc<Config>
         Err(ended) => {
             run::tell(&ended, &report.sources, globals.verbose);
             context.say("the script did not return its table")?;
+            if ended.exit_code() == 3 {
+                context.say(
+                    "it runs in mode restricted; a secret is named in it as { secret = \"NAME\" }, as in a YAML file",
+                )?;
+            }
             Err(ended.into_fault())
         }
     }

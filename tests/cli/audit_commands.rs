@@ -69,6 +69,8 @@ fn audit_show_filters_records_and_escapes_what_others_named() {
     assert_eq!(seqs(&["--outcome", "done"]), [3]);
     assert_eq!(seqs(&["--principal", "nobody"]), [0; 0]);
     assert_eq!(seqs(&["--since", "1 h", "--kind", "denied"]), [5]);
+    let wrong = machine.run(&["audit", "show", "--kind", "intend"]);
+    assert!(wrong.code == 2 && wrong.err.contains("intent"), "{wrong:?}");
     assert_eq!(seqs(&["--until", "1 h"]), [0; 0]);
     machine.run(&["audit", "show", "--since", "soon"]).failed(2, "usage.time");
 

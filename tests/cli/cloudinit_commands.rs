@@ -29,6 +29,15 @@ fn a_file_is_rendered_with_its_secrets_hidden_and_checked() {
     assert!(checked.as_array().unwrap().iter().any(|warning| warning["at"].is_string()), "{checked}");
     machine.file("seed.luau", "return { hostname = 'lua-1', ssh_keys = { '".to_owned() + KEY + "' } }");
     assert!(with(&["cloudinit", "render", "seed.luau"]).ok().out.contains("lua-1"));
+    let script = |secret: &str| {
+        format!("return {{ hostname = 'lua-2', files = {{ {{ path = '/etc/token', content = {secret} }} }} }}")
+    };
+    machine.file("secret.luau", script("cloudinit.secret('tok')"));
+    let denied = with(&["cloudinit", "render", "secret.luau"]);
+    assert!(denied.code == 3 && denied.err.contains("{ secret = \"NAME\" }"), "{denied:?}");
+    machine.file("secret.luau", script("{ secret = 'tok' }"));
+    let done = with(&["cloudinit", "render", "secret.luau"]).ok();
+    assert!(done.out.contains("lua-2") && !done.out.contains("tok-9f3a"), "{done:?}");
     machine.file("json.json", "{\"hostname\": \"json-1\"}");
     assert!(with(&["cloudinit", "render", "json.json"]).ok().out.contains("json-1"));
 }

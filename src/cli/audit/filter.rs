@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Command};
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime, UtcOffset};
 
+use crate::audit::{Kind, OWN_KINDS};
 use crate::config::printable;
 use crate::error::Fault;
 use crate::units::Span;
@@ -33,7 +35,8 @@ pub fn arguments(command: Command) -> Command {
         value("run", "ID", "Of that run; the beginning of its id is enough"),
         value("operation", "NAME", "Of that operation, or of that noun: vm.power_on, vm"),
         value("object", "NAME", "About that object or host"),
-        value("kind", "KIND", "Of that kind: run_begin, run_end, intent, outcome, read, denied, note, checkpoint, …"),
+        value("kind", "KIND", "Of that kind; the last eight are the log's own records")
+            .value_parser(PossibleValuesParser::new(Kind::ALL.map(Kind::name).into_iter().chain(OWN_KINDS))),
         value("outcome", "OUTCOME", "That ended so: done, unchanged, failed, unknown, …"),
         value("principal", "WHO", "Of that principal"),
         value("since", "TIME", "From that time on: 2026-05-01, 2026-05-01T12:00:00Z, or \"2 h\" ago"),
