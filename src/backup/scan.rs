@@ -1,5 +1,6 @@
 //! Reads whole packs and says which of their blobs are as they were written.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +30,9 @@ pub(super) struct Damage {
 impl Repository {
     /// Reads packs on all processors. Returns those that are damaged. One that goes meanwhile was pruned, and is passed over.
     pub(super) fn read_packs(&self, packs: &[(Id, u64)], known: &Known) -> Result<Vec<Damage>> {
+        // The smallest last, so that no thread is long alone at the end.
+        let mut packs = packs.to_vec();
+        packs.sort_by_key(|(id, size)| (Reverse(*size), *id));
         let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || -> Result<()> {
             let mut press = Press::new(Codec::Stored);
@@ -67,7 +71,7 @@ impl Repository {
             }
         };
         let mut hasher = Sha256::new_with_prefix(self.target().get(&file, 0..(HEADER as u64).min(size))?);
-        let mut rest = entries.as_slice();
+        let (mut rest, mut bytes) = (entries.as_slice(), Vec::new());
         let mut end = HEADER as u64;
         while let Some(first) = rest.first() {
             let from = u64::from(first.offset);
@@ -78,13 +82,10 @@ impl Repository {
             let (group, after) = rest.split_at(count);
             rest = after;
             end = group.iter().map(|entry| u64::from(entry.offset) + u64::from(entry.stored)).max().unwrap_or(from);
-            let mut bytes = match self.target().get(&file, from..end.min(size)) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    note(&mut damage, error)?;
-                    continue;
-                }
-            };
+            if let Err(error) = self.target().get_into(&file, from..end.min(size), &mut bytes) {
+                note(&mut damage, error)?;
+                continue;
+            }
             hasher.update(&bytes);
             for entry in group {
                 let at = (entry.offset - first.offset) as usize;

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import measure
 import servers
+from growth import growing
 from measure import Command, Failed, in_turns, ratio, spread
 from playbook_tests import playbook_tests
 from provision import provision
@@ -219,6 +220,7 @@ def compare(bench):
     playbook_tests(bench)
     provision(bench)
     repository(bench)
+    growing(bench)
     bench.report.summary()
 
 
