@@ -43,6 +43,7 @@ pub const FAMILIES: &[(&str, u8, &str)] = &[
     ("audit", 1, "the audit log: it cannot be written, it is damaged, or it is nothing that may be trusted"),
     ("backup", 1, "a repository of backups: damaged, missing, of another key, or its place cannot be written"),
     ("vmdk", 1, "a virtual disk's file: damaged, of a form that is not read, or it cannot be read or written"),
+    ("catalog", 1, "the catalog: in use, damaged, of a newer ceso, or it cannot be written"),
     ("jail", 1, "the kernel does not lock the script's process down"),
     ("output", 1, "a result that could not be written"),
     ("metrics", 1, "figures for Prometheus that could not be told or written"),

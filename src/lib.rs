@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod catalog;
 pub mod cli;
 pub mod cloudinit;
 pub mod config;

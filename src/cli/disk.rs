@@ -56,7 +56,7 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
     };
     let file = || context.sources().current_dir.join(matches.get_one::<PathBuf>("FILE").map_or(Path::new(""), |f| f));
     let text = |name: &str| matches.get_one::<String>(name);
-    let about = About { name, matches, globals, context };
+    let about = About { command: format!("disk {name}"), matches, globals, context };
     let result = match name {
         "backup" => {
             let tags: Vec<&String> = matches.get_many::<String>("tag").unwrap_or_default().collect();

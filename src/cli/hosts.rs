@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::context::say;
 use super::repository::place::Typed;
+use crate::catalog::Catalog;
 use crate::config::{Config, NamedSecret, SIMULATOR, SecretPurpose, Target};
 use crate::door::Hosts;
 use crate::door::object::Connected;
@@ -85,6 +86,14 @@ impl Hosts for Configured {
             Some(typed) => typed.stored(&self.config),
             None => ops::place::locate_named(&self.config, name),
         }
+    }
+
+    fn repository_names(&self) -> Vec<String> {
+        self.config.repository_names().map(str::to_owned).collect()
+    }
+
+    fn catalog(&self) -> Option<Catalog> {
+        Some(Catalog::new(self.config.home().catalog()))
     }
 
     fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {

@@ -98,7 +98,7 @@ impl<'a> Passing<'a> {
         self.lines.clear();
         let word = if result.is_ok() { "done" } else { "failed" };
         let details = json!({ "command": self.command, "calls": door.record().calls() });
-        let closed = door.record().end(word, result.as_ref().err(), details);
+        let closed = door.end(&self.command, word, result.as_ref().err(), details);
         for fault in &closed.faults {
             self.context.say(&format!("warning: {fault}"))?;
         }

@@ -11,15 +11,18 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::context::Context;
 use super::host;
 use super::output::{self, Format, Style};
 use crate::audit::{State, Witness};
+use crate::catalog::{Backup, Catalog, Wanted};
 use crate::config::{Config, printable};
 use crate::error::Fault;
 use crate::run::presence::{self, Seen};
-use crate::units::Span;
+use crate::units::{Bytes, Span};
 
 pub fn command() -> Command {
     Command::new("status")
@@ -123,8 +126,7 @@ fn look(context: &Context, check: bool) -> Result<Value, Fault> {
         "runs": live.into_iter().map(of_run).collect::<Vec<_>>(),
         "killed": dead.into_iter().map(of_run).collect::<Vec<_>>(),
         "hosts": hosts(context, &config, check)?,
-        // There is no repository that could hold one.
-        "backups": [],
+        "backups": backups(&config),
         "audit": audit(&config),
     }))
 }
@@ -178,6 +180,45 @@ fn hosts(context: &Context, config: &Config, check: bool) -> Result<Vec<Value>, 
     Ok(rows)
 }
 
+/// How many backups are shown.
+const BACKUPS: usize = 5;
+
+/// The newest backups that the catalog knows. It is only read, and not waited for long.
+fn backups(config: &Config) -> Vec<Value> {
+    let catalog = Catalog::new(config.home().catalog()).with_patience(Duration::from_secs(1));
+    let wanted = Wanted { limit: BACKUPS, ..Wanted::default() };
+    let found = catalog.backups(&wanted, &|_| true).and_then(|page| Ok((page.rows, catalog.repositories()?)));
+    let (rows, repositories) = match found {
+        Ok(found) => found,
+        Err(error) => return vec![json!({ "problem": error.to_string() })],
+    };
+    let told = |row: Backup| {
+        let known = repositories.iter().find(|(known, _)| known.id == row.repository);
+        json!({
+            "vm": row.machine,
+            "time": row.time.format(&Rfc3339).unwrap_or_default(),
+            "age_seconds": (OffsetDateTime::now_utc() - row.time).whole_seconds().max(0),
+            "state": row.state.name(),
+            "size": Bytes(row.size()).exact(),
+            "repository": known.map_or_else(|| row.repository.to_string(), |(known, _)| known.name.clone()),
+            "id": row.id.to_string(),
+        })
+    };
+    rows.into_iter().map(told).collect()
+}
+
+fn backup_row(backup: &Value) -> Value {
+    if let Some(problem) = backup.get("problem") {
+        return json!({ "vm": "", "problem": problem });
+    }
+    let age = Span(Duration::from_secs(backup["age_seconds"].as_u64().unwrap_or_default()));
+    let id = backup["id"].as_str().unwrap_or_default();
+    json!({
+        "vm": backup["vm"], "begun": format!("{age} ago"), "state": backup["state"], "size": backup["size"],
+        "repository": backup["repository"], "id": id.get(..12).unwrap_or(id),
+    })
+}
+
 fn audit(config: &Config) -> Value {
     let file = config.audit_log();
     let mut told = json!({ "file": file.display().to_string(), "recording": config.settings().security.audit });
@@ -219,7 +260,7 @@ fn text(status: &Value, style: &Style) -> Result<String, Fault> {
         "no host is configured: ceso host add NAME URL",
         style,
     )?;
-    section(&mut out, "BACKUPS", &[], "no backups are recorded", style)?;
+    section(&mut out, "BACKUPS", &rows(status, "backups", backup_row), "no backups are recorded", style)?;
     let audit = &status["audit"];
     section(&mut out, "AUDIT LOG", &[audit_row(audit)], "", style)?;
     let witnesses = audit["witnesses"].as_array().map(Vec::as_slice).unwrap_or_default();

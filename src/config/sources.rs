@@ -330,6 +330,11 @@ impl Home {
         self.0.join("cache").join("repositories")
     }
 
+    /// `catalog.redb`: what runs know of backups, machines and hosts.
+    pub fn catalog(&self) -> PathBuf {
+        self.0.join("catalog.redb")
+    }
+
     /// `audit.json`: the record of operations where the settings name no other file.
     pub fn audit_log(&self) -> PathBuf {
         self.0.join("audit.json")

@@ -359,6 +359,11 @@ impl<'a> Binder<'a> {
         self.pass.door
     }
 
+    /// Checks a name of what is no object of a host, for a declared verb.
+    pub fn named(&self, noun: &'static str, verb: &'static str, name: &str) -> Result<(), Fault> {
+        self.check(noun, verb, name, false)
+    }
+
     /// Checks a filtered list's verb: any entry at all will do, and the rows are filtered.
     pub fn filtered(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
         self.declared(noun, verb)?;

@@ -9,6 +9,7 @@
 mod arguments;
 pub mod bench;
 pub mod bind;
+mod catalog;
 pub mod file;
 pub mod grammar;
 pub mod journal;

@@ -277,6 +277,11 @@ impl Objects {
         }
     }
 
+    /// Calls `each` for every object.
+    pub(super) fn each(&self, mut each: impl FnMut(&Object)) {
+        self.lock().objects.iter().for_each(|entry| each(&entry.object));
+    }
+
     /// Forgets all objects: the run is over.
     pub fn clear(&self) {
         *self.lock() = Inner::default();

@@ -20,6 +20,7 @@ use super::record::{Record, Recording};
 use super::repository::{BoundRepository, Opened, Stored};
 use super::secret::Secret;
 use super::{arguments, leaving, modes::Mode, table::Table};
+use crate::catalog::{Catalog, Seen};
 use crate::config::{NamedSecret, SecretPurpose};
 use crate::error::Fault;
 use crate::esxi;
@@ -50,6 +51,16 @@ pub trait Hosts: Send + Sync {
     /// Where the repository of that name is kept. It may block.
     fn repository(&self, name: &str) -> Result<Stored, Fault> {
         Err(Fault::new("usage.unknown_repository", format!("there is no repository named {name:?}")))
+    }
+
+    /// The names of all repositories that [`Hosts::repository`] knows without being told of them.
+    fn repository_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The catalog of what runs see and do; none where nothing is noted.
+    fn catalog(&self) -> Option<Catalog> {
+        None
     }
 }
 
@@ -89,6 +100,8 @@ pub struct Door {
     pub(super) secrets: tokio::sync::Mutex<HashMap<String, Arc<Secret>>>,
     pub(super) repositories: tokio::sync::Mutex<HashMap<String, Arc<Opened>>>,
     connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<Connected>>>,
+    /// What the catalog is told at the run's end.
+    pub(super) seen: Mutex<Seen>,
     deadline: Mutex<Option<Instant>>,
     stopped: tokio::sync::watch::Sender<Stopped>,
     watcher: Watcher,
@@ -114,6 +127,7 @@ impl Door {
             secrets: tokio::sync::Mutex::default(),
             repositories: tokio::sync::Mutex::default(),
             connected: tokio::sync::Mutex::default(),
+            seen: Mutex::default(),
             deadline: Mutex::new(None),
             stopped: tokio::sync::watch::Sender::new(Stopped::default()),
             watcher,
@@ -183,6 +197,7 @@ impl Door {
 
     /// Ends the run's connections: each session is kept for the next command, or logged out.
     pub async fn disconnect(&self) -> Vec<Fault> {
+        self.saw_machines();
         self.objects.clear();
         self.repositories.lock().await.clear();
         let mut faults = Vec::new();
@@ -312,6 +327,7 @@ impl Door {
             return Ok(same);
         }
         let host = Arc::new(fresh);
+        self.saw_host(&host);
         connected.insert(key, host.clone());
         Ok(host)
     }
@@ -397,6 +413,12 @@ impl Pass<'_> {
     /// Whether lists may show the object of that name.
     pub fn may_read(&self, noun: &'static str, name: &str) -> bool {
         self.door.policy.allows(noun, "read", name, false)
+    }
+
+    /// The same, for work on another thread: as the tables are now.
+    pub fn reader(&self, noun: &'static str) -> Arc<dyn Fn(&str) -> bool + Send + Sync> {
+        let policy = self.door.policy.frozen();
+        Arc::new(move |name| policy.allows(noun, "read", name, false))
     }
 
     /// Checks that what the host calls `now` is the machine that was bound as `known`, under a name that the verb is allowed for.

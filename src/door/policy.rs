@@ -50,6 +50,13 @@ impl Policy {
         }
     }
 
+    /// The same three tables as they are now, with an account of their own.
+    pub(super) fn frozen(&self) -> Self {
+        let frozen = Self::new(self.mode, self.grant.clone());
+        *lock(&frozen.needs) = lock(&self.needs).clone();
+        frozen
+    }
+
     pub fn mode(&self) -> Mode {
         self.mode
     }

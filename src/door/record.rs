@@ -214,6 +214,16 @@ impl Record {
         Ok(receipt)
     }
 
+    /// The run's name, and who has it done where that is recorded.
+    pub(super) fn of(&self) -> (&str, Option<&str>) {
+        (&self.run, self.ledger.principal())
+    }
+
+    /// Says something to the person.
+    pub(super) fn say(&self, text: &str) {
+        (self.warn)(text);
+    }
+
     /// How many calls there were, allowed or not.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)

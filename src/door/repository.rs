@@ -10,6 +10,7 @@ use std::time::Duration;
 use secrecy::SecretSlice;
 
 use super::bind::Binder;
+pub use super::catalog::repository_row;
 use super::object::{Object, Target, kind};
 use super::pass::{Pass, out_of_time};
 use crate::backup::{Error, InitOptions, Repository, Watch, target};
@@ -38,6 +39,9 @@ pub struct Opened {
 #[derive(Clone)]
 pub struct BoundRepository(Arc<Opened>);
 
+/// The name of a repository that the tables allow to be read, which is opened later: one of several, of which some may not answer.
+pub struct CheckedName(String);
+
 /// A place for a repository that the tables allow to be made.
 pub struct NewRepository {
     name: String,
@@ -52,6 +56,12 @@ impl BoundRepository {
     /// The repository, which ends its work when the watch says so.
     pub fn watched(&self, watch: &Arc<Watch>) -> Repository {
         self.0.repository.watched(watch)
+    }
+
+    /// Its own identity, as the catalog knows it.
+    pub fn identity(&self) -> uuid::Uuid {
+        // One that is none is nobody's: what is noted under it is found by no list of a repository.
+        uuid::Uuid::parse_str(&self.0.repository.config().id).unwrap_or_default()
     }
 
     /// What its handle says of it.
@@ -88,6 +98,17 @@ impl Binder<'_> {
         self.door().repository(name).await.map(BoundRepository)
     }
 
+    /// The names of repositories, or of all in the configuration, for a declared verb.
+    pub fn repositories(&self, names: Option<&[String]>, verb: &'static str) -> Result<Vec<CheckedName>, Fault> {
+        let all = || self.door().hosts.repository_names();
+        let names = names.map_or_else(all, <[String]>::to_vec);
+        let checked = names.into_iter().map(|name| {
+            self.check("repository", verb, &name, false)?;
+            Ok(CheckedName(name))
+        });
+        checked.collect()
+    }
+
     /// The repository behind a handle, for a declared verb.
     pub fn repository(&self, target: &Target<kind::Repository>, verb: &'static str) -> Result<BoundRepository, Fault> {
         let Some(Object::Repository(opened)) = self.object(target.id) else {
@@ -119,6 +140,7 @@ impl super::Door {
             Repository::open(target, secret.as_ref(), cache).map(|repository| Opened { name, repository })
         });
         let opened = Arc::new(opened.await.map_err(broken)??);
+        self.saw_repository(&opened.name, &opened.repository);
         known.insert(opened.name.clone(), opened.clone());
         Ok(opened)
     }
@@ -129,7 +151,18 @@ impl super::Door {
     }
 }
 
+impl CheckedName {
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Pass<'_> {
+    /// Opens a repository whose name was checked.
+    pub async fn open_repository(&self, name: &CheckedName) -> Result<BoundRepository, Fault> {
+        self.door.repository(&name.0).await.map(BoundRepository)
+    }
+
     /// Does work that blocks, on a thread of its own. It is told to stop when the run is stopped or out of time, and when nobody waits
     /// for it any more.
     ///

@@ -56,6 +56,13 @@ pub const NOUNS: &[Noun] = &[
             ("destroy", "forget backups for good"),
         ],
     },
+    Noun {
+        name: "catalog",
+        verbs: &[
+            ("read", "see what the catalog knows of the machine; with \"*\" also runs, hosts, repositories and tags"),
+            ("write", "make the catalog anew from the repositories"),
+        ],
+    },
     Noun { name: "network", verbs: &[("read", "see the network"), ("use", "connect a machine to it")] },
 ];
 

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::catalog_rows::row_of;
 use super::repository::RepositoryFields;
 use super::repository_rows::BackupMade;
 use crate::backup::{BackupOptions, Codec, FileSource, InitOptions, WatchedSource};
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
-use crate::door::repository::{BoundRepository, NewRepository};
+use crate::door::repository::{BoundRepository, NewRepository, repository_row};
 use crate::error::Fault;
 use crate::units::{Bytes, Span};
 
@@ -67,12 +68,17 @@ impl Operation for Init {
         let usual = InitOptions::default();
         let chunk_size = self.chunk_size.map_or(usual.chunk_size, |size| u32::try_from(size.0).unwrap_or(u32::MAX));
         let grace = self.grace.map_or(usual.grace, |span| span.0);
-        let fields = pass
+        let called = name.clone();
+        let (fields, row) = pass
             .blocking(move |_| {
                 let made = bound.make(InitOptions { chunk_size, grace, ..InitOptions::default() })?;
-                Ok(RepositoryFields::of(&made))
+                Ok((RepositoryFields::of(&made), repository_row(&called, &made, Some(time::OffsetDateTime::now_utc()))))
             })
             .await?;
+        // It is new, so all of its backups are known: there are none.
+        if let Some(row) = row {
+            pass.note_repository(row).await;
+        }
         Ok(Made { name, fields })
     }
 }
@@ -131,22 +137,29 @@ impl Operation for BackUp {
     }
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<BackupMade, Fault> {
-        pass.blocking(move |watch| {
-            let source = FileSource::open(&self.file)?;
-            let repository = bound.watched(watch);
-            let name = self.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let options = BackupOptions {
-                group: self.group.clone().unwrap_or_else(|| name.clone()),
-                name: name.clone(),
-                tags: self.tags.clone(),
-                codec: self.codec(),
-                ..BackupOptions::default()
-            };
-            let mut session = repository.begin(options)?;
-            session.disk(&name, &WatchedSource::new(&source, watch), None)?;
-            Ok(BackupMade::from(session.finish()?))
-        })
-        .await
+        let identity = bound.identity();
+        let (made, row) = pass
+            .blocking(move |watch| {
+                let source = FileSource::open(&self.file)?;
+                let repository = bound.watched(watch);
+                let name = self.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let options = BackupOptions {
+                    group: self.group.clone().unwrap_or_else(|| name.clone()),
+                    name: name.clone(),
+                    tags: self.tags.clone(),
+                    codec: self.codec(),
+                    ..BackupOptions::default()
+                };
+                let mut session = repository.begin(options)?;
+                session.disk(&name, &WatchedSource::new(&source, watch), None)?;
+                let made = session.finish()?;
+                // From here on it is visible: what the catalog cannot be told is said, and no failure.
+                let row = repository.backup(&made.id.to_string()).map(|(id, manifest)| row_of(id, &manifest, identity));
+                Ok((BackupMade::from(made), row.ok()))
+            })
+            .await?;
+        pass.note_backups(row.into_iter().collect()).await;
+        Ok(made)
     }
 }
 

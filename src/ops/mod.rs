@@ -3,6 +3,8 @@
 //! Adding an operation means adding one struct with its [`Operation`] implementation, and its line in [`all`]. The binding, argument
 //! checks, type definitions, reference, completion, JSON Schema, capability check and record all come from that.
 
+pub mod catalog;
+pub mod catalog_rows;
 pub mod cloudinit;
 pub mod datastore;
 pub mod disk;
@@ -205,6 +207,17 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<repository_change::Forget>(),
         Declared::of::<repository_change::Repair>(),
         Declared::of::<repository_change::Unlock>(),
+        Declared::of::<catalog::Backups>(),
+        Declared::of::<catalog::GetBackup>(),
+        Declared::of::<catalog::Machine>(),
+        Declared::of::<catalog::Machines>(),
+        Declared::of::<catalog::Hosts>(),
+        Declared::of::<catalog::Repositories>(),
+        Declared::of::<catalog::Runs>(),
+        Declared::of::<catalog::Drills>(),
+        Declared::of::<catalog::Children>(),
+        Declared::of::<catalog::Tags>(),
+        Declared::of::<catalog::Rebuild>(),
     ];
     ALL
 }

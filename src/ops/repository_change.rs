@@ -3,9 +3,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::catalog_rows::row_of;
 use super::repository::method;
 use super::repository_rows::{ForgetResult, LeaseRow, PruneResult, RepairResult};
 use crate::backup::{Keep, PruneOptions};
+use crate::catalog;
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::object::{Target, kind};
@@ -69,13 +71,22 @@ impl Operation for Prune {
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<PruneResult, Fault> {
         let options = self.options();
-        pass.blocking(move |watch| {
-            let repository = bound.watched(watch);
-            let plan = repository.prune_plan(&options)?;
-            let report = repository.prune(&plan)?;
-            Ok(PruneResult::carried_out(&plan, &report))
-        })
-        .await
+        let identity = bound.identity();
+        let (result, finished) = pass
+            .blocking(move |watch| {
+                let repository = bound.watched(watch);
+                let plan = repository.prune_plan(&options)?;
+                let report = repository.prune(&plan)?;
+                // Backups that were whole and only not yet visible.
+                let rows = report.finished.iter().filter_map(|id| repository.backup(&id.to_string()).ok());
+                let rows: Vec<_> = rows.map(|(id, manifest)| row_of(id, &manifest, identity)).collect();
+                Ok((PruneResult::carried_out(&plan, &report), rows))
+            })
+            .await?;
+        if !finished.is_empty() {
+            pass.note_backups(finished).await;
+        }
+        Ok(result)
     }
 }
 
@@ -163,13 +174,17 @@ impl Operation for Forget {
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<ForgetResult, Fault> {
         let (keep, most) = (self.keep(), if self.yes { 1.0 } else { MOST });
-        pass.blocking(move |watch| {
-            let repository = bound.watched(watch);
-            let plan = repository.forget_plan(&keep)?;
-            repository.forget(&plan, most)?;
-            Ok(ForgetResult::of(&plan))
-        })
-        .await
+        let identity = bound.identity();
+        let plan = pass
+            .blocking(move |watch| {
+                let repository = bound.watched(watch);
+                let plan = repository.forget_plan(&keep)?;
+                repository.forget(&plan, most)?;
+                Ok(plan)
+            })
+            .await?;
+        pass.note_forgotten(identity, plan.removed().map(|gone| catalog::Id(gone.id.0)).collect()).await;
+        Ok(ForgetResult::of(&plan))
     }
 }
 

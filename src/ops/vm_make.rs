@@ -201,6 +201,7 @@ impl Clone {
         let vm =
             client.clone_vm(&bound.template.vm, &bound.new, &bound.datastore, &spec, &|step| pass.step(step)).await?;
         let vm = pass.made(&bound.host.host, vm);
+        pass.note_child(&bound.host.host, &bound.template.vm.name, &vm.name, false);
         give_vm(pass, &bound.host.host, &vm).await
     }
 }

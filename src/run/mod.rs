@@ -193,7 +193,7 @@ fn run_on(request: Request, decide: impl FnOnce(&Declaration) -> Result<Decision
             conclude(id, session, source, result, &door, interrupts.hurry())
         }
         Err(ended) => {
-            let closed = close(&door, &Err(&ended), std::slice::from_ref(&source));
+            let closed = close(&door, &source.name, &Err(&ended), std::slice::from_ref(&source));
             let receipt = closed.receipt.map(|receipt| receipt.to_string());
             Report { receipt, afterwards: closed.faults, ..nothing(id, ended, source) }
         }
@@ -210,11 +210,12 @@ fn conclude(
     hurry: tokio::sync::watch::Receiver<bool>,
 ) -> Report {
     let mut sources = std::mem::take(&mut session.sources);
+    let what = source.name.clone();
     sources.push(source);
     let (simulated, real) = (door.simulated(), door.real());
     let mut afterwards = session.finish_unless(hurry);
     let (changes, used) = (door.journal().changes(), door.policy().used());
-    let closed = close(door, &result.as_ref().map(drop), &sources);
+    let closed = close(door, &what, &result.as_ref().map(drop), &sources);
     afterwards.extend(closed.faults);
     let receipt = closed.receipt.map(|receipt| receipt.to_string());
     let left = door.journal().standing();
@@ -370,8 +371,8 @@ pub fn hash(text: &[u8]) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Ends the record of a run.
-pub fn close(door: &Door, result: &Result<(), &Ended>, sources: &[Source]) -> Closed {
+/// Ends the record of a run of `what`.
+pub fn close(door: &Door, what: &str, result: &Result<(), &Ended>, sources: &[Source]) -> Closed {
     let count = |outcome| door.journal().changes().iter().filter(|change| change.outcome == outcome).count();
     // A playbook's modules are a part of what it did as much as its own text.
     let modules: serde_json::Map<String, serde_json::Value> =
@@ -386,11 +387,11 @@ pub fn close(door: &Door, result: &Result<(), &Ended>, sources: &[Source]) -> Cl
         details[name] = count(outcome).into();
     }
     match result {
-        Ok(_) => door.record().end("done", None, details),
-        Err(Ended::Fault { fault, .. }) => door.record().end("failed", Some(fault), details),
+        Ok(_) => door.end(what, "done", None, details),
+        Err(Ended::Fault { fault, .. }) => door.end(what, "failed", Some(fault), details),
         Err(Ended::Script(error)) => {
             let fault = Fault::new(error.kind.clone(), error.message.clone());
-            door.record().end("failed", Some(&fault), details)
+            door.end(what, "failed", Some(&fault), details)
         }
     }
 }

@@ -4,6 +4,7 @@ mod audit_commands;
 mod audit_runs;
 mod audit_unwritable;
 mod bad_input_hosts;
+mod catalog_commands;
 mod check_files;
 mod cloudinit_commands;
 mod config_command;

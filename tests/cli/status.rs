@@ -54,6 +54,21 @@ fn a_run_is_shown_while_it_runs_and_told_once_when_it_was_killed() {
 }
 
 #[test]
+fn the_newest_backups_are_shown_with_their_age_and_a_damaged_catalog_is_said_to_be_so() {
+    let machine = Machine::new();
+    machine.file("disk.img", vec![7; 4096]);
+    machine.run(&["repository", "init", "./kept", "--plain"]).ok();
+    machine.run(&["disk", "backup", "disk.img", "--repository", "./kept"]).ok();
+    let shown = &machine.run(&["status", "--output", "json"]).ok().json()["backups"][0];
+    assert_eq!((shown["vm"].as_str(), shown["size"].as_str()), (Some("disk.img"), Some("4 KiB")), "{shown}");
+    assert!(machine.run(&["status"]).ok().out.contains("disk.img"));
+    std::fs::write(machine.home().join("catalog.redb"), "nothing of the kind").unwrap();
+    let done = machine.run(&["status"]).ok();
+    assert!(done.out.contains("is damaged") && done.out.contains("set aside"), "{done:?}");
+    assert!(machine.run(&["status"]).ok().out.contains("no backups are recorded"));
+}
+
+#[test]
 fn a_run_that_ends_leaves_nothing_behind() {
     let machine = Machine::new();
     machine.run(&["vm", "list", "--host", "sim"]).ok();

@@ -60,6 +60,14 @@ impl Hosts for Named {
         self.0.repository(name)
     }
 
+    fn repository_names(&self) -> Vec<String> {
+        self.0.repository_names()
+    }
+
+    fn catalog(&self) -> Option<ceso::catalog::Catalog> {
+        self.0.catalog()
+    }
+
     fn connect<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
         self.0.connect(None)
     }
@@ -195,7 +203,7 @@ fn every_operation_leaves_a_record_and_a_metric_however_it_ends() {
             let outcomes: Vec<_> = of(&events, name, "outcome").filter(|(_, end)| end["intent"] == *intent).collect();
             assert_eq!(outcomes.len(), 1, "{name}: the intent {event} has these outcomes: {outcomes:?}");
             assert!(outcomes[0].0 > *intent && !event["entry"].is_null(), "{event}");
-            let is_of_host = declared.touches.iter().all(|touch| touch.noun != "repository");
+            let is_of_host = declared.touches.iter().all(|touch| !["repository", "catalog"].contains(&touch.noun));
             assert_eq!(event["host"] == "sim", is_of_host, "{event}");
         }
         let sent = of(&events, name, "outcome")

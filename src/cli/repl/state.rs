@@ -216,7 +216,7 @@ impl<'c> Repl<'c> {
 
     /// Ends the session's record, and gives its receipt.
     fn close_record(&self) {
-        let closed = run::close(&self.worker.door, &Ok(()), &self.worker.session.sources);
+        let closed = run::close(&self.worker.door, "repl", &Ok(()), &self.worker.session.sources);
         closed.faults.iter().for_each(|fault| self.note(&format!("afterwards: {fault}\n")));
         if let Some(receipt) = closed.receipt {
             self.note(&format!("audit {receipt}\n"));

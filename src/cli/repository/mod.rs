@@ -114,7 +114,8 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
         return Err(Fault::new("usage.command", "`ceso repository` needs a command").hint("see ceso repository --help"));
     };
     let set = |name: &str| matches.get_flag(name);
-    let about = About { name, matches, globals, context };
+    let command = format!("repository {name}");
+    let about = About { command, matches, globals, context };
     match name {
         "init" => {
             let text = |value: Option<String>| value.map_or(Value::Null, Value::String);
@@ -149,7 +150,8 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
 
 /// One command about one repository.
 pub struct About<'a> {
-    pub name: &'a str,
+    /// What records call it: `repository init`.
+    pub command: String,
     pub matches: &'a ArgMatches,
     pub globals: &'a Globals,
     pub context: &'a Context,
@@ -162,7 +164,7 @@ impl About<'_> {
         let typed = place::typed(self.matches, "repository", &config)?;
         let name = typed.name.clone();
         let hosts = Configured::new(Arc::clone(&config)).typed(typed);
-        Passing::open(self.context, &config, self.globals, self.name, hosts)?
+        Passing::open(self.context, &config, self.globals, self.command.clone(), hosts)?
             .run(async |passed: &Calls<'_>| calls(passed, &name).await)
     }
 

@@ -1,0 +1,211 @@
+//! Writing: backups as they are made and forgotten, a whole repository anew, and what runs have seen.
+
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
+use time::OffsetDateTime;
+
+use super::error::Result;
+use super::file::Catalog;
+use super::row::{Backup, Child, Drill, Host, Id, Machine, Repository, Run, Sum, decode, encode};
+use super::tables::{
+    self, BACKUPS, CHILDREN, DRILLS, HOSTS, Lists, MACHINES, REPOSITORIES, RUNS, Trouble, WORDS, falling,
+};
+
+/// How many runs are remembered; the audit log has them all.
+const RUNS_KEPT: u64 = 10_000;
+
+/// What a run has seen and done, noted at its end.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    pub run: Option<Run>,
+    pub hosts: Vec<(String, String, bool)>,
+    /// Name, host and instance UUID.
+    pub machines: Vec<(String, String, String)>,
+    pub repositories: Vec<Repository>,
+    /// Template, host, machine, and whether it needs the template's disks.
+    pub children: Vec<(String, String, String, bool)>,
+}
+
+impl Seen {
+    pub fn is_empty(&self) -> bool {
+        let Self { run, hosts, machines, repositories, children } = self;
+        run.is_none() && hosts.is_empty() && machines.is_empty() && repositories.is_empty() && children.is_empty()
+    }
+}
+
+impl Catalog {
+    /// Notes backups that are visible in their repositories. One that is known already is left as it is.
+    pub fn add(&self, backups: &[Backup]) -> Result<()> {
+        self.write(|change| {
+            let mut writing = Writing::open(change)?;
+            backups.iter().try_for_each(|backup| writing.add(backup))
+        })
+    }
+
+    /// Notes that backups of a repository are gone.
+    pub fn remove(&self, repository: uuid::Uuid, ids: &[Id]) -> Result<()> {
+        self.write(|change| Writing::open(change)?.remove(repository, ids))
+    }
+
+    /// Replaces all that is known of the backups of a repository by what was read out of it.
+    pub fn replace(&self, repository: &Repository, backups: &[Backup]) -> Result<()> {
+        self.write(|change| {
+            let word = tables::repository(repository.id);
+            let known: Vec<Id> = {
+                let words = change.open_table(WORDS)?;
+                let range = (word.as_str(), 0, &[0; 32], 0)..=(word.as_str(), u64::MAX, &[255; 32], u128::MAX);
+                let ids = words.range::<(&str, u64, &[u8; 32], u128)>(range)?.map(|entry| Ok(Id(*entry?.0.value().2)));
+                ids.collect::<Result<_, Trouble>>()?
+            };
+            let mut writing = Writing::open(change)?;
+            writing.remove(repository.id, &known)?;
+            backups.iter().try_for_each(|backup| writing.add(backup))?;
+            drop(writing);
+            note_repository(change, repository)
+        })
+    }
+
+    /// Forgets a repository with all of its backups. They are untouched where they lie.
+    pub fn forget_repository(&self, id: uuid::Uuid) -> Result<bool> {
+        let gone = Repository {
+            id,
+            name: String::new(),
+            place: String::new(),
+            encrypted: false,
+            last_seen: OffsetDateTime::UNIX_EPOCH,
+            read: None,
+        };
+        self.replace(&gone, &[])?;
+        self.write(|change| Ok(change.open_table(REPOSITORIES)?.remove(id.as_u128())?.is_some()))
+    }
+
+    /// Notes what a run has seen and done.
+    pub fn see(&self, seen: &Seen) -> Result<()> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let now = OffsetDateTime::now_utc();
+        self.write(|change| {
+            let mut hosts = change.open_table(HOSTS)?;
+            for (name, product, simulated) in &seen.hosts {
+                let before: Option<Host> = stored(hosts.get(name.as_str())?)?;
+                let host = Host {
+                    name: name.clone(),
+                    product: product.clone(),
+                    simulated: *simulated,
+                    first_seen: before.map_or(now, |before| before.first_seen),
+                    last_seen: now,
+                };
+                hosts.insert(name.as_str(), encoded(&host)?.as_slice())?;
+            }
+            let mut machines = change.open_table(MACHINES)?;
+            for (name, host, uuid) in &seen.machines {
+                let key = (name.as_str(), host.as_str());
+                // A machine of that name that is another one is seen for the first time.
+                let before: Option<Machine> = stored(machines.get(key)?)?;
+                let before = before.filter(|before| before.uuid == *uuid);
+                let machine = Machine {
+                    name: name.clone(),
+                    host: host.clone(),
+                    uuid: uuid.clone(),
+                    first_seen: before.map_or(now, |before| before.first_seen),
+                    last_seen: now,
+                };
+                machines.insert(key, encoded(&machine)?.as_slice())?;
+            }
+            let mut children = change.open_table(CHILDREN)?;
+            for (template, host, machine, linked) in &seen.children {
+                let (template, host, machine) = (template.clone(), host.clone(), machine.clone());
+                let child = Child { template, host, machine, linked: *linked, made: now };
+                let key = (child.template.as_str(), child.host.as_str(), child.machine.as_str());
+                children.insert(key, encoded(&child)?.as_slice())?;
+            }
+            seen.repositories.iter().try_for_each(|repository| note_repository(change, repository))?;
+            if let Some(run) = &seen.run {
+                let mut runs = change.open_table(RUNS)?;
+                runs.insert(run.id.as_str(), encoded(run)?.as_slice())?;
+                while runs.len()? > RUNS_KEPT {
+                    runs.pop_first()?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes a try whether a backup can be used.
+    pub fn drill(&self, drill: &Drill) -> Result<()> {
+        self.write(|change| {
+            let key = (drill.machine.as_str(), falling(drill.time), &drill.backup.0);
+            change.open_table(DRILLS)?.insert(key, encoded(drill)?.as_slice())?;
+            Ok(())
+        })
+    }
+
+    /// Notes that a machine that was cloned is gone.
+    pub fn forget_child(&self, template: &str, host: &str, machine: &str) -> Result<()> {
+        self.write(|change| {
+            change.open_table(CHILDREN)?.remove((template, host, machine))?;
+            Ok(())
+        })
+    }
+}
+
+/// The tables of backups, open for writing.
+struct Writing<'t> {
+    backups: redb::Table<'t, tables::Place, &'static [u8]>,
+    lists: Lists<'t>,
+}
+
+impl<'t> Writing<'t> {
+    fn open(change: &'t WriteTransaction) -> Result<Self, Trouble> {
+        Ok(Self { backups: change.open_table(BACKUPS)?, lists: Lists::open(change)? })
+    }
+
+    fn add(&mut self, backup: &Backup) -> Result<(), Trouble> {
+        if self.lists.find(&backup.id.0, backup.repository.as_u128())?.is_some() {
+            return Ok(());
+        }
+        let place = (backup.machine.as_str(), falling(backup.time), &backup.id.0, backup.repository.as_u128());
+        self.backups.insert(place, encoded(backup)?.as_slice())?;
+        self.lists.add(backup)
+    }
+
+    fn remove(&mut self, repository: uuid::Uuid, ids: &[Id]) -> Result<(), Trouble> {
+        let mut machines = std::collections::BTreeSet::new();
+        for id in ids {
+            let Some((machine, time)) = self.lists.find(&id.0, repository.as_u128())? else { continue };
+            let row = stored::<Backup>(self.backups.remove((machine.as_str(), time, &id.0, repository.as_u128()))?)?;
+            let row = row.ok_or_else(|| Trouble::Damage(format!("the backup {id} is not there")))?;
+            self.lists.remove(&row)?;
+            machines.insert(machine);
+        }
+        for machine in machines {
+            let (from, to) = ((machine.as_str(), 0, &[0; 32], 0), (machine.as_str(), u64::MAX, &[255; 32], u128::MAX));
+            let mut sum = Sum::default();
+            for row in self.backups.range::<(&str, u64, &[u8; 32], u128)>(from..=to)? {
+                sum.add(&decode(row?.1.value()).map_err(Trouble::Damage)?);
+            }
+            self.lists.set_sum(&machine, &sum)?;
+        }
+        Ok(())
+    }
+}
+
+/// A repository that was read whole once stays so, whoever opens it later.
+fn note_repository(change: &WriteTransaction, repository: &Repository) -> Result<(), Trouble> {
+    let mut repositories = change.open_table(REPOSITORIES)?;
+    let before: Option<Repository> = stored(repositories.get(repository.id.as_u128())?)?;
+    let read = repository.read.max(before.and_then(|before| before.read));
+    let repository = Repository { read, ..repository.clone() };
+    repositories.insert(repository.id.as_u128(), encoded(&repository)?.as_slice())?;
+    Ok(())
+}
+
+fn encoded(row: &impl serde::Serialize) -> Result<Vec<u8>, Trouble> {
+    encode(row).map_err(Trouble::Damage)
+}
+
+fn stored<T: serde::de::DeserializeOwned>(
+    row: Option<redb::AccessGuard<'_, &'static [u8]>>,
+) -> Result<Option<T>, Trouble> {
+    row.map(|row| decode(row.value()).map_err(Trouble::Damage)).transpose()
+}

@@ -1,0 +1,163 @@
+//! The catalog at the door: what a run sees and does is noted in it when the run ends, backups when they are made or gone.
+//!
+//! It follows what happened and decides nothing: that it cannot be written is said, and changes nothing of what was done.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::journal::Outcome;
+use super::object::{Connected, Object};
+use super::pass::Pass;
+use super::record::Closed;
+use super::repository::BoundRepository;
+use crate::catalog::{Backup, Catalog, Id, Repository, Run, Seen};
+use crate::error::Fault;
+
+/// The most machines that one run notes.
+const MACHINES: usize = 100_000;
+
+impl super::Door {
+    /// Notes a host that the run was connected to.
+    pub(super) fn saw_host(&self, host: &Connected) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.hosts.push((host.name.clone(), host.client.about().full_name, host.simulated));
+    }
+
+    /// Notes a repository that the run has opened.
+    pub(super) fn saw_repository(&self, name: &str, repository: &crate::backup::Repository) {
+        if let Some(row) = repository_row(name, repository, None) {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).repositories.push(row);
+        }
+    }
+
+    /// Notes the machines that the run had handles of, before these are gone.
+    pub(super) fn saw_machines(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.objects.each(|object| {
+            if let Object::Vm(host, vm) = object
+                && seen.machines.len() < MACHINES
+            {
+                seen.machines.push((vm.name.clone(), host.name.clone(), vm.instance_uuid.clone()));
+            }
+        });
+    }
+
+    /// Ends the run's record, and notes in the catalog what it was and what it has seen. `what` is the name of its script or command.
+    ///
+    /// Must not be called on a runtime's thread.
+    pub fn end(&self, what: &str, outcome: &str, fault: Option<&Fault>, details: serde_json::Value) -> Closed {
+        let mut closed = self.record().end(outcome, fault, details);
+        let Some(catalog) = self.hosts.catalog() else { return closed };
+        let mut seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        seen.run = self.run(what, outcome, fault, &seen);
+        // Nobody waits long for a note of what is over.
+        if let Err(error) = catalog.with_patience(Duration::from_secs(2)).see(&seen) {
+            closed.faults.push(error.into());
+        }
+        closed
+    }
+
+    fn run(&self, what: &str, outcome: &str, fault: Option<&Fault>, seen: &Seen) -> Option<Run> {
+        let (id, principal) = self.record().of();
+        let timestamp = uuid::Uuid::parse_str(id).ok()?.get_timestamp()?;
+        let (seconds, nanos) = timestamp.to_unix();
+        let began = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()?;
+        let mut hosts: Vec<String> = seen.hosts.iter().map(|(name, ..)| name.clone()).collect();
+        hosts.dedup();
+        let changes = self.journal.changes();
+        Some(Run {
+            id: id.to_owned(),
+            what: what.to_owned(),
+            mode: self.policy.mode().name().to_owned(),
+            principal: principal.unwrap_or("unknown").to_owned(),
+            began: began + Duration::from_nanos(u64::from(nanos)),
+            ended: OffsetDateTime::now_utc(),
+            outcome: outcome.to_owned(),
+            fault: fault.map(|fault| fault.kind().to_owned()),
+            calls: self.record().calls(),
+            changed: changes.iter().filter(|change| change.outcome == Outcome::Done).count() as u64,
+            hosts,
+            simulated: self.simulated(),
+        })
+    }
+}
+
+impl Pass<'_> {
+    /// Whether what is told of no single machine may be seen: who may read all of the catalog may.
+    pub fn may_read_all(&self, noun: &'static str) -> bool {
+        self.may_read(noun, "*")
+    }
+
+    /// Asks the catalog, on a thread that may block.
+    ///
+    /// Faults: `catalog.…`; `catalog.none` where this run has no catalog.
+    pub async fn catalog<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Catalog) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let Some(catalog) = self.door.hosts.catalog() else {
+            return Err(Fault::new("catalog.none", "this run has no catalog")
+                .hint("tests of playbooks have none: they see their own simulator alone"));
+        };
+        self.blocking(move |_| ask(&catalog)).await
+    }
+
+    /// Notes backups that are visible in their repository. Where that fails it is said, and the backups are there all the same.
+    pub async fn note_backups(&self, backups: Vec<Backup>) {
+        self.told(move |catalog| catalog.add(&backups).map_err(Fault::from)).await;
+    }
+
+    /// Notes a repository.
+    pub async fn note_repository(&self, repository: Repository) {
+        let seen = Seen { repositories: vec![repository], ..Seen::default() };
+        self.told(move |catalog| catalog.see(&seen).map_err(Fault::from)).await;
+    }
+
+    /// Notes that backups of a repository are gone; said where it fails.
+    pub async fn note_forgotten(&self, repository: uuid::Uuid, ids: Vec<Id>) {
+        self.told(move |catalog| catalog.remove(repository, &ids).map_err(Fault::from)).await;
+    }
+
+    async fn told(&self, note: impl FnOnce(&Catalog) -> Result<(), Fault> + Send + 'static) {
+        let Some(catalog) = self.door.hosts.catalog() else { return };
+        let noted = tokio::task::spawn_blocking(move || note(&catalog)).await;
+        let fault = match noted {
+            Ok(Ok(())) => return,
+            Ok(Err(fault)) => fault.to_string(),
+            Err(error) => error.to_string(),
+        };
+        self.door.record().say(&format!(
+            "warning: the repository is as it should be, but the catalog was not told: {fault}; ceso catalog rebuild mends it"
+        ));
+    }
+
+    /// Notes a machine that was cloned from a template; `linked` where it needs the template's disks.
+    pub fn note_child(&self, host: &Arc<Connected>, template: &str, machine: &str, linked: bool) {
+        let mut seen = self.door.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.children.push((template.to_owned(), host.name.clone(), machine.to_owned(), linked));
+    }
+
+    /// What the catalog notes of a repository whose every backup was read now.
+    pub fn read_whole(&self, bound: &BoundRepository) -> Option<Repository> {
+        repository_row(bound.name(), bound.open(), Some(OffsetDateTime::now_utc()))
+    }
+}
+
+/// What the catalog knows of a repository; `read` is when all of its backups were.
+pub fn repository_row(
+    name: &str,
+    repository: &crate::backup::Repository,
+    read: Option<OffsetDateTime>,
+) -> Option<Repository> {
+    let config = repository.config();
+    Some(Repository {
+        id: uuid::Uuid::parse_str(&config.id).ok()?,
+        name: name.to_owned(),
+        place: repository.target().place(),
+        encrypted: config.encrypted,
+        last_seen: OffsetDateTime::now_utc(),
+        read,
+    })
+}

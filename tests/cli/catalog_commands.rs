@@ -1,0 +1,181 @@
+//! `ceso catalog`: what commands and runs leave in it, who may see it, and that it is never worth more than what it is a cache of.
+
+use serde_json::Value as Json;
+
+use crate::support::{Machine, eventually};
+
+/// A machine with a repository and some backups of two disks.
+fn with_backups() -> Machine {
+    let machine = Machine::new().user("repositories: {main: {url: ./kept}, other: {url: ./other}}");
+    for repository in ["main", "other"] {
+        machine.run(&["repository", "init", repository, "--plain"]).ok();
+    }
+    for (name, tag, repository) in [("web", "weekly", "main"), ("db", "daily", "main"), ("web", "daily", "other")] {
+        machine.file(&format!("{name}.img"), vec![name.len() as u8; 100_000]);
+        let file = format!("{name}.img");
+        machine.run(&["disk", "backup", &file, "--repository", repository, "--group", name, "--tag", tag]).ok();
+    }
+    machine
+}
+
+fn json(machine: &Machine, arguments: &[&str]) -> Json {
+    machine.run(&[arguments, &["--output", "json"]].concat()).ok().json()
+}
+
+/// What the catalog says of backups, as a script sees it.
+fn told(machine: &Machine) -> Json {
+    let text = "local machines = {} for _, m in catalog.machines().machines do m = table.clone(m) m.last_seen = nil \
+                table.insert(machines, m) end return { catalog.backups().backups, machines, catalog.tags() }";
+    machine.script(text, &["--output", "json"]).ok().json()
+}
+
+#[test]
+fn backups_are_listed_as_they_are_made_and_forgotten() {
+    let machine = with_backups();
+    let rows = json(&machine, &["catalog", "list"]);
+    let vms: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["vm"].as_str().unwrap()).collect();
+    assert_eq!(vms, ["web", "db", "web"]);
+    assert_eq!((rows[0]["repository"].as_str(), rows[1]["repository"].as_str()), (Some("other"), Some("main")));
+    for (flags, count) in [
+        (["--tag", "daily"].as_slice(), 2),
+        (&["web"], 2),
+        (&["web", "--repository", "main"], 1),
+        (&["--until", "1 day"], 0),
+        (&["--since", "1 day", "--limit", "1"], 1),
+        (&["--state", "failed"], 0),
+    ] {
+        let rows = json(&machine, &[&["catalog", "list"], flags].concat());
+        assert_eq!(rows.as_array().unwrap().len(), count, "{flags:?}");
+    }
+    let shown = json(&machine, &["catalog", "show", "web"]);
+    assert_eq!((shown["backups"].as_u64(), shown["size"].as_str()), (Some(2), Some("200000 B")), "{shown}");
+    let id = rows[0]["id"].as_str().unwrap();
+    assert_eq!(json(&machine, &["catalog", "show", "--backup", &id[..10]])[0]["id"], id);
+    let forget = "backup.repository('main'):forget({ keep_tags = { 'daily' }, yes = true })";
+    machine.script(forget, &["--mode", "unrestricted"]).ok();
+    assert_eq!(json(&machine, &["catalog", "list"]).as_array().unwrap().len(), 2);
+    let unknown = machine.run(&["catalog", "show", "wep"]);
+    assert!(unknown.code == 1 && unknown.err.contains("did you mean"), "{unknown:?}");
+}
+
+#[test]
+fn a_rebuild_makes_it_from_the_repositories_alone_and_equal_to_what_it_was() {
+    let machine = with_backups();
+    let before = told(&machine);
+    assert_eq!(before[0].as_array().unwrap().len(), 3);
+    std::fs::remove_file(machine.home().join("catalog.redb")).unwrap();
+    assert_eq!(json(&machine, &["catalog", "list"]), serde_json::json!([]));
+    let rebuilt = json(&machine, &["catalog", "rebuild"]);
+    assert_eq!(rebuilt.as_array().unwrap().iter().map(|row| row["backups"].as_u64().unwrap()).sum::<u64>(), 3);
+    assert_eq!(told(&machine), before);
+    // A repository that is away keeps what was known of it, and is named.
+    std::fs::rename(machine.project().join("other"), machine.project().join("away")).unwrap();
+    let rebuilt = json(&machine, &["catalog", "rebuild"]);
+    assert!(rebuilt[0]["problem"].is_null() && rebuilt[1]["problem"].is_string(), "{rebuilt}");
+    assert_eq!(told(&machine), before);
+}
+
+#[test]
+fn a_damaged_catalog_is_set_aside_and_made_anew_with_a_message_and_costs_no_backup() {
+    let machine = with_backups();
+    let before = told(&machine);
+    let file = machine.home().join("catalog.redb");
+    let whole = std::fs::read(&file).unwrap();
+    for damaged in [b"no catalog".to_vec(), Vec::new(), whole[..whole.len() / 3].to_vec()] {
+        std::fs::write(&file, &damaged).unwrap();
+        let listed = machine.run(&["catalog", "list"]).ok();
+        assert!(listed.err.contains("set aside as") && listed.err.contains("read anew: main"), "{listed:?}");
+        assert_eq!(told(&machine), before);
+    }
+    let aside = std::fs::read_dir(machine.home())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("catalog.redb.damaged-"));
+    assert_eq!(aside.count(), 3);
+    // A backup that is visible is a success, whatever the catalog says.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let made = machine.run(&["disk", "backup", "web.img", "--repository", "main"]).ok();
+    assert!(made.err.contains("ceso catalog rebuild mends it"), "{made:?}");
+    assert_eq!(json(&machine, &["repository", "list", "main"]).as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn the_catalog_of_a_newer_ceso_is_refused_and_one_in_use_names_its_holder() {
+    let machine = with_backups();
+    let lock = std::fs::File::open(machine.home().join("catalog.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let done = machine.script("catalog.tags()", &[]);
+    assert!(done.code == 1 && done.err.contains("catalog.busy") && done.err.contains("process "), "{done:?}");
+}
+
+#[test]
+fn lists_show_what_the_tables_allow_and_nothing_else() {
+    let machine = with_backups();
+    let text = "return { #catalog.backups().backups, #catalog.machines().machines, #catalog.runs().runs, #catalog.tags(),\n\
+                #catalog.repositories(), #catalog.hosts(), (pcall(catalog.machine, 'web')), (pcall(catalog.machine, 'db')) }";
+    let of = |grant: &str| {
+        machine.file("grant.yaml", grant);
+        machine.script(text, &["--grant", "grant.yaml", "--output", "json"]).ok().json()
+    };
+    assert_eq!(of("catalog: {read: db}"), serde_json::json!([1, 1, 0, 0, 0, 0, false, true]));
+    let all = of("catalog: {read: \"*\"}");
+    assert!(all[0] == 3 && all[2].as_u64() > Some(4) && all[7] == true, "{all}");
+    machine.file("grant.yaml", "vm: {read: \"*\"}");
+    let denied = machine.script("catalog.backups()", &["--grant", "grant.yaml"]);
+    assert!(denied.code == 3 && denied.err.contains("catalog.read"), "{denied:?}");
+    let denied = machine.script("catalog.rebuild()", &["--mode", "restricted"]);
+    assert!(denied.code == 3 && denied.err.contains("catalog.write"), "{denied:?}");
+}
+
+#[test]
+fn runs_hosts_machines_and_clones_are_noted_when_a_run_ends() {
+    let machine = Machine::new();
+    machine.run(&["vm", "clone", "debian-12", "web-1", "--host", "sim"]).ok();
+    machine.script("error('no')", &[]);
+    let runs = json(&machine, &["catalog", "runs"]);
+    let told: Vec<(&str, &str)> = runs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| (run["what"].as_str().unwrap(), run["outcome"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [("script.luau", "failed"), ("@ceso/workflows/vm/clone.luau", "done")], "{runs}");
+    assert_eq!((runs[1]["simulated"].as_bool(), runs[1]["changed"].as_u64()), (Some(true), Some(1)), "{runs}");
+    let machines = json(&machine, &["catalog", "machines"]);
+    assert_eq!(
+        (machines[0]["name"].as_str(), machines[0]["simulated"].as_bool()),
+        (Some("web-1"), Some(true)),
+        "{machines}"
+    );
+    assert_eq!(json(&machine, &["catalog", "hosts"])[0]["simulated"], true);
+    let children = machine.script("return catalog.children('debian-12')", &["--output", "json"]).ok().json();
+    assert_eq!(
+        (children[0]["name"].as_str(), children[0]["linked"].as_bool()),
+        (Some("web-1"), Some(false)),
+        "{children}"
+    );
+}
+
+/// Whatever moment a process dies at, the next one finds a catalog that is whole.
+#[test]
+fn a_kill_at_any_time_leaves_a_catalog_that_can_be_read() {
+    let machine = with_backups();
+    for round in 0..8u64 {
+        let file = machine.home().join("catalog.redb");
+        let before = std::fs::metadata(&file).unwrap().modified().unwrap();
+        let run = machine.start(&[], &["catalog", "rebuild"]);
+        if round % 2 == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(20 * round));
+        } else {
+            eventually("it writes", || std::fs::metadata(&file).unwrap().modified().unwrap() != before);
+        }
+        run.signal(libc::SIGKILL);
+        run.end();
+        assert_eq!(json(&machine, &["catalog", "list"]).as_array().unwrap().len(), 3, "round {round}");
+    }
+    assert!(
+        !std::fs::read_dir(machine.home())
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().contains("damaged") })
+    );
+}
