@@ -364,6 +364,12 @@ impl<'a> Binder<'a> {
         self.check(noun, verb, name, false)
     }
 
+    /// Checks a verb on what is of no single object: the tables must allow it on everything.
+    pub fn everything(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
+        self.declared(noun, verb)?;
+        self.pass.door.policy.check_all(noun, verb)
+    }
+
     /// Checks a filtered list's verb: any entry at all will do, and the rows are filtered.
     pub fn filtered(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
         self.declared(noun, verb)?;

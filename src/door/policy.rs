@@ -92,6 +92,17 @@ impl Policy {
         Err(denial(layer, noun, verb, None))
     }
 
+    /// Whether all three allow the verb on everything: what is of no single object.
+    pub fn check_all(&self, noun: &'static str, verb: &'static str) -> Result<(), Fault> {
+        match self.refusing(noun, verb, "*", false) {
+            Some(layer) => Err(denial(layer, noun, verb, None)),
+            None => {
+                self.note_all(noun, verb);
+                Ok(())
+            }
+        }
+    }
+
     /// Checks one object by name, without remembering it: the same object is checked again when it is bound.
     pub fn check_now(&self, noun: &'static str, verb: &'static str, name: &str, made: bool) -> Result<(), Fault> {
         match self.refusing(noun, verb, name, made) {

@@ -418,7 +418,7 @@ impl Operation for Rebuild {
     type Output = Vec<Rebuilt>;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        binder.named("catalog", "write", "*")?;
+        binder.everything("catalog", "write")?;
         binder.repositories(self.repositories.as_deref(), "read")
     }
 

@@ -6,7 +6,9 @@ use crate::support::{Machine, eventually};
 
 /// A machine with a repository and some backups of two disks.
 fn with_backups() -> Machine {
-    let machine = Machine::new().user("repositories: {main: {url: ./kept}, other: {url: ./other}}");
+    let machine = Machine::new();
+    let place = machine.project().display().to_string();
+    let machine = machine.user(format!("repositories: {{main: {{url: {place}/kept}}, other: {{url: {place}/other}}}}"));
     for repository in ["main", "other"] {
         machine.run(&["repository", "init", repository, "--plain"]).ok();
     }
