@@ -17,6 +17,8 @@ pub enum Error {
     Exists(String),
     #[error("{place}: cannot {doing}: {source}")]
     Io { place: String, doing: &'static str, source: io::Error },
+    #[error("{place}: {count} files are locked against deletion, such as {file}")]
+    Locked { place: String, file: String, count: usize },
     #[error("{0}: is not a repository")]
     NotARepository(String),
     #[error("{place}: is of a newer kind: {what}")]
@@ -78,6 +80,12 @@ impl From<Error> for Fault {
             Error::Io { .. } if full => {
                 ("backup.full", "make room in the repository and run it again: nothing is lost", true)
             }
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => (
+                "backup.denied",
+                "look at the keys or the account that the place is reached with, and at its rights",
+                false,
+            ),
+            Error::Locked { .. } => ("backup.locked", "they go when their lock has ended: run it again then", false),
             Error::Io { .. } => ("backup.target", "see whether the place can be reached and written", true),
             Error::NotARepository(_) => ("backup.not_a_repository", "initialise it first, or look at the path", false),
             Error::Newer { .. } => ("backup.newer", "use the ceso that made it, or a newer one", false),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::error::{Error, Result};
-use super::target::{FolderTarget, Target};
+use super::target::{FolderTarget, S3Target, Target};
 
 /// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,10 +126,7 @@ impl Place {
     pub fn open(&self, access: &Access) -> Result<Arc<dyn Target>> {
         match self {
             Self::Folder(path) => Ok(Arc::new(FolderTarget::new(path))),
-            Self::Bucket { .. } => {
-                let _ = access;
-                Err(Error::Option(format!("{self}: buckets are not in use yet")))
-            }
+            Self::Bucket { name, prefix } => Ok(Arc::new(S3Target::new(name, prefix, access)?)),
         }
     }
 }

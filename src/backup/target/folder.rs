@@ -40,7 +40,7 @@ pub trait Steps: Send + Sync {
 }
 
 /// Lets every step pass.
-struct Free;
+pub(super) struct Free;
 
 impl Steps for Free {
     fn before(&self, _: Step<'_>) -> io::Result<()> {
@@ -299,7 +299,7 @@ mod tests {
     fn a_folder_keeps_every_promise() {
         let places = tempfile::tempdir().unwrap();
         super::super::suite::every_promise(&|| {
-            Box::new(FolderTarget::new(places.path().join(Uuid::new_v4().to_string()).join("repository")))
+            Arc::new(FolderTarget::new(places.path().join(Uuid::new_v4().to_string()).join("repository")))
         });
     }
 

@@ -9,16 +9,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::error::{Error, Result};
+#[cfg(test)]
+use super::id::Id;
 
 #[cfg(test)]
 pub(in crate::backup) mod faults;
 mod folder;
+mod s3;
 #[cfg(test)]
 mod suite;
 
 pub use folder::FolderTarget;
 #[cfg(test)]
 pub(in crate::backup) use folder::{Step, Steps};
+pub use s3::S3Target;
 
 /// A file as a list of a target shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

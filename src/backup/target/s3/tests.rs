@@ -1,0 +1,237 @@
+//! What a target does with answers of a server, each from a list: without a server, on this machine's own addresses.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::backup::place::Keys;
+
+const SECRET: &str = "a-secret-that-nobody-may-see";
+
+/// A server that gives these answers, one for each request, and the last one for ever.
+struct Told {
+    address: SocketAddr,
+    requests: Arc<AtomicU64>,
+}
+
+fn told(answers: &[(u16, &str)]) -> Told {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&requests);
+    let mut answers: VecDeque<(u16, String)> =
+        answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
+    // The thread ends with the program of the tests.
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                let read = client.read(&mut buffer).unwrap_or(0);
+                if read == 0 {
+                    break;
+                }
+                request.extend_from_slice(&buffer[..read]);
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            let (status, body) =
+                if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }.unwrap();
+            let length = body.len();
+            write!(
+                client,
+                "HTTP/1.1 {status} X\r\nDate: Sun, 22 Nov 2026 22:18:54 GMT\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+            .ok();
+            // What of the body was not read would reset the connection before the answer is.
+            client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            while client.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        }
+    });
+    Told { address, requests }
+}
+
+fn access(endpoint: &str) -> Access {
+    Access {
+        endpoint: Some(endpoint.to_owned()),
+        keys: Some(Keys { id: "an-id".to_owned().into(), secret: SECRET.to_owned().into(), token: None }),
+        ..Access::default()
+    }
+}
+
+fn target(told: &Told) -> S3Target {
+    let patience = Patience {
+        attempts: 3,
+        first: Duration::from_millis(2),
+        longest: Duration::from_millis(9),
+        ..Patience::default()
+    };
+    S3Target::with_patience("bucket", "pre/fix", &access(&format!("http://{}", told.address)), patience).unwrap()
+}
+
+const LIST: (u16, &str) = (200, "<ListBucketResult></ListBucketResult>");
+
+#[test]
+fn wrong_keys_are_told_once_and_without_the_secret() {
+    let body = format!(
+        "<Error><Code>SignatureDoesNotMatch</Code><Message>No.</Message><StringToSign>{SECRET}</StringToSign></Error>"
+    );
+    for status in [403, 401] {
+        let server = told(&[(status, &body)]);
+        for error in [
+            target(&server).get_all("config", 10).unwrap_err(),
+            target(&server).put("config", b"x").unwrap_err(),
+            target(&server).now().unwrap_err(),
+        ] {
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("SignatureDoesNotMatch") && !text.contains(SECRET), "{text}");
+            assert_eq!(crate::error::Fault::from(error).kind(), "backup.denied");
+        }
+        assert_eq!(server.requests.load(Ordering::SeqCst), 3, "it is not asked again");
+    }
+}
+
+#[test]
+fn a_bucket_that_is_missing_is_no_empty_one() {
+    let server = told(&[LIST, (404, "<Error><Code>NoSuchBucket</Code><Message>None.</Message></Error>")]);
+    let target = target(&server);
+    for error in [
+        target.get_all("config", 10).unwrap_err(),
+        target.get("config", 0..4).unwrap_err(),
+        target.list("data", &mut |_| Ok(())).unwrap_err(),
+        target.put("config", b"x").unwrap_err(),
+    ] {
+        assert!(!error.is_missing() && error.to_string().contains("make the bucket first"), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_lets_a_file_be_overwritten_is_refused_before_anything_is_written() {
+    let server = told(&[LIST, (200, "")]);
+    let error = target(&server).put("config", b"x").unwrap_err();
+    assert!(matches!(&error, Error::Option(text) if text.contains("If-None-Match")), "{error}");
+    assert_eq!(server.requests.load(Ordering::SeqCst), 3, "a greeting, and the probe twice");
+    let server = told(&[LIST, (501, "<Error><Code>NotImplemented</Code><Message>A header</Message></Error>")]);
+    let error = target(&server).put("config", b"x").unwrap_err();
+    assert!(matches!(&error, Error::Option(text) if text.contains("If-None-Match")), "{error}");
+}
+
+#[test]
+fn a_busy_server_is_asked_again() {
+    let busy = (503, "<Error><Code>SlowDown</Code><Message>Later.</Message></Error>");
+    let missing = (404, "<Error><Code>NoSuchKey</Code></Error>");
+    let server = told(&[LIST, (412, ""), busy, missing, (200, "")]);
+    target(&server).put("config", b"x").unwrap();
+    assert_eq!(server.requests.load(Ordering::SeqCst), 5, "greeting, probe, busy, read back, again");
+}
+
+#[test]
+fn a_full_server_is_told_as_a_full_disk() {
+    let server = told(&[LIST, (412, ""), (507, "<Error><Code>XMinioStorageFull</Code></Error>")]);
+    let error = target(&server).put("config", b"x").unwrap_err();
+    assert_eq!(crate::error::Fault::from(error).kind(), "backup.full");
+}
+
+#[test]
+fn answers_that_make_no_sense_are_errors() {
+    for answer in [(200, "no xml"), (200, "<a>"), (302, ""), (200, "")] {
+        let server = told(&[LIST, answer]);
+        target(&server).list("data", &mut |_| Ok(())).unwrap_err();
+    }
+    let server = told(&[LIST, (200, "whole")]);
+    assert!(target(&server).get("config", 0..3).is_err(), "a range was asked for, and all of it comes");
+    let page = "<ListBucketResult><NextContinuationToken>x</NextContinuationToken></ListBucketResult>";
+    let server = told(&[LIST, (200, page)]);
+    let error = target(&server).list("data", &mut |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("for ever"), "{error}");
+}
+
+#[test]
+fn names_of_others_in_a_list_are_left_out() {
+    let one = |key: &str| {
+        format!("<Contents><Key>{key}</Key><Size>1</Size><LastModified>2026-11-22T10:00:00Z</LastModified></Contents>")
+    };
+    let keys =
+        ["pre/fix/data/00/aa", "pre/fix/data/", "pre/fix/data/A B", "pre/fix/database", "other/data/00/bb", "data/cc"];
+    let page = format!("<ListBucketResult>{}</ListBucketResult>", keys.map(one).concat());
+    let server = told(&[LIST, (200, &page)]);
+    let found = super::super::listed(&target(&server), "data").unwrap();
+    assert_eq!(found.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["data/00/aa"]);
+}
+
+#[test]
+fn what_is_locked_is_told_after_the_others_were_deleted() {
+    let body = "<DeleteResult><Deleted><Key>pre/fix/index/a</Key></Deleted><Error><Key>pre/fix/index/b</Key>\
+                <Code>AccessDenied</Code><Message>Access Denied because object protected by object lock.</Message></Error></DeleteResult>";
+    let server = told(&[LIST, (200, body)]);
+    let error = target(&server).delete(&["index/a".to_owned(), "index/b".to_owned()]).unwrap_err();
+    assert!(matches!(&error, Error::Locked { file, count: 1, .. } if file == "index/b"), "{error}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = Told { address: listener.local_addr().unwrap(), requests: Arc::default() };
+    drop(listener);
+    let error = target(&gone).get_all("config", 10).unwrap_err();
+    assert_eq!(crate::error::Fault::from(error).kind(), "backup.target");
+}
+
+#[test]
+fn the_time_is_the_servers() {
+    let server = told(&[LIST]);
+    let now = target(&server).now().unwrap();
+    assert_eq!(now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_795_385_934);
+}
+
+#[test]
+fn endpoints_that_would_lose_tls_or_carry_keys_are_refused() {
+    let new = |endpoint: &str, change: &dyn Fn(&mut Access)| {
+        let mut access = access(endpoint);
+        change(&mut access);
+        S3Target::new("bucket", "", &access).map(drop)
+    };
+    let as_it_is = |_: &mut Access| {};
+    for good in [
+        "https://s3.example",
+        "https://s3.example:9000/base",
+        "http://127.0.0.1:1",
+        "http://localhost:1",
+        "http://[::1]:1",
+    ] {
+        new(good, &as_it_is).unwrap();
+    }
+    for wrong in [
+        "http://s3.example",
+        "http://10.0.0.1:9000",
+        "ftp://127.0.0.1",
+        "s3.example",
+        "https://key:secret@s3.example",
+        "https://s3.example/?x",
+        "",
+    ] {
+        let error = new(wrong, &as_it_is).unwrap_err();
+        assert!(matches!(error, Error::Option(_)) && !error.to_string().contains("secret@"), "{wrong}");
+    }
+    new("http://s3.example", &|access| access.plain_http = true).unwrap();
+    for change in [
+        &|access: &mut Access| access.keys = None,
+        &|access: &mut Access| access.region = Some("a b".to_owned()),
+        &|access: &mut Access| access.ca = Some(b"no certificate".to_vec()),
+        &|access: &mut Access| access.keys.as_mut().unwrap().secret = "line\nbreak".to_owned().into(),
+        &|access: &mut Access| access.keys.as_mut().unwrap().id = String::new().into(),
+    ] as [&dyn Fn(&mut Access); 5]
+    {
+        assert!(matches!(new("https://s3.example", change), Err(Error::Option(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_target_may_be_used_and_dropped_on_a_thread_of_another_runtime() {
+    let server = told(&[LIST]);
+    let target = target(&server);
+    tokio::task::spawn_blocking(move || target.now().map(drop)).await.unwrap().unwrap();
+    drop(S3Target::new("bucket", "", &access("https://s3.example")).unwrap());
+}
