@@ -1,7 +1,7 @@
 //! A folder of this machine or of an NFS mount as a target.
 //!
 //! A file is written under `temporary/`, synced, linked to its name and its folder synced. `link` never replaces, also on NFS, where a
-//! repeated request may answer that the name exists although it was this one that made it: the bytes are compared then.
+//! repeated request may answer that the name exists although it was this one that made it: `nfs` says what is done about that.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::{Listed, Spool, Target, checked};
+use super::{Listed, Spool, Target, checked, nfs};
 use crate::backup::error::{Error, Result};
 
 const TEMPORARY: &str = "temporary";
@@ -37,6 +37,16 @@ pub enum Step<'a> {
 /// Is asked before each step.
 pub trait Steps: Send + Sync {
     fn before(&self, step: Step<'_>) -> io::Result<()>;
+
+    /// Is asked after a step that took place: an error stands for an answer that was lost.
+    fn after(&self, _: Step<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Is asked before a file or folder is opened for reading.
+    fn reading(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Lets every step pass.
@@ -86,7 +96,7 @@ impl FolderTarget {
             }
         }
         self.steps.before(Step::Folder(folder)).map_err(Self::fail(folder, "make the folder"))?;
-        match fs::create_dir(folder) {
+        match fs::create_dir(folder).and_then(|()| self.steps.after(Step::Folder(folder))) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Self::fail(folder, "make the folder")(error));
             }
@@ -98,22 +108,41 @@ impl FolderTarget {
     fn sync_folder(&self, folder: &Path) -> Result<()> {
         // An empty parent is that of a relative name: the working folder.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        self.steps
-            .before(Step::SyncFolder(folder))
-            .and_then(|()| File::open(folder)?.sync_all())
-            .map_err(Self::fail(folder, "sync the folder"))
+        match self.steps.before(Step::SyncFolder(folder)).and_then(|()| File::open(folder)?.sync_all()) {
+            Err(error) if nfs::cannot_sync_folders(&error) => Ok(()),
+            other => other.map_err(Self::fail(folder, "sync the folder")),
+        }
     }
 
     /// Links a synced file to its name, which must not exist. Returns whether it did not.
-    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
-        let linked = self.steps.before(Step::Link(from, to)).and_then(|()| match fs::hard_link(from, to) {
+    fn link(&self, spool: &Spool, to: &Path) -> Result<bool> {
+        let from = spool.path.as_path();
+        let step = Step::Link(from, to);
+        let named = match self.steps.before(step).and_then(|()| fs::hard_link(from, to)) {
             Err(error) if without_links(&error) => rename_new(from, to),
             other => other,
-        });
-        match linked {
+        };
+        match named.and_then(|()| self.steps.after(step)) {
             Ok(()) => Ok(true),
+            // The answer may be that to a repeated request.
+            Err(_) if nfs::leads_to(to, &spool.file) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(Self::fail(to, "create")(error)),
+        }
+    }
+
+    fn open(&self, path: &Path, name: &str) -> Result<File> {
+        let open = || nfs::again_if_stale(|| self.steps.reading(path).and_then(|()| File::open(path)));
+        let opened = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                path.parent().into_iter().for_each(nfs::refresh);
+                open()
+            }
+            other => other,
+        };
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing(name.to_owned())),
+            other => other.map_err(Self::fail(path, "open")),
         }
     }
 }
@@ -168,13 +197,21 @@ impl Target for FolderTarget {
     fn spool(&self) -> Result<Spool> {
         let folder = self.root.join(TEMPORARY);
         self.make_folder(&folder)?;
-        let path = folder.join(Uuid::new_v4().to_string());
-        let file = self
-            .steps
-            .before(Step::Create(&path))
-            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path))
-            .map_err(Self::fail(&path, "create"))?;
-        Ok(Spool { file, path, size: 0, begun: 0, steps: Arc::clone(&self.steps) })
+        for _ in 0..3 {
+            let path = folder.join(Uuid::new_v4().to_string());
+            let step = Step::Create(&path);
+            let made =
+                self.steps.before(step).and_then(|()| OpenOptions::new().write(true).create_new(true).open(&path));
+            match made.and_then(|file| self.steps.after(step).map(|()| file)) {
+                // Nobody else has that name: the answer is that to a repeated request. `tidy` finds what was made.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => {
+                    let file = other.map_err(Self::fail(&path, "create"))?;
+                    return Ok(Spool { file, path, size: 0, begun: 0, steps: Arc::clone(&self.steps) });
+                }
+            }
+        }
+        Err(Self::fail(&folder, "create a file in")(io::Error::from(io::ErrorKind::AlreadyExists)))
     }
 
     fn put_spool(&self, name: &str, spool: Spool) -> Result<()> {
@@ -185,7 +222,7 @@ impl Target for FolderTarget {
             .before(Step::Sync(&spool.path))
             .and_then(|()| spool.file.sync_all())
             .map_err(Self::fail(&spool.path, "sync"))?;
-        if !self.link(&spool.path, &path)? && !same(&spool.path, &path).map_err(Self::fail(&path, "read"))? {
+        if !self.link(&spool, &path)? && !same(&spool.path, &path).map_err(Self::fail(&path, "read"))? {
             return Err(Error::Exists(name.to_owned()));
         }
         // Also where another has linked the name: whether that one has synced the folder is not known.
@@ -200,7 +237,7 @@ impl Target for FolderTarget {
 
     fn get_into(&self, name: &str, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
         let path = self.path(name)?;
-        let file = open(&path, name)?;
+        let file = self.open(&path, name)?;
         let size = file.metadata().map_err(Self::fail(&path, "read"))?.len();
         if range.end > size || range.start > range.end {
             let what = format!("it ends at byte {size}, before {}", range.end);
@@ -213,7 +250,10 @@ impl Target for FolderTarget {
     fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         let path = self.path(name)?;
         let mut bytes = Vec::new();
-        open(&path, name)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Self::fail(&path, "read"))?;
+        self.open(&path, name)?
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(Self::fail(&path, "read"))?;
         if bytes.len() as u64 > limit {
             return Err(Error::damaged(name, format!("it is longer than {limit} bytes")));
         }
@@ -222,7 +262,8 @@ impl Target for FolderTarget {
 
     fn list(&self, folder: &str, each: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
         let path = self.path(folder)?;
-        let entries = match fs::read_dir(&path) {
+        nfs::refresh(&path);
+        let entries = match nfs::again_if_stale(|| self.steps.reading(&path).and_then(|()| fs::read_dir(&path))) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(Self::fail(&path, "list"))?,
         };
@@ -233,7 +274,7 @@ impl Target for FolderTarget {
             if checked(&name).is_err() {
                 continue;
             }
-            let metadata = match entry.metadata() {
+            let metadata = match nfs::again_if_stale(|| entry.metadata()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.map_err(Self::fail(&path, "list"))?,
             };
@@ -251,7 +292,9 @@ impl Target for FolderTarget {
         let mut folders = std::collections::BTreeSet::new();
         for name in names {
             let path = self.path(name)?;
-            let gone = self.steps.before(Step::Unlink(&path)).and_then(|()| fs::remove_file(&path));
+            let step = Step::Unlink(&path);
+            let gone = self.steps.before(step).and_then(|()| nfs::again_if_stale(|| fs::remove_file(&path)));
+            let gone = gone.and_then(|()| self.steps.after(step));
             match gone {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other.map_err(Self::fail(&path, "delete"))?,
@@ -266,6 +309,7 @@ impl Target for FolderTarget {
         // An empty file may keep the time that the client sent; written bytes get that of the server.
         spool.write(b"now")?;
         spool.file.flush().and_then(|()| spool.file.sync_all()).map_err(Self::fail(&spool.path, "sync"))?;
+        nfs::refresh(&spool.path);
         let metadata = fs::metadata(&spool.path).map_err(Self::fail(&spool.path, "read"))?;
         metadata.modified().map_err(Self::fail(&spool.path, "read"))
     }
@@ -281,13 +325,6 @@ impl Target for FolderTarget {
         })?;
         self.delete(&old)?;
         Ok(old.len() as u64)
-    }
-}
-
-fn open(path: &Path, name: &str) -> Result<File> {
-    match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing(name.to_owned())),
-        other => other.map_err(FolderTarget::fail(path, "open")),
     }
 }
 

@@ -15,6 +15,7 @@ use super::id::Id;
 #[cfg(test)]
 pub(in crate::backup) mod faults;
 mod folder;
+mod nfs;
 mod s3;
 #[cfg(test)]
 mod suite;
