@@ -24,7 +24,7 @@ pub fn table(mode: Mode) -> Table {
 fn pattern(mode: Mode, verb: &str) -> Option<Pattern> {
     match (mode, verb) {
         (_, "read" | "connect") | (Mode::Unrestricted, _) => Some(Pattern::Any),
-        (Mode::Standard, "destroy" | "delete") => Some(Pattern::Made),
+        (Mode::Standard, "destroy" | "delete" | "revert" | "remove_snapshot") => Some(Pattern::Made),
         (Mode::Standard, _) => Some(Pattern::Any),
         (Mode::Restricted, _) => None,
     }
@@ -38,13 +38,17 @@ mod tests {
     fn each_mode_allows_what_its_name_promises() {
         let allows = |mode, noun, verb, made| table(mode).allowing(noun, verb, "x", made).is_some();
         assert!(allows(Mode::Restricted, "vm", "read", false));
-        for verb in ["create", "copy_from", "configure", "power", "reach", "destroy"] {
+        for verb in
+            ["create", "copy_from", "configure", "snapshot", "revert", "remove_snapshot", "power", "reach", "destroy"]
+        {
             assert!(!allows(Mode::Restricted, "vm", verb, true), "{verb}");
             assert!(allows(Mode::Unrestricted, "vm", verb, false), "{verb}");
         }
         assert!(!allows(Mode::Restricted, "secret", "use", false) && allows(Mode::Standard, "secret", "use", false));
-        assert!(!allows(Mode::Standard, "vm", "destroy", false));
-        assert!(allows(Mode::Standard, "vm", "destroy", true));
+        for verb in ["destroy", "revert", "remove_snapshot"] {
+            assert!(!allows(Mode::Standard, "vm", verb, false), "{verb}");
+            assert!(allows(Mode::Standard, "vm", verb, true), "{verb}");
+        }
         assert!(allows(Mode::Standard, "vm", "create", false));
         assert!(!allows(Mode::Restricted, "datastore", "copy_from", false), "what files hold may be secret");
         assert!(!allows(Mode::Standard, "datastore", "delete", false));

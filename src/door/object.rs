@@ -33,6 +33,7 @@ pub struct Connected {
 pub enum Object {
     Host(Arc<Connected>),
     Vm(Arc<Connected>, esxi::Vm),
+    Snapshot(Arc<Connected>, esxi::Vm, esxi::Snapshot),
     Datastore(Arc<Connected>, esxi::Datastore),
     Network(Arc<Connected>, esxi::Network),
     Document(Arc<Built>),
@@ -70,6 +71,8 @@ pub mod kind {
         Host = "host";
         /// A virtual machine.
         Vm = "vm";
+        /// A snapshot of a virtual machine.
+        Snapshot = "snapshot";
         /// A datastore.
         Datastore = "datastore";
         /// A network that machines connect to.
@@ -299,6 +302,9 @@ impl Object {
         match self {
             Object::Host(host) => format!("host {}", host.name),
             Object::Vm(host, vm) => format!("vm {} {} {}", host.name, vm.moref, vm.instance_uuid),
+            Object::Snapshot(host, vm, own) => {
+                format!("snapshot {} {} {} {}", host.name, vm.moref, vm.instance_uuid, own.moref)
+            }
             Object::Datastore(host, datastore) => format!("datastore {} {}", host.name, datastore.moref),
             Object::Network(host, network) => format!("network {} {}", host.name, network.moref),
             Object::Document(document) => format!("document {:p}", Arc::as_ptr(document)),

@@ -489,6 +489,12 @@ impl Pass<'_> {
             .any(|path| self.door.journal.has_made(&file_key(host, datastore, &path)))
     }
 
+    /// Notes a snapshot as taken by this run, which may then go back to it and remove it.
+    pub fn took(&self, host: &Connected, vm: &esxi::Vm, snapshot: &esxi::Snapshot) {
+        self.has_made.store(true, Ordering::Relaxed);
+        self.door.journal.made(super::bind::snapshot_key(&host.name, vm, snapshot));
+    }
+
     /// Notes that a machine is gone.
     pub fn unmade(&self, host: &Connected, vm: &esxi::Vm) {
         self.door.journal.fell(&host.name, &vm.name);

@@ -53,6 +53,8 @@ pub enum Error {
     /// A machine is in a state that the request does not allow; found before anything was changed.
     #[error("{name} on host {host} is {state}")]
     WrongState { host: String, name: String, state: String, hint: String },
+    #[error("{name:?} on host {host}: no VMware Tools run in the guest")]
+    NoTools { host: String, name: String },
     #[error(
         "datastore {datastore:?} of host {host} has {free} free, and {needed} are needed: {} are missing",
         Bytes(needed.0.saturating_sub(free.0))
@@ -141,6 +143,7 @@ impl Error {
             Self::Transfer { .. } => "esxi.file_refused".into(),
             Self::FileChanged { .. } => "esxi.file_changed".into(),
             Self::Local { .. } => "local.file".into(),
+            Self::NoTools { .. } => "esxi.tools_unavailable".into(),
             Self::SessionFile { .. } => "esxi.session_file".into(),
             Self::LeftBehind { .. } | Self::While { .. } => "esxi.error".into(),
         }
@@ -190,6 +193,9 @@ impl Error {
             Self::Transfer { .. } => "look at the host's own log for the reason".into(),
             Self::FileChanged { .. } => "somebody writes to it: wait until that has ended, then begin anew".into(),
             Self::Local { .. } => "look at the file, its folder and its disk on this machine".into(),
+            Self::NoTools { .. } => {
+                "install or start VMware Tools (open-vm-tools) in the guest, or take the snapshot without quiesce".into()
+            }
             Self::WaitedInVain { .. } => "look at the machine's console, or wait longer".into(),
             Self::SessionFile { .. } => "make the folder writable, or set CESO_HOME to one that is".into(),
         };
@@ -258,6 +264,18 @@ fn fault_hint(fault: &VimFault) -> Option<String> {
         }
         _ => match fault.telling().name.as_str() {
             "NotAuthenticated" => "log in again: ceso host check NAME",
+            "TooManySnapshotLevels" => "remove snapshots first: vm:snapshots() shows the tree",
+            "MemorySnapshotOnIndependentDisk" => "take it without memory, or while the machine is off",
+            "SnapshotDisabled" | "SnapshotLocked" => {
+                "the machine's own configuration forbids it: flags.snapshotDisabled, flags.snapshotLocked"
+            }
+            "ApplicationQuiesceFault" | "FilesystemQuiesceFault" => {
+                "the guest did not write out what it holds in time: look at its logs, or take the snapshot without quiesce"
+            }
+            "InvalidDeviceOperation" => "a disk with snapshots is not extended or destroyed: remove them first",
+            "GenericVmConfigFault" => {
+                "a disk, or one that it builds on, cannot be opened: look at the files that are named"
+            }
             "InsufficientResourcesFault" | "InsufficientMemoryResource" | "InsufficientCpuResourcesFault" => {
                 "free memory or CPUs on the host, or give the machine less"
             }

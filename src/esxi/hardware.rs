@@ -26,8 +26,8 @@ pub struct Disk {
     pub mode: String,
     /// The type of the backing, such as `VirtualDiskFlatVer2BackingInfo`.
     pub backing: String,
-    /// Whether it builds on another file: a snapshot's delta or a linked clone.
-    pub has_parent: bool,
+    /// What it builds on, down to its base: a snapshot's frozen disks, a linked clone's parent. Empty for a disk of its own.
+    pub parents: Vec<String>,
     pub controller_key: i32,
     pub unit: i32,
 }
@@ -190,10 +190,30 @@ fn disk(device: &Element, key: i32) -> Disk {
         file: text(device, "backing.fileName").unwrap_or_default(),
         mode: text(device, "backing.diskMode").unwrap_or_default(),
         backing: device.child("backing").and_then(|backing| backing.xsi_type.clone()).unwrap_or_default(),
-        has_parent: device.at("backing.parent").is_some(),
+        parents: parents(device),
         controller_key: int("controllerKey"),
         unit: int("unitNumber"),
     }
+}
+
+/// The descriptors below a disk's own, the nearest first.
+fn parents(device: &Element) -> Vec<String> {
+    let first = device.at("backing.parent");
+    // The depth of a document is bounded; the chain is as long as it is deep.
+    let all = std::iter::successors(first, |parent| parent.child("parent"));
+    all.filter_map(|parent| text(parent, "fileName")).collect()
+}
+
+/// Takes a device out of a machine; a disk's files stay.
+pub(super) fn removal(key: i32) -> Element {
+    let device = Element::new("device")
+        .typed("VirtualDisk")
+        .with(Element::leaf("key", key.to_string()))
+        .with(Element::leaf("capacityInKB", "0"));
+    Element::new("deviceChange")
+        .typed("VirtualDeviceConfigSpec")
+        .with(Element::leaf("operation", "remove"))
+        .with(device)
 }
 
 fn nic(device: &Element, wire: &str, key: i32) -> Nic {
@@ -223,6 +243,14 @@ pub(super) enum NewDevice<'a> {
         key: i32,
         file: &'a str,
         size: Bytes,
+        controller: i32,
+        unit: i32,
+    },
+    /// A disk that is made with the machine and builds on another machine's; the host names it.
+    ChildDisk {
+        key: i32,
+        datastore: &'a str,
+        parent: &'a Disk,
         controller: i32,
         unit: i32,
     },
@@ -263,6 +291,27 @@ impl NewDevice<'_> {
             Self::NewDisk { key, file, size, controller, unit } => change
                 .with(Element::leaf("fileOperation", "create"))
                 .with(disk_element(*key, file, "persistent", Some(true), *size, *controller, *unit)),
+            Self::ChildDisk { key, datastore, parent, controller, unit } => {
+                let mode = if parent.mode.is_empty() { "persistent" } else { &parent.mode };
+                let below = Element::new("parent")
+                    .typed("VirtualDiskFlatVer2BackingInfo")
+                    .with(Element::leaf("fileName", &parent.file))
+                    .with(Element::leaf("diskMode", mode));
+                let backing = Element::new("backing")
+                    .typed("VirtualDiskFlatVer2BackingInfo")
+                    .with(Element::leaf("fileName", format!("[{datastore}]")))
+                    .with(Element::leaf("diskMode", "persistent"))
+                    .with(Element::leaf("thinProvisioned", "true"))
+                    .with(below);
+                let device = Element::new("device")
+                    .typed("VirtualDisk")
+                    .with(number("key", *key))
+                    .with(backing)
+                    .with(number("controllerKey", *controller))
+                    .with(number("unitNumber", *unit))
+                    .with(Element::leaf("capacityInKB", (parent.size.0 / 1024).to_string()));
+                change.with(Element::leaf("fileOperation", "create")).with(device)
+            }
             Self::OldDisk { key, file, size, mode, controller, unit } => {
                 change.with(disk_element(*key, file, mode, None, *size, *controller, *unit))
             }

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use super::content::About;
 use super::error::Error;
 use super::link::Link;
+use super::linked::LastScan;
 use super::monitor::Monitor;
 use super::moref::MoRef;
 use super::options::{Credentials, HostOptions, Login};
@@ -23,6 +24,7 @@ pub struct Host {
     pub(super) link: Arc<Link>,
     pub(super) monitor: Monitor,
     pub(super) places: OnceCell<Places>,
+    pub(super) last_scan: LastScan,
 }
 
 /// What a client has sent and received so far.
@@ -50,7 +52,7 @@ impl Host {
             tokio::spawn(async move { link.warm_up(ahead).await });
         }
         let monitor = Monitor::new(link.clone());
-        Ok(Self { link, monitor, places: OnceCell::new() })
+        Ok(Self { link, monitor, places: OnceCell::new(), last_scan: LastScan::default() })
     }
 
     /// The host's name in the configuration.

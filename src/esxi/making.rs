@@ -16,13 +16,16 @@ pub(super) struct Making<'a> {
     disks: Vec<String>,
     files: Vec<String>,
     configured: bool,
+    /// Whether the host makes disks here under names of its own.
+    children: bool,
 }
 
 impl<'a> Making<'a> {
     /// Makes the folder. Errors: `esxi.file_already_exists`, and nothing is made.
     pub(super) async fn folder(host: &'a Host, datastore: &'a Datastore, name: &str) -> Result<Making<'a>, Error> {
         let base = folder_name(name)?;
-        let making = Self { host, datastore, base, disks: Vec::new(), files: Vec::new(), configured: false };
+        let making =
+            Self { host, datastore, base, disks: Vec::new(), files: Vec::new(), configured: false, children: false };
         match host.make_folder(&making.folder_path()).await {
             Ok(()) => Ok(making),
             // It may be there, and may be somebody else's: it is named, not removed.
@@ -65,6 +68,16 @@ impl<'a> Making<'a> {
         self.disks.extend(new_disk);
     }
 
+    /// Notes that the host is about to make disks on another machine's, under names of its own. They go as files: a host that deletes
+    /// them as disks may take the other machine's along.
+    pub(super) fn children(&mut self) {
+        self.children = true;
+    }
+
+    pub(super) fn datastore(&self) -> &str {
+        &self.datastore.name
+    }
+
     /// Takes away what was made, and returns the error with what could not be.
     pub(super) async fn undo(self, error: Error) -> Error {
         if error.outcome_unknown() {
@@ -89,7 +102,8 @@ impl<'a> Making<'a> {
         };
         let mut others = 0;
         for name in found {
-            if self.configured && self.is_configuration(&name) {
+            let child = self.children && name.starts_with(self.base.as_str()) && name.ends_with(".vmdk");
+            if child || (self.configured && self.is_configuration(&name)) {
                 self.remove(&path(&self.datastore.name, &format!("{}/{name}", self.base)), &mut left).await;
             } else {
                 others += 1;

@@ -1,4 +1,5 @@
-//! A full clone on a standalone host, which has no `CloneVM_Task`: the disks are copied, and a machine is made on the copies.
+//! A clone on a standalone host, which has no `CloneVM_Task`: the disks are copied, and a machine is made on the copies; a linked
+//! clone's disks build on the template's instead.
 //!
 //! Thin stays thin. Guest id, firmware and secure boot, hardware version, controllers with bus and unit, and the types of network cards
 //! are the template's; MAC addresses are new. `guestinfo.*` is not copied: it is the template's own. CD-ROM and floppy drives, serial
@@ -32,6 +33,8 @@ pub struct CloneSpec<'a> {
     pub notes: Option<String>,
     /// Extra configuration of the clone, `guestinfo.*` among it.
     pub extra_config: BTreeMap<String, String>,
+    /// Whether the clone's disks build on the template's instead of being copies: made at once, and lost with the template's.
+    pub linked: bool,
     /// For each network of the template, by name, the one that the clone's cards go to. None may be missing.
     pub networks: Vec<(&'a str, &'a Checked<Network>)>,
 }
@@ -53,7 +56,7 @@ const TEMPLATE: &[&str] = &[
 ];
 
 impl Host {
-    /// Makes a full clone of a powered-off machine, powered off.
+    /// Makes a clone of a powered-off machine, powered off: a full copy, or a linked one.
     ///
     /// Errors: `esxi.invalid_power_state` where the template is not off, `esxi.no_disk_space`, `esxi.file_already_exists` where the
     /// clone's folder exists (it is never used). After an error nothing is left, or the error names it.
@@ -96,7 +99,7 @@ impl Host {
         self.check(&plan, template, spec)?;
         let free = find(&datastore.moref).and_then(|object| object.number::<u64>("summary.freeSpace"));
         match free {
-            Some(free) if plan.needed > free => Err(Error::NoSpace {
+            Some(free) if plan.needed > free && !spec.linked => Err(Error::NoSpace {
                 host: self.name().to_owned(),
                 datastore: datastore.name.clone(),
                 needed: Bytes(plan.needed),
@@ -123,6 +126,10 @@ impl Host {
             })
         };
         for disk in &plan.hardware.disks {
+            // A child's backing is of its parent's kind, and only flat ones are made here.
+            if spec.linked && disk.backing != "VirtualDiskFlatVer2BackingInfo" {
+                return refuse(format!("{} with a backing {}", disk.label, disk.backing));
+            }
             if !COPIED.contains(&disk.backing.as_str()) {
                 return refuse(format!("{} with a backing {}", disk.label, disk.backing));
             }
@@ -152,7 +159,7 @@ impl Host {
         spec: &CloneSpec<'_>,
         progress: Progress<'_>,
     ) -> Result<Vm, Error> {
-        if let Err(error) = self.copy_files(plan, &mut making, progress).await {
+        if let Err(error) = self.copy_files(plan, &mut making, spec.linked, progress).await {
             return Err(making.undo(error).await);
         }
         let vmx = making.file_path(".vmx");
@@ -161,15 +168,24 @@ impl Host {
             Err(error) => return Err(making.undo(error).await),
         };
         making.configuration(None);
+        if spec.linked {
+            making.children();
+        }
         match self.make_vm(&config, progress).await {
             Ok(moref) => self.made_vm(&making, &moref).await,
             Err(error) => Err(making.undo(error).await),
         }
     }
 
-    async fn copy_files(&self, plan: &Plan, making: &mut Making<'_>, progress: Progress<'_>) -> Result<(), Error> {
+    async fn copy_files(
+        &self,
+        plan: &Plan,
+        making: &mut Making<'_>,
+        linked: bool,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
         let count = plan.hardware.disks.len();
-        for (index, disk) in plan.hardware.disks.iter().enumerate() {
+        for (index, disk) in plan.hardware.disks.iter().enumerate().filter(|_| !linked) {
             let what = format!("copy disk {} of {count}", index + 1);
             let to = making.disk_path(index);
             let adapter =
@@ -305,6 +321,12 @@ impl Plan {
             let Some(controller) = used.get(at).map(|controller| key_of(at, controller)) else { continue };
             let file = making.disk_path(index);
             let key = -1000 - i32::try_from(index).unwrap_or_default();
+            if spec.linked {
+                let datastore = making.datastore();
+                devices
+                    .push(NewDevice::ChildDisk { key, datastore, parent: disk, controller, unit: disk.unit }.element());
+                continue;
+            }
             let mode = if disk.mode.is_empty() { "persistent" } else { &disk.mode };
             let disk = NewDevice::OldDisk { key, file: &file, size: disk.size, mode, controller, unit: disk.unit };
             devices.push(disk.element());

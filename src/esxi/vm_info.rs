@@ -8,11 +8,12 @@ use crate::xml::Element;
 
 use super::checked::Checked;
 use super::error::Error;
-use super::hardware::Hardware;
+use super::hardware::{Disk, Hardware};
 use super::host::Host;
-use super::lookup::{VM_IDENTITY, names, unescape, with_datastores};
+use super::lookup::{VM_IDENTITY, names, with_datastores};
 use super::object::Vm;
 use super::property::{Object, boolean};
+use super::snapshot::{SnapshotRow, tree};
 use super::vm_list::{FULL, VmRow, row};
 
 /// One machine in full.
@@ -25,8 +26,10 @@ pub struct VmInfo {
     /// Such as `vmx-19`.
     pub hardware_version: Option<String>,
     pub cores_per_socket: Option<u32>,
-    /// The names of its snapshots, parents before children.
-    pub snapshots: Vec<String>,
+    /// Its snapshots, parents before children.
+    pub snapshots: Vec<SnapshotRow>,
+    /// Whether the host says that deltas without a snapshot are there.
+    pub consolidation_needed: bool,
     /// The extra configuration, `guestinfo.*` among it.
     pub extra_config: BTreeMap<String, String>,
 }
@@ -58,8 +61,25 @@ pub(super) const CONFIG: &[&str] = &[
     "config.hardware.device",
     "config.hardware.numCoresPerSocket",
     "config.extraConfig",
+    "runtime.consolidationNeeded",
     "snapshot",
 ];
+
+impl VmInfo {
+    /// Whether deltas without a snapshot are there, by the host's word or by count.
+    pub fn needs_consolidation(&self) -> bool {
+        self.consolidation_needed || self.hardware.disks.iter().any(|disk| self.has_unowned_deltas(disk))
+    }
+
+    /// Whether this disk carries more deltas than the machine's snapshots account for.
+    ///
+    /// It is told by count, beside the host's own word. Where the tree has branches a disk may keep a delta that cannot be merged, and
+    /// only the host knows.
+    pub fn has_unowned_deltas(&self, disk: &Disk) -> bool {
+        let owned = self.snapshots.iter().find(|row| row.current).map_or(0, |row| row.depth as usize + 1);
+        self.snapshots.len() == owned && disk.deltas() > owned
+    }
+}
 
 impl Host {
     /// Reads one machine in full, in one request.
@@ -77,10 +97,6 @@ impl Host {
 }
 
 fn read(object: &Object, identity: Vm) -> VmInfo {
-    let mut snapshots = Vec::new();
-    if let Some(info) = object.get("snapshot") {
-        collect_snapshots(info, "rootSnapshotList", &mut snapshots);
-    }
     VmInfo {
         row: row(object, identity),
         hardware: object.get("config.hardware.device").map(Hardware::read).unwrap_or_default(),
@@ -88,7 +104,8 @@ fn read(object: &Object, identity: Vm) -> VmInfo {
         secure_boot: secure_boot(object),
         hardware_version: object.text("config.version").map(str::to_owned),
         cores_per_socket: object.number("config.hardware.numCoresPerSocket"),
-        snapshots,
+        snapshots: tree(object),
+        consolidation_needed: object.text("runtime.consolidationNeeded").and_then(boolean).unwrap_or(false),
         extra_config: extra_config(object),
     }
 }
@@ -110,11 +127,4 @@ pub(super) fn extra_config(object: &Object) -> BTreeMap<String, String> {
     let options = object.get("config.extraConfig").map(|list| list.children.as_slice()).unwrap_or_default();
     let pair = |option: &Element| Some((option.text_at("key")?.to_owned(), option.text_at("value")?.to_owned()));
     options.iter().filter_map(pair).collect()
-}
-
-fn collect_snapshots(tree: &Element, list: &str, out: &mut Vec<String>) {
-    for snapshot in tree.all(list) {
-        out.push(unescape(snapshot.text_at("name").unwrap_or_default()));
-        collect_snapshots(snapshot, "childSnapshotList", out);
-    }
 }

@@ -33,8 +33,14 @@ impl Host {
         self.vm_task(vm, Method::SuspendVm, "suspend", progress).await
     }
 
-    /// Destroys a powered-off machine with all its files. Errors: `esxi.invalid_power_state` where it is powered on.
+    /// Destroys a powered-off machine with all its files; what a linked clone inherits stays. Errors: `esxi.invalid_power_state` where
+    /// it is powered on.
     pub async fn destroy(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
+        let info = self.vm_info(vm).await.map_err(|error| error.doing(format!("destroy {:?}", vm.name)))?;
+        if info.hardware.disks.iter().any(|disk| disk.inherited().next().is_some()) {
+            let destroyed = self.destroy_linked(vm, info, progress).await;
+            return destroyed.map_err(|error| error.doing(format!("destroy the linked clone {:?}", vm.name)));
+        }
         self.vm_task(vm, Method::Destroy, "destroy", progress).await
     }
 

@@ -13,6 +13,7 @@ pub mod file_transfer;
 pub mod files;
 pub mod host;
 pub mod image;
+pub mod linked;
 pub mod network;
 pub mod outline;
 pub mod place;
@@ -23,6 +24,7 @@ pub mod repository;
 pub mod repository_change;
 pub mod repository_rows;
 pub mod rows;
+pub mod snapshot;
 pub mod testing;
 pub mod vm;
 pub mod vm_change;
@@ -132,6 +134,7 @@ pub fn handles() -> &'static [Told] {
     const HANDLES: &[Told] = &[
         Told::of::<host::HostFields>(),
         Told::of::<rows::VmFields>(),
+        Told::of::<snapshot::SnapshotFields>(),
         Told::of::<datastore::DatastoreFields>(),
         Told::of::<network::NetworkFields>(),
         Told::of::<cloudinit::DocumentFields>(),
@@ -174,6 +177,15 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<power::Suspend>(),
         Declared::of::<power::Shutdown>(),
         Declared::of::<power::EnsurePower>(),
+        Declared::of::<snapshot::Take>(),
+        Declared::of::<snapshot::EnsureSnapshot>(),
+        Declared::of::<snapshot::List>(),
+        Declared::of::<snapshot::Revert>(),
+        Declared::of::<snapshot::RemoveAll>(),
+        Declared::of::<snapshot::Consolidate>(),
+        Declared::of::<snapshot::RevertTo>(),
+        Declared::of::<snapshot::Remove>(),
+        Declared::of::<snapshot::Rename>(),
         Declared::of::<datastore::List>(),
         Declared::of::<datastore::Get>(),
         Declared::of::<files::Browse>(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::linked::refuse_with_clones;
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundVm};
 use crate::door::object::{Target, kind};
@@ -21,7 +22,8 @@ const fn method(name: &'static str) -> Place {
 
 /// Turns a machine on.
 ///
-/// Errors: `esxi.invalid_power_state` where it is on already; `vm:ensure_power` takes that as done.
+/// Errors: `esxi.invalid_power_state` where it is on already; `vm:ensure_power` takes that as done; `esxi.has_linked_clones` where
+/// linked clones build on what it would write to.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PowerOn {
@@ -70,6 +72,9 @@ macro_rules! task {
             }
 
             async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
+                if $name == "vm.power_on" {
+                    refuse_with_clones(&bound.host, &bound.vm, pass, "powered on", true).await?;
+                }
                 Ok(bound.host.client.$call(&bound.vm, &|step| pass.step(step)).await?)
             }
         }
@@ -160,7 +165,10 @@ impl Operation for EnsurePower {
         let (client, vm) = (&bound.host.client, &bound.vm);
         let step = |step: crate::esxi::Step<'_>| pass.step(step);
         match self.state {
-            Wanted::On => client.power_on(vm, &step).await?,
+            Wanted::On => {
+                refuse_with_clones(&bound.host, vm, pass, "powered on", true).await?;
+                client.power_on(vm, &step).await?;
+            }
             Wanted::Off => client.power_off(vm, &step).await?,
             Wanted::Suspended => client.suspend(vm, &step).await?,
         }

@@ -89,6 +89,8 @@ pub struct VmInfo {
     pub nics: Vec<Nic>,
     /// The names of its snapshots, parents before children.
     pub snapshots: Vec<String>,
+    /// Whether its disks carry deltas that no snapshot owns: `vm:consolidate` merges them.
+    pub consolidation_needed: bool,
     /// Extra configuration, without `guestinfo.*`, passwords and keys; nil where there is none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_config: BTreeMap<String, String>,
@@ -112,6 +114,10 @@ pub struct Disk {
     pub unit: i32,
     /// Its descriptor file, such as `[datastore1] web-1/web-1.vmdk`.
     pub file: String,
+    /// The disk that it builds on: what a snapshot froze, or the disk of a linked clone's parent; nil for one that stands alone.
+    pub parent: Option<String>,
+    /// Whether it carries deltas that no snapshot owns.
+    pub unowned_deltas: bool,
 }
 
 /// A network card of a machine.
@@ -142,9 +148,12 @@ impl From<esxi::VmInfo> for VmInfo {
                 bus: controller.map(|controller| controller.bus),
                 unit: disk.unit,
                 file: disk.file.clone(),
+                parent: disk.parents.first().cloned(),
+                unowned_deltas: info.has_unowned_deltas(disk),
             }
         });
         let disks = disks.collect();
+        let consolidation_needed = info.needs_consolidation();
         let nics = info.hardware.nics.into_iter().map(|nic| Nic {
             label: nic.label,
             r#type: nic.kind,
@@ -171,7 +180,8 @@ impl From<esxi::VmInfo> for VmInfo {
             datastores: info.row.vm.datastores,
             disks,
             nics: nics.collect(),
-            snapshots: info.snapshots,
+            snapshots: info.snapshots.into_iter().map(|row| row.snapshot.name).collect(),
+            consolidation_needed,
             extra_config: public(info.extra_config),
         }
     }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::linked::refuse_with_clones;
 use super::rows::give_vm;
 use super::vm_change::{Wanted, check_hardware};
 use crate::door::Pass;
@@ -120,7 +121,7 @@ impl Operation for Create {
     }
 }
 
-/// Clones a powered-off machine into a new one: a full copy, without vCenter.
+/// Clones a powered-off machine into a new one, without vCenter: a full copy, or with `linked` one that builds on the template's disks.
 ///
 /// Disks are copied on the host, thin stays thin; guest id, firmware with its variables, controllers and card types are taken over,
 /// addresses and identities are new, cloud-init data is not copied. What a failed clone made is removed. Errors:
@@ -144,6 +145,10 @@ pub struct Clone {
     pub memory: Option<Bytes>,
     /// Annotation. Default: the template's.
     pub notes: Option<String>,
+    /// Whether its disks build on the template's instead of being copies: made at once, small, and bound to the template, which from
+    /// then on is neither powered on, reverted nor destroyed. Default: false.
+    #[serde(default)]
+    pub linked: bool,
 }
 
 const CLONE_TOUCHES: &[Touch] = &[
@@ -194,6 +199,7 @@ impl Clone {
             cpus: self.cpus,
             memory: self.memory,
             notes: self.notes,
+            linked: self.linked,
             networks: bound.networks.iter().map(|(name, network)| (name.as_str(), network)).collect(),
             ..esxi::CloneSpec::default()
         };
@@ -296,7 +302,8 @@ impl Operation for EnsureClone {
 
 /// Destroys a powered-off machine with its disks, for good.
 ///
-/// In mode standard only what the run itself made. Errors: `esxi.invalid_power_state` where it runs.
+/// Of a linked clone only what is its own goes: the disks that it builds on stay. In mode standard only what the run itself made.
+/// Errors: `esxi.invalid_power_state` where it runs, `esxi.has_linked_clones` where others build on its disks.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Destroy {
@@ -319,6 +326,7 @@ impl Operation for Destroy {
     }
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
+        refuse_with_clones(&bound.host, &bound.vm, pass, "destroyed", false).await?;
         bound.host.client.destroy(&bound.vm, &|step| pass.step(step)).await?;
         pass.unmade(&bound.host, &bound.vm);
         Ok(())

@@ -26,6 +26,7 @@ mod run_signals;
 mod run_vcsim;
 mod secret_handles;
 mod secrets;
+mod snapshots;
 mod status;
 mod support;
 #[path = "../support/terminal.rs"]

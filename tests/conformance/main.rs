@@ -4,6 +4,7 @@ mod client_on_sim;
 mod files_on_sim;
 mod pyvmomi_requests;
 mod sim;
+mod snapshots_on_sim;
 #[path = "../support/vcsim.rs"]
 mod vcsim;
 mod vcsim_machines;

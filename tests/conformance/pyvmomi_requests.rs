@@ -12,7 +12,7 @@ use std::time::Duration;
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
     CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, FilePath, Firmware, Host, HostOptions, Method,
-    NewVm, Observer, Provisioning, Reconfigure, Search, silent,
+    NewVm, Observer, Provisioning, Reconfigure, Search, SnapshotSpec, silent,
 };
 use ceso::units::Bytes;
 
@@ -58,6 +58,7 @@ async fn everything(options: HostOptions) {
         memory: Some(Bytes(1 << 30)),
         notes: Some("clone".into()),
         extra_config: BTreeMap::from([("SET.guest.ipAddress".into(), "192.0.2.9".into())]),
+        linked: false,
         networks: vec![("VM Network", &network)],
     };
     let vm = checked(host.clone_vm(&template, &new("clone"), &datastore, &clone, &silent).await.unwrap());
@@ -88,6 +89,19 @@ async fn everything(options: HostOptions) {
     assert_eq!(waited.unwrap_err().kind(), "esxi.timeout");
     found.unwrap();
     host.power_off(&vm, &silent).await.unwrap();
+    for name in ["one", "two"] {
+        let spec = SnapshotSpec { name: name.into(), memory: true, ..SnapshotSpec::default() };
+        host.create_snapshot(&vm, &spec, &silent).await.unwrap();
+    }
+    let rows = host.snapshots(&vm).await.unwrap();
+    assert_eq!(rows.iter().map(|row| (row.depth, row.current)).collect::<Vec<_>>(), [(0, false), (1, true)]);
+    let [first, second] = [0, 1].map(|at| checked(rows[at].snapshot.clone()));
+    host.revert(&first, &silent).await.unwrap();
+    // Not the one that the machine goes on from: that ends vcsim.
+    host.remove_snapshot(&second, false, &silent).await.unwrap();
+    host.remove_snapshots(&vm, &silent).await.unwrap();
+    assert!(host.snapshots(&vm).await.unwrap().is_empty());
+    assert!(host.linked_clones(&vm, false).await.unwrap().is_empty());
     host.destroy(&vm, &silent).await.unwrap();
     // A machine that is not of our making has other devices.
     let other = host.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == "ha-host_VM0").unwrap();
@@ -132,6 +146,25 @@ async fn files(host: &Host, store: &Checked<Datastore>) {
     host.delete_path(store, &at("files"), &silent).await.unwrap();
 }
 
+/// What vcsim does not have: renamed snapshots, consolidation, disks on others.
+async fn beyond_vcsim(options: HostOptions) {
+    let host = Host::connect(options, login("root", "p")).await.unwrap();
+    let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
+    let network = checked(host.lookup_networks().await.unwrap().remove(0));
+    let template = host.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == "debian-12").unwrap();
+    let template = checked(template);
+    let linked = CloneSpec { linked: true, networks: vec![("VM Network", &network)], ..CloneSpec::default() };
+    let child = checked(host.clone_vm(&template, &new("child"), &datastore, &linked, &silent).await.unwrap());
+    assert_eq!(host.linked_clones(&template, true).await.unwrap(), ["child"]);
+    let spec = SnapshotSpec { name: "one".into(), ..SnapshotSpec::default() };
+    let taken = checked(host.create_snapshot(&child, &spec, &silent).await.unwrap().snapshot);
+    host.rename_snapshot(&taken, "other").await.unwrap();
+    host.consolidate(&child, &silent).await.unwrap();
+    host.destroy(&child, &silent).await.unwrap();
+    assert!(host.linked_clones(&template, true).await.unwrap().is_empty());
+    host.logout().await.unwrap();
+}
+
 /// Fails in the middle, so that what was made is taken away again.
 async fn failures(options: HostOptions) {
     let host = Host::connect(options, login("u", "p")).await.unwrap();
@@ -159,8 +192,15 @@ async fn pyvmomi_knows_every_request_that_the_client_can_send() {
     everything(options).await;
     let failing = Vcsim::start(&["-vm", "1", "-fault", "CreateVM_Task:1"]);
     let mut options = failing.options().await;
-    options.observer = Some(observer);
+    options.observer = Some(observer.clone());
     failures(options).await;
+
+    let password = "p".to_owned().into();
+    let server = ceso::sim::Server::start(ceso::sim::Options { password, ..Default::default() }).await.unwrap();
+    let trust = ceso::esxi::Trust::Fingerprint(server.fingerprint().parse().unwrap());
+    let mut options = HostOptions::new("sim", server.url().parse().unwrap(), trust);
+    options.observer = Some(observer.clone());
+    beyond_vcsim(options).await;
 
     for (number, (version, body)) in bodies.lock().unwrap().iter().enumerate() {
         assert!(!body.contains(">p<"), "a password was shown: {body}");

@@ -74,6 +74,7 @@ async fn open(hosts: Arc<Simulated>) -> (Door, Vec<Handle>) {
 
 /// The same, recorded.
 pub async fn open_recorded(hosts: Arc<dyn Hosts>, recording: Recording) -> (Door, Vec<Handle>) {
+    snapshot(hosts.clone()).await;
     let grant = Grant { mode: Mode::Unrestricted, table: None };
     let door = Door::recorded(grant, hosts, Arc::new(|_| {}), recording);
     let mut handles: Vec<Handle> = Vec::new();
@@ -94,7 +95,9 @@ pub async fn open_recorded(hosts: Arc<dyn Hosts>, recording: Recording) -> (Door
     let with_host = |more: Vec<(String, Value)>| {
         Value::Map(std::iter::once(("host".to_owned(), host.clone())).chain(more).collect())
     };
-    take(call("vm.get", with_host(vec![("name".to_owned(), Value::Text("debian-12".to_owned()))])).await.unwrap());
+    let vm = call("vm.get", with_host(vec![("name".to_owned(), Value::Text("debian-12".to_owned()))])).await.unwrap();
+    take(vm.clone());
+    take(call("vm.snapshots", Value::Map(vec![("vm".to_owned(), vm)])).await.unwrap());
     take(call("datastore.list", with_host(vec![])).await.unwrap());
     take(call("network.list", with_host(vec![])).await.unwrap());
     let spec = Value::Map(vec![("hostname".to_owned(), Value::Text("sweep".to_owned()))]);
@@ -106,6 +109,19 @@ pub async fn open_recorded(hosts: Arc<dyn Hosts>, recording: Recording) -> (Door
     let named = Value::Map(vec![("name".to_owned(), Value::Text("main".to_owned()))]);
     take(call("repository.open", named).await.unwrap());
     (door, handles)
+}
+
+/// Takes a snapshot of the template, through a door of its own: the one under test has changed nothing.
+async fn snapshot(hosts: Arc<dyn Hosts>) {
+    let door = Door::new(Grant { mode: Mode::Unrestricted, table: None }, hosts, Arc::new(|_| {}));
+    let call = |name: &str, entries: Vec<(&str, Value)>| {
+        let entries = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        ops::find(name).unwrap().call(&door, 0, Value::Map(entries))
+    };
+    let host = call("host.connect", vec![]).await.unwrap();
+    let name = ("name", Value::Text("debian-12".to_owned()));
+    let vm = call("vm.get", vec![("host", host), name]).await.unwrap();
+    call("vm.snapshot", vec![("vm", vm), ("name", Value::Text("sweep".to_owned()))]).await.unwrap();
 }
 
 /// Arguments that the schema of the operation accepts: every required one, and those that the declaration touches.

@@ -1,0 +1,175 @@
+//! Linked clones: who builds on whose disks, and how a child goes without taking its parent's disks with it.
+//!
+//! Children are found from every machine's `backing.parent` at the time of the call, never from a record. A host that destroys a child
+//! may destroy its parent's disks: what is inherited is taken out of the machine first, and only files in its own folder are deleted.
+
+use std::time::Instant;
+
+use super::checked::Checked;
+use super::config_spec::ConfigSpec;
+use super::error::Error;
+use super::files::{path, split};
+use super::hardware::{Disk, Hardware, removal};
+use super::host::{Host, Progress};
+use super::lookup::{is_vm, unescape};
+use super::object::{Datastore, Vm};
+use super::places::Reach;
+use super::soap::{Call, Method};
+use super::task::Task;
+use super::vm_info::VmInfo;
+use super::vm_list::PowerState;
+
+/// A machine and its disks, which may build on others.
+#[derive(Debug, Clone)]
+pub(super) struct Builds {
+    vm: super::moref::MoRef,
+    name: String,
+    disks: Vec<Disk>,
+}
+
+/// What the last look at all machines found, and when it began: whoever asked before that need not look again.
+pub(super) type LastScan = tokio::sync::Mutex<Option<(Instant, std::sync::Arc<Vec<Builds>>)>>;
+
+/// The folder of a file on a datastore, with the datastore's name.
+pub(super) fn folder(file: &str) -> Option<(&str, &str)> {
+    let (datastore, rest) = split(file)?;
+    Some((datastore, rest.rsplit_once('/').map_or("", |(folder, _)| folder)))
+}
+
+impl Disk {
+    /// The disks that it builds on in a folder that is not its own: those of a linked clone's parent.
+    pub fn inherited(&self) -> impl Iterator<Item = &str> {
+        let own = folder(&self.file);
+        self.parents.iter().map(String::as_str).filter(move |parent| folder(parent) != own)
+    }
+
+    /// Its files in its own folder: itself and the deltas and base below.
+    fn own(&self) -> impl Iterator<Item = &str> {
+        let own = folder(&self.file);
+        let files = std::iter::once(self.file.as_str()).chain(self.parents.iter().map(String::as_str));
+        files.filter(move |file| folder(file) == own)
+    }
+
+    /// How many deltas there are above its base, or above what it inherits.
+    pub fn deltas(&self) -> usize {
+        self.own().count().saturating_sub(1)
+    }
+}
+
+impl Host {
+    /// The names of the machines whose disks build on this machine's: on the disk that it writes to, or on any other of its own.
+    pub async fn linked_clones(&self, vm: &Checked<Vm>, only_written: bool) -> Result<Vec<String>, Error> {
+        let all = self.scan().await.map_err(|error| error.doing(format!("look for linked clones of {:?}", vm.name)))?;
+        let disks = || all.iter().filter(|own| own.vm == vm.moref).flat_map(|own| &own.disks);
+        let written: Vec<&str> = disks().map(|disk| disk.file.as_str()).collect();
+        let own: Vec<&str> = disks().flat_map(Disk::own).collect();
+        let home = folder(&vm.path);
+        let builds = |parent: &String| match only_written {
+            true => written.contains(&parent.as_str()),
+            false => own.contains(&parent.as_str()) || folder(parent) == home,
+        };
+        let children = all.iter().filter(|other| other.vm != vm.moref);
+        let children = children.filter(|other| other.disks.iter().flat_map(|disk| &disk.parents).any(builds));
+        Ok(children.map(|other| other.name.clone()).collect())
+    }
+
+    /// All machines' disks, as of now. Calls that come while somebody looks share the next look.
+    async fn scan(&self) -> Result<std::sync::Arc<Vec<Builds>>, Error> {
+        let asked = Instant::now();
+        let mut last = self.last_scan.lock().await;
+        if let Some((_, found)) = last.as_ref().filter(|(began, _)| *began >= asked) {
+            return Ok(found.clone());
+        }
+        let began = Instant::now();
+        let paths = vec!["name", "config.hardware.device"];
+        let query = self.link.everything(&[Reach::Vms], vec![("VirtualMachine", paths)]);
+        let objects = self.link.retrieve(&query).await?;
+        let found = objects.iter().filter(|object| is_vm(object)).filter_map(|object| {
+            let disks = object.get("config.hardware.device").map(Hardware::read)?.disks;
+            Some(Builds { vm: object.moref.clone(), name: unescape(&object.string("name")), disks })
+        });
+        let found = std::sync::Arc::new(found.collect::<Vec<_>>());
+        *last = Some((began, found.clone()));
+        Ok(found)
+    }
+
+    /// Destroys a powered-off linked clone: its snapshots go, what it inherits is taken out, then the machine and its own files go.
+    pub(super) async fn destroy_linked(
+        &self,
+        vm: &Checked<Vm>,
+        info: VmInfo,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        if info.row.power != PowerState::Off {
+            return Err(Error::WrongState {
+                host: self.name().to_owned(),
+                name: format!("{:?}", vm.name),
+                state: format!("powered {}", info.row.power.as_str()).replace("powered suspended", "suspended"),
+                hint: "turn it off first: vm:shutdown() asks the guest, vm:power_off() does not".to_owned(),
+            });
+        }
+        let info = match info.snapshots.is_empty() {
+            true => info,
+            false => {
+                self.remove_snapshots(vm, progress).await?;
+                self.vm_info(vm).await?
+            }
+        };
+        let inherits = |disk: &&Disk| disk.inherited().next().is_some();
+        let disks: Vec<&Disk> = info.hardware.disks.iter().filter(inherits).collect();
+        let own: Vec<String> = disks.iter().flat_map(|disk| disk.own()).map(str::to_owned).collect();
+        let devices = disks.iter().map(|disk| removal(disk.key)).collect();
+        let spec = ConfigSpec { devices, ..ConfigSpec::default() };
+        let call = Call::new(&vm.moref, Method::ReconfigVm).with(spec.element("spec")?);
+        Task::start(self, "take inherited disks out", &call).await?.done(progress).await?;
+        let left = |error: Error, files: &[String]| Error::LeftBehind {
+            host: self.name().to_owned(),
+            left: files.to_vec(),
+            source: Box::new(error),
+        };
+        let destroyed =
+            async { Task::start(self, "destroy", &Call::new(&vm.moref, Method::Destroy)).await?.done(progress).await };
+        destroyed.await.map_err(|error| left(error, &own))?;
+        let home = folder(&vm.path);
+        let own: Vec<String> = own.into_iter().filter(|file| folder(file) == home).collect();
+        self.delete_own(vm, &own).await.map_err(|error| left(error, &own))
+    }
+
+    /// Deletes the files of disks in a machine's folder, and the folder where nothing else is in it.
+    async fn delete_own(&self, vm: &Checked<Vm>, disks: &[String]) -> Result<(), Error> {
+        let Some((datastore, home)) = folder(&vm.path).filter(|(_, home)| !home.is_empty()) else { return Ok(()) };
+        let Some(datastore) = self.datastore_named(datastore).await? else { return Ok(()) };
+        let folder = path(&datastore.name, home);
+        let stems: Vec<&str> = disks.iter().filter_map(|file| file.rsplit('/').next()?.strip_suffix(".vmdk")).collect();
+        let of_disk = |name: &str| {
+            let stem = name.strip_suffix(".vmdk");
+            let part = |stem: &str| {
+                ["-delta", "-sesparse", "-flat", "-ctk"]
+                    .iter()
+                    .find_map(|part| stem.strip_suffix(part).map(str::to_owned))
+            };
+            stem.is_some_and(|stem| {
+                stems.contains(&stem) || part(stem).is_some_and(|stem| stems.contains(&stem.as_str()))
+            })
+        };
+        let mut others = 0;
+        for name in self.folder_files(&datastore, &folder).await? {
+            match of_disk(&name) {
+                true => match self.delete_file(&format!("{folder}/{name}")).await {
+                    Err(error) if !error.is("FileNotFound") => return Err(error),
+                    _ => {}
+                },
+                false => others += 1,
+            }
+        }
+        if others == 0 {
+            self.delete_file(&folder).await?;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the folder of a checked machine lies on it")]
+    async fn datastore_named(&self, name: &str) -> Result<Option<Datastore>, Error> {
+        Ok(self.lookup_datastores().await?.into_iter().find(|datastore| datastore.name == name))
+    }
+}

@@ -1,0 +1,94 @@
+//! Snapshots and linked clones as a playbook and a person meet them: commands, modes, and parents that are kept from harm.
+
+use crate::support::Machine;
+
+#[test]
+fn snapshots_are_taken_listed_gone_back_to_and_removed_by_commands() {
+    let machine = Machine::new();
+    let sim = |words: &[&str]| machine.run(&[words, &["--host", "sim", "--output", "json"]].concat());
+    sim(&["vm", "clone", "debian-12", "a"]).ok();
+    let taken = sim(&["vm", "snapshot", "create", "a", "clean", "--description", "before all"]).ok();
+    assert_eq!(taken.json()["consistency"], "complete");
+    sim(&["vm", "power", "a", "on"]).ok();
+    assert_eq!(sim(&["vm", "snapshot", "create", "a", "later"]).ok().json()["consistency"], "crash");
+    let listed = sim(&["vm", "snapshot", "list", "a"]).ok();
+    let rows = listed.json();
+    assert_eq!((&rows[0]["description"], &rows[1]["depth"]), (&"before all".into(), &1.into()));
+    assert_eq!((&rows[0]["current"], &rows[1]["current"]), (&false.into(), &true.into()));
+
+    let denied = sim(&["vm", "snapshot", "revert", "a", "clean"]);
+    assert_eq!(denied.code, 3, "{denied:?}");
+    let far = sim(&["vm", "snapshot", "revert", "a", "claen", "--mode", "unrestricted"]);
+    assert!(far.code == 4 && far.err.contains("did you mean \"clean\"?"), "{far:?}");
+    let back = sim(&["vm", "snapshot", "revert", "a", "clean", "--mode", "unrestricted"]).ok();
+    assert_eq!(back.json()["power"], "off");
+    let left = sim(&["vm", "snapshot", "remove", "a", "clean", "--children", "--mode", "unrestricted"]).ok();
+    assert_eq!(left.json()["snapshots"], 0);
+    assert_eq!(sim(&["vm", "snapshot", "consolidate", "a"]).ok().json()["consolidation_needed"], false);
+    assert_ne!(sim(&["vm", "snapshot", "remove", "a", "x", "--all", "--mode", "unrestricted"]).code, 0);
+}
+
+const OWN: &str = r#"
+local host = esxi.connect()
+local vm = host:vm("debian-12")
+local own = vm:snapshot({ name = "own" })
+own:rename("mine")
+own:revert()
+own:remove()
+local foreign = vm:snapshots()[1]
+local done, fault = pcall(function() foreign:remove() end)
+return { done = done, kind = fault.kind, left = #vm:snapshots() }
+"#;
+
+#[test]
+fn in_mode_standard_a_run_goes_back_to_and_removes_what_it_took_and_nothing_else() {
+    let machine = Machine::new();
+    machine.run(&["vm", "snapshot", "create", "debian-12", "theirs", "--host", "sim"]).ok();
+    machine.file("own.luau", OWN);
+    let done = machine.run(&["run", "--host", "sim", "--mode", "standard", "--output", "json", "own.luau"]).ok();
+    assert_eq!(done.json(), serde_json::json!({ "done": false, "kind": "door.denied", "left": 1 }));
+}
+
+const PARENT: &str = r#"
+local host = esxi.connect()
+local parent = host:clone({ template = "debian-12", name = "parent" })
+local frozen = parent:snapshot({ name = "frozen" })
+frozen:remove()
+local child = host:clone({ template = "parent", name = "child", linked = true })
+local function kind(act)
+  local done, fault: any = pcall(act)
+  return if done then "done" else `{fault.kind}: {string.find(fault.message, '"child"') ~= nil}`
+end
+local refused = {
+  on = kind(function() parent:power_on() end),
+  ensured = kind(function() parent:ensure_power("on") end),
+  destroyed = kind(function() parent:destroy() end),
+}
+local taken = parent:snapshot({ name = "above" })
+refused.reverted = kind(function() taken:revert() end)
+refused.removed = kind(function() taken:remove() end)
+refused.all_removed = kind(function() parent:remove_snapshots() end)
+-- What goes on above a snapshot does its clones no harm.
+local above = kind(function() parent:power_on() end)
+parent:power_off()
+child:power_on()
+child:power_off()
+local parents = child:info().disks[1].parent
+child:destroy()
+taken:remove()
+parent:power_on()
+return { refused = refused, above = above, parents = parents }
+"#;
+
+#[test]
+fn a_parent_with_linked_clones_is_kept_from_what_would_ruin_them() {
+    let machine = Machine::new();
+    machine.file("parent.luau", PARENT);
+    let done = machine.run(&["run", "--host", "sim", "--mode", "unrestricted", "--output", "json", "parent.luau"]).ok();
+    let told = done.json();
+    for (what, kind) in told["refused"].as_object().unwrap() {
+        assert_eq!(kind, "esxi.has_linked_clones: true", "{what}");
+    }
+    assert_eq!(told["refused"].as_object().unwrap().len(), 6);
+    assert_eq!((&told["above"], &told["parents"]), (&"done".into(), &"[datastore1] parent/parent.vmdk".into()));
+}
