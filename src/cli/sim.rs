@@ -75,6 +75,13 @@ pub fn command() -> Command {
                 .help("How large its datastore is [default: the file system that it lies on]"),
         )
         .arg(
+            Arg::new("lease")
+                .long("lease")
+                .value_name("TIME")
+                .value_parser(|text: &str| text.parse::<Span>())
+                .help("How long a lease lives that is not renewed [default: 5 min]"),
+        )
+        .arg(
             Arg::new("no-ranges")
                 .long("no-ranges")
                 .action(ArgAction::SetTrue)
@@ -108,6 +115,9 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
         options.idle_timeout = idle.0;
     }
     options.capacity = matches.get_one::<Bytes>("capacity").map(|size| size.0);
+    if let Some(lease) = matches.get_one::<Span>("lease") {
+        options.lease_timeout = lease.0;
+    }
     options.ranges = !matches.get_flag("no-ranges");
     let delay = |text: &str| text.parse::<Span>().ok().map(|span| span.0);
     let faults = matches.get_many::<String>("fault").unwrap_or_default();

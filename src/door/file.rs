@@ -185,6 +185,11 @@ impl Part {
         Ok(Overlapping { file, expected: self.expected.clone() })
     }
 
+    /// The file itself, for what is not written front to back.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Gives the file its name. Faults: `local.file_exists` where one has come there meanwhile; the part stays.
     pub fn finish(self) -> Result<(), Fault> {
         let failed = |error: io::Error| wrong(&self.path, "cannot be finished", &error);
@@ -253,6 +258,19 @@ impl Read for Reader {
         let count = read_at(&self.file, buffer, self.at)?;
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+impl Seek for Reader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let length = || self.file.metadata().map(|metadata| metadata.len());
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => length()?.checked_add_signed(by),
+        };
+        self.at = at.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
     }
 }
 

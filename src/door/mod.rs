@@ -10,6 +10,7 @@ mod arguments;
 pub mod bench;
 pub mod bind;
 mod catalog;
+pub mod datastores;
 pub mod file;
 pub mod grammar;
 pub mod journal;

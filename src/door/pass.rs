@@ -10,7 +10,8 @@ use serde::Serialize;
 use tracing::Instrument;
 
 use super::bench::Bench;
-use super::bind::{Binder, Use, check_literals, file_key, made_key};
+use super::bind::{Binder, Use, check_literals, made_key};
+use super::datastores::file_key;
 use super::journal::{Journal, Outcome};
 use super::noting::{About, Noting};
 use super::object::{Connected, Fields, Given, Object, Objects};

@@ -229,6 +229,11 @@ impl Link {
         Err(Error::BadAnswer { host: self.host().to_owned(), reason: "no session for an upload".to_owned() })
     }
 
+    /// The URL that requests of the API go to.
+    pub(super) fn own_url(&self) -> &Url {
+        self.transport.url()
+    }
+
     /// The URL of a file on a datastore of the host's one datacenter. The path is relative to the datastore.
     pub(super) fn folder_url(&self, datastore: &str, path: &str) -> Url {
         self.transport.folder_url(datastore, path)

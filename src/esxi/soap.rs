@@ -70,6 +70,13 @@ methods! {
     CopyVirtualDisk = "CopyVirtualDisk_Task" false,
     DeleteVirtualDisk = "DeleteVirtualDisk_Task" false,
     SearchDatastore = "SearchDatastore_Task" false,
+    ExportVm = "ExportVm" false,
+    ImportVApp = "ImportVApp" false,
+    CreateImportSpec = "CreateImportSpec" true,
+    CreateDescriptor = "CreateDescriptor" true,
+    LeaseProgress = "HttpNfcLeaseProgress" true,
+    LeaseComplete = "HttpNfcLeaseComplete" false,
+    LeaseAbort = "HttpNfcLeaseAbort" false,
     SearchDatastoreSubFolders = "SearchDatastoreSubFolders_Task" false,
 }
 

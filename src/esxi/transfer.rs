@@ -11,11 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
-use reqwest::header::{CONTENT_RANGE, LAST_MODIFIED};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::units::{self, Span};
@@ -25,10 +22,8 @@ use super::error::Error;
 use super::file_path::FilePath;
 use super::host::{Host, Progress, Step};
 use super::object::Datastore;
+use super::pieces::{Broken, Identity, State, read_pieces, write_pieces};
 
-/// How large a piece is, and how many wait between the socket and the thread.
-const PIECE: usize = 256 << 10;
-const QUEUE: usize = 8;
 /// How often a download that gets nowhere is tried again.
 const TRIES: u32 = 5;
 
@@ -291,6 +286,20 @@ impl Host {
         }
     }
 
+    /// Streams out what a URL of this host gives, from its beginning to its end, once: what a lease packs cannot be taken up again.
+    pub(super) async fn stream_out(
+        &self,
+        url: &Url,
+        source: &str,
+        sink: Sink,
+        progress: Progress<'_>,
+    ) -> Result<(Transferred, Sink), Error> {
+        let state = State { sink, sum: Sha256::new(), at: 0 };
+        let (state, ended) = self.receive(url, source, state, false, &mut None, progress).await;
+        ended?;
+        Ok((Transferred { bytes: state.at, sha256: state.sum.finalize().into(), resumed: 0 }, state.sink))
+    }
+
     /// One attempt of a download. What has come stays, whatever happens.
     async fn receive(
         &self,
@@ -464,121 +473,4 @@ pub(super) fn local(error: &dyn std::fmt::Display) -> Error {
 
 fn percent(done: u64, total: u64) -> Option<u8> {
     u8::try_from(done.saturating_mul(100).checked_div(total)?.min(100)).ok()
-}
-
-/// What tells one state of a file from another.
-struct Identity {
-    first: Option<u64>,
-    total: Option<u64>,
-    modified: Option<String>,
-}
-
-impl Identity {
-    fn of(response: &reqwest::Response) -> Self {
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let modified = header(LAST_MODIFIED).map(str::to_owned);
-        match header(CONTENT_RANGE).and_then(|range| range.trim().strip_prefix("bytes ")?.split_once('/')) {
-            Some((range, total)) => {
-                let first = range.split_once('-').and_then(|(first, _)| first.trim().parse().ok());
-                Self { first, total: total.trim().parse().ok(), modified }
-            }
-            None => Self { first: None, total: response.content_length(), modified },
-        }
-    }
-
-    fn differs(&self, other: &Self) -> bool {
-        self.total != other.total || self.modified != other.modified
-    }
-}
-
-/// How far a download is.
-struct State {
-    sink: Sink,
-    sum: Sha256,
-    at: u64,
-}
-
-/// Why a thread ended.
-enum Broken {
-    Local(io::Error),
-    /// What came again is not what had come.
-    Other,
-}
-
-type Writing = JoinHandle<(State, Result<(), Broken>)>;
-
-/// A thread that writes and sums what comes through a queue. The first `skip` bytes have come before: they are compared, not written.
-fn write_pieces(mut state: State, skip: u64, passed: Arc<AtomicU64>) -> (mpsc::Sender<Bytes>, Writing) {
-    let (queue, mut pieces) = mpsc::channel::<Bytes>(QUEUE);
-    let writing = tokio::task::spawn_blocking(move || {
-        let (mut left, mut again) = (skip, Sha256::new());
-        while let Some(mut piece) = pieces.blocking_recv() {
-            if left > 0 {
-                let old = piece.split_to(usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len())));
-                again.update(&old);
-                left -= old.len() as u64;
-                if left == 0 && again.clone().finalize() != state.sum.clone().finalize() {
-                    return (state, Err(Broken::Other));
-                }
-            }
-            if let Err(error) = state.sink.write_all(&piece) {
-                return (state, Err(Broken::Local(error)));
-            }
-            state.sum.update(&piece);
-            state.at += piece.len() as u64;
-            passed.store(state.at, Ordering::Relaxed);
-        }
-        (state, Ok(()))
-    });
-    (queue, writing)
-}
-
-type Pieces = std::pin::Pin<Box<dyn futures_util::Stream<Item = io::Result<Bytes>> + Send>>;
-
-/// A thread that reads and sums so many bytes, and the stream that they come out of.
-fn read_pieces(
-    mut reader: Box<dyn Read + Send>,
-    length: u64,
-    passed: Arc<AtomicU64>,
-) -> (Pieces, JoinHandle<io::Result<[u8; 32]>>) {
-    let (queue, pieces) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
-    let summing = tokio::task::spawn_blocking(move || {
-        let mut sum = Sha256::new();
-        let mut left = length;
-        while left > 0 {
-            let mut piece = vec![0; usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))];
-            let mut count = 0;
-            while let Some(rest) = piece.get_mut(count..).filter(|rest| !rest.is_empty()) {
-                match reader.read(rest) {
-                    Ok(0) => break,
-                    Ok(read) => count += read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return broken(&queue, error),
-                }
-            }
-            if count == 0 {
-                let why = format!("the content ended {left} bytes too early: it was changed while it was read");
-                return broken(&queue, io::Error::new(io::ErrorKind::UnexpectedEof, why));
-            }
-            piece.truncate(count);
-            sum.update(&piece);
-            left -= count as u64;
-            // Whoever takes the pieces has gone, and says why.
-            if queue.blocking_send(Ok(Bytes::from(piece))).is_err() {
-                break;
-            }
-            passed.fetch_add(count as u64, Ordering::Relaxed);
-        }
-        Ok(sum.finalize().into())
-    });
-    let pieces = stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (piece, pieces)) });
-    (Box::pin(pieces), summing)
-}
-
-/// Ends the stream with an error, and gives the same to whoever waits for the sum.
-fn broken(queue: &mpsc::Sender<io::Result<Bytes>>, error: io::Error) -> io::Result<[u8; 32]> {
-    let same = io::Error::new(error.kind(), error.to_string());
-    // Nobody is left to tell where the stream is gone.
-    drop(queue.blocking_send(Err(same)));
-    Err(error)
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{BoundTwo, bind_two, method, on};
 use crate::door::Pass;
-use crate::door::bind::{Binder, BoundDatastore};
+use crate::door::bind::Binder;
+use crate::door::datastores::BoundDatastore;
 use crate::door::object::{Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::files::{method, on};
 use crate::door::Pass;
-use crate::door::bind::{Binder, BoundDatastore};
+use crate::door::bind::Binder;
+use crate::door::datastores::BoundDatastore;
 use crate::door::file::{Access, LocalFile, Part};
 use crate::door::object::{Fields, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Touch};

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::door::Pass;
-use crate::door::bind::{Binder, BoundDatastore};
+use crate::door::bind::Binder;
+use crate::door::datastores::BoundDatastore;
 use crate::door::object::{Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;

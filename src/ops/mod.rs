@@ -3,6 +3,7 @@
 //! Adding an operation means adding one struct with its [`Operation`] implementation, and its line in [`all`]. The binding, argument
 //! checks, type definitions, reference, completion, JSON Schema, capability check and record all come from that.
 
+pub mod appliance;
 pub mod catalog;
 pub mod catalog_rows;
 pub mod cloudinit;
@@ -163,6 +164,8 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_make::Clone>(),
         Declared::of::<vm_make::EnsureClone>(),
         Declared::of::<vm_make::Destroy>(),
+        Declared::of::<appliance::Import>(),
+        Declared::of::<appliance::Export>(),
         Declared::of::<vm_change::Configure>(),
         Declared::of::<vm_change::EnsureConfig>(),
         Declared::of::<vm_change::SetGuestinfo>(),

@@ -15,7 +15,7 @@ use super::schema::{Version, schema};
 use super::server::Host;
 use super::value::Ref;
 use super::world::World;
-use super::{collector, datastore, decode, esx, property, search, service, soap, task, updates, view, vm};
+use super::{collector, datastore, decode, esx, lease, ovf, property, search, service, soap, task, updates, view, vm};
 use crate::xml::Element;
 
 /// What goes back to the client.
@@ -209,6 +209,11 @@ fn act(call: &Call) -> Answer {
         ("ViewManager" | "ContainerView" | "ListView", _) => view::call(world, call),
         ("SearchIndex", _) => search::call(world, call),
         ("Task" | "TaskManager", _) => task::call(world, call),
+        ("HttpNfcLease", _) => lease::call(world, call),
+        ("OvfManager", _) => ovf::call(world, call),
+        ("VirtualMachine", "ExportVm") => lease::export_vm(world, call),
+        ("VirtualMachineSnapshot", "ExportSnapshot") => lease::export_snapshot(world, call),
+        ("ResourcePool", "ImportVApp") => lease::import_vapp(world, call),
         ("VirtualMachineSnapshot", _) => vm::snapshot::call(world, call),
         ("VirtualMachine", _) | ("Folder", "CreateVM_Task" | "RegisterVM_Task") => vm::call(world, call),
         ("ResourcePool", "CreateChildVM_Task" | "RegisterChildVM_Task") => vm::call(world, call),

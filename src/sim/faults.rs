@@ -62,7 +62,7 @@ pub enum Trouble {
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// A method, or `GET folder`, `PUT folder`, `HEAD folder`, `DELETE folder`.
+    /// A method, or `GET folder`, `PUT folder`, `HEAD folder`, `DELETE folder`, `GET nfc`, `PUT nfc`, `POST nfc`.
     pub method: String,
     pub trouble: Trouble,
     /// How many requests pass before the first that is caught.
@@ -117,10 +117,9 @@ impl Faults {
     /// Adds a rule behind those that are there. Faults: `sim.fault` for a method or a fault that the API does not have.
     pub fn add(&self, rule: Rule) -> Result<(), Fault> {
         let wrong = |what: String| Fault::new("sim.fault", what);
-        let transfer = rule
-            .method
-            .strip_suffix(" folder")
-            .is_some_and(|method| matches!(method, "GET" | "PUT" | "HEAD" | "DELETE"));
+        let transfer = rule.method.rsplit_once(' ').is_some_and(|(method, place)| {
+            matches!((method, place), ("GET" | "PUT" | "HEAD" | "DELETE", "folder") | ("GET" | "PUT" | "POST", "nfc"))
+        });
         if !transfer && !schema().knows_method(&rule.method) {
             let shown: String = rule.method.chars().take(60).collect();
             let near = nearest(&shown, schema().method_names());

@@ -22,7 +22,7 @@ use super::dispatch::Instead;
 use super::faults::Due;
 use super::schema::VERSIONS;
 use super::server::Host;
-use super::{datastore, dispatch, soap};
+use super::{datastore, dispatch, lease, soap};
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -147,8 +147,14 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     let path = request.uri().path().to_owned();
     let mut drops = false;
     let mut trouble = datastore::folder::Trouble { ranges: host.options.ranges, cut: None };
-    if path == "/folder" || path.starts_with("/folder/") {
-        match host.faults.due(&format!("{} folder", request.method())) {
+    let place = match path.as_str() {
+        "/folder" => Some("folder"),
+        path if path.starts_with("/folder/") => Some("folder"),
+        path if path.starts_with("/nfc/") => Some("nfc"),
+        _ => None,
+    };
+    if let Some(place) = place {
+        match host.faults.due(&format!("{} {place}", request.method())) {
             None | Some(Due::Fault { .. } | Due::LeaveDelta) => {}
             Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Due::Drop) => return Err(Dropped),
@@ -173,6 +179,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
         (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
         (_, "/folder") => datastore::folder::serve(request, head, host, trouble).await?,
         (_, path) if path.starts_with("/folder/") => datastore::folder::serve(request, head, host, trouble).await?,
+        (_, path) if path.starts_with("/nfc/") => lease::transfer::serve(request, head, host, trouble).await?,
         _ => status(StatusCode::NOT_FOUND, "Nothing is here. The API is at /sdk, files are below /folder."),
     };
     if drops { Err(Dropped) } else { Ok(response) }

@@ -10,6 +10,7 @@
 //! vm/, guest/               machines, their devices, and what runs inside them
 //! datastore/                files, disks, the browser, /folder
 //! service, esx/             facts about the host itself
+//! lease/, ovf/              machines that are streamed out and in
 //! state                     what outlives the process
 //! stage, faults             what a test puts in, looks at, and has go wrong
 //! ```
@@ -29,6 +30,8 @@ mod fault;
 mod faults;
 mod guest;
 mod http;
+mod lease;
+mod ovf;
 mod property;
 mod schema;
 mod search;

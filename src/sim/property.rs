@@ -10,7 +10,7 @@ use super::fault::VimFault;
 use super::schema::{Field, Kind, Version, schema};
 use super::value::{Data, Ref, Value};
 use super::world::World;
-use super::{collector, datastore, esx, service, task, updates, view, vm};
+use super::{collector, datastore, esx, lease, ovf, service, task, updates, view, vm};
 
 /// Which part of a property is wanted: whole, or only the field of that name. Saves building what nobody reads.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +74,8 @@ impl Reader<'_> {
             "PropertyFilter" => Ok(updates::property(self, object, name)),
             "ServiceInstance" | "SessionManager" => Ok(service::property(self, object, name)),
             "Datastore" | "HostDatastoreBrowser" => Ok(datastore::property(self.world, object, name)),
+            "HttpNfcLease" => Ok(lease::property(self.world, object, name)),
+            "OvfManager" => Ok(ovf::property(name)),
             _ => Ok(esx::property(self.world, object, name, wanted)),
         }
     }

@@ -46,6 +46,8 @@ pub struct Options {
     pub ranges: bool,
     /// How large the datastore is. Default: as large as the file system that its folder is on.
     pub capacity: Option<u64>,
+    /// How long a lease lives without a word from its client. Default 300 s.
+    pub lease_timeout: Duration,
     /// The seed of what happens by chance: the faults that were asked for with a chance.
     pub seed: u64,
     /// How long to wait for another process that holds the state folder. Default 10 s.
@@ -69,6 +71,7 @@ impl Default for Options {
             update_size: None,
             ranges: true,
             capacity: None,
+            lease_timeout: Duration::from_secs(300),
             seed: 1,
             patience: Duration::from_secs(10),
         }

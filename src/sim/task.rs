@@ -115,6 +115,16 @@ where
     Ok(Reply::Value(task.into()))
 }
 
+/// Begins a task that lasts until somebody [releases](release) its object: a lease.
+pub fn hold(world: &mut World, call: &Call, entity: &Ref) -> Ref {
+    begin(world, call, entity, false)
+}
+
+/// Ends a task that held an object.
+pub fn release(world: &mut World, task: &Ref, outcome: Result<Option<Value>, VimFault>) {
+    finish(world, task, outcome);
+}
+
 /// Notes a running task's progress; answers whether it was cancelled.
 pub fn progress(host: &Host, task: &Ref, percent: i32) -> bool {
     let mut world = host.world();

@@ -11,6 +11,7 @@ use super::collector::Collector;
 use super::datastore::Datastore;
 use super::esx;
 use super::fault::VimFault;
+use super::lease::Leases;
 use super::schema::schema;
 use super::server::Options;
 use super::sessions::Sessions;
@@ -37,6 +38,8 @@ pub struct World {
     pub views: HashMap<String, View>,
     pub collectors: HashMap<String, Collector>,
     pub datastore: Datastore,
+    pub leases: Leases,
+    pub lease_timeout: Duration,
     pub started: OffsetDateTime,
     pub boot_delay: Duration,
     pub page_size: Option<usize>,
@@ -63,6 +66,8 @@ impl World {
             views: HashMap::new(),
             collectors: HashMap::new(),
             datastore,
+            leases: Leases::default(),
+            lease_timeout: options.lease_timeout,
             started: OffsetDateTime::now_utc(),
             boot_delay: options.boot_delay,
             page_size: options.page_size,
@@ -133,6 +138,7 @@ impl World {
         let kind = match id.parse::<u64>() {
             Ok(number) if self.vms.contains_key(&number) && id == number.to_string() => Some("VirtualMachine"),
             _ if snapshot::find(self, named).is_some() => Some("VirtualMachineSnapshot"),
+            _ if self.leases.get(id).is_some() => Some("HttpNfcLease"),
             _ if id.starts_with("haTask-") => self.tasks.get(id).map(|_| "Task"),
             _ => esx::fixed(id).or_else(|| self.views.get(id).map(View::kind)).or_else(|| self.owned(id)),
         }?;

@@ -1,5 +1,6 @@
 //! The command line, run as a process: exit codes, streams, files. Each test has a folder of its own and a clean environment.
 
+mod appliance_commands;
 mod audit_commands;
 mod audit_runs;
 mod audit_unwritable;

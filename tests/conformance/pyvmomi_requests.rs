@@ -12,7 +12,7 @@ use std::time::Duration;
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
     CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, FilePath, Firmware, Host, HostOptions, Method,
-    NewVm, Observer, Provisioning, Reconfigure, Search, SnapshotSpec, silent,
+    Network, NewVm, Observer, OvfFile, Provisioning, Reconfigure, Search, silent,
 };
 use ceso::units::Bytes;
 
@@ -115,7 +115,71 @@ async fn everything(options: HostOptions) {
         host.reconfigure(&template, &change, &silent).await.unwrap();
     }
     files(&host, &datastore).await;
+    appliances(&host, &datastore, &network).await;
     host.logout().await.unwrap();
+}
+
+const OVF: &str = r#"<?xml version="1.0"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+  xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+  xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData" xmlns:vmw="http://www.vmware.com/schema/ovf">
+  <References><File ovf:href="disk.vmdk" ovf:id="file1" ovf:size="7"/></References>
+  <DiskSection><Info/><Disk ovf:capacity="16777216" ovf:capacityAllocationUnits="byte" ovf:diskId="d1" ovf:fileRef="file1"
+    ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></DiskSection>
+  <NetworkSection><Info/><Network ovf:name="VM Network"><Description/></Network></NetworkSection>
+  <VirtualSystem ovf:id="vm"><Info/><Name>vm</Name>
+    <OperatingSystemSection ovf:id="1" vmw:osType="otherGuest"><Info/></OperatingSystemSection>
+    <VirtualHardwareSection><Info/><System><vssd:ElementName>x</vssd:ElementName><vssd:InstanceID>0</vssd:InstanceID>
+        <vssd:VirtualSystemType>vmx-13</vssd:VirtualSystemType></System>
+      <Item><rasd:ElementName>cpu</rasd:ElementName><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType>
+        <rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>
+      <Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:ElementName>memory</rasd:ElementName>
+        <rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>64</rasd:VirtualQuantity></Item>
+      <Item><rasd:Address>0</rasd:Address><rasd:ElementName>scsi</rasd:ElementName><rasd:InstanceID>3</rasd:InstanceID>
+        <rasd:ResourceSubType>lsilogic</rasd:ResourceSubType><rasd:ResourceType>6</rasd:ResourceType></Item>
+      <Item><rasd:AddressOnParent>0</rasd:AddressOnParent><rasd:ElementName>disk</rasd:ElementName>
+        <rasd:HostResource>ovf:/disk/d1</rasd:HostResource><rasd:InstanceID>4</rasd:InstanceID><rasd:Parent>3</rasd:Parent>
+        <rasd:ResourceType>17</rasd:ResourceType></Item>
+    </VirtualHardwareSection>
+  </VirtualSystem>
+</Envelope>"#;
+
+/// Machines in by a lease, one whole and one that fails, and one out, which vcsim does not know.
+async fn appliances(host: &Host, store: &Checked<Datastore>, network: &Checked<Network>) {
+    let networks = [("VM Network".to_owned(), checked((**network).clone()))];
+    for (name, fails) in [("imported-1", false), ("imported-2", true)] {
+        let plan = host.import_plan(OVF, &new(name), store, &networks, "thin").await.unwrap();
+        assert_eq!(plan.files.len(), 1, "{:?}", plan.warnings);
+        let lease = host.import(&plan, &new(name)).await.unwrap();
+        let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
+        let done = lease.during(async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            for file in &lease.files {
+                lease.send(file, Content { length: 7, open: &open }, &silent).await?;
+            }
+            match fails {
+                true => Err(ceso::esxi::Error::Local { reason: "it fails".to_owned() }),
+                false => Ok(()),
+            }
+        });
+        assert_eq!(done.await.is_err(), fails);
+        if !fails {
+            assert_eq!(host.imported(&lease).await.unwrap().name, name);
+        }
+    }
+    let vm = host.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == "imported-1").unwrap();
+    let vm = checked(vm);
+    let refused = host.export(&vm).await.map(drop).unwrap_err();
+    println!("export: {refused}");
+    let file = OvfFile {
+        device: "/imported-1/VirtualLsiLogicController0:0".into(),
+        path: "disk.vmdk".into(),
+        size: 7,
+        capacity: 16 << 20,
+    };
+    println!("describe: {:?}", host.descriptor(&vm, "imported-1", &[file]).await.map(|text| text.len()));
+    let stores = [checked((**store).clone())];
+    println!("variables: {:?}", host.nvram(&vm, &stores).await.map(|found| found.is_some()));
 }
 
 /// Everything that is done to files and disks. What vcsim cannot do is sent all the same.

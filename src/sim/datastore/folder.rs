@@ -20,7 +20,7 @@ use super::{NAME, locked_by, materialise};
 use crate::sim::http::{Body, Dropped, Head, answer, status};
 use crate::sim::server::Host;
 
-type Refusal = (StatusCode, String);
+pub type Refusal = (StatusCode, String);
 
 /// What a transfer meets: whether ranges are heeded, and after how many bytes it is cut off.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,7 @@ async fn transfer(
     }
 }
 
-fn authorise(head: &Head, host: &Host) -> Result<(), Refusal> {
+pub fn authorise(head: &Head, host: &Host) -> Result<(), Refusal> {
     let mut world = host.world();
     world.expire_sessions();
     let session = head.cookie.as_deref().and_then(|cookie| world.sessions.call(cookie)).is_some();
@@ -196,7 +196,15 @@ fn stream(file: tokio::fs::File, count: u64, cut: Option<u64>) -> Body {
         piece.truncate(read);
         Ok(Some((Frame::data(Bytes::from(piece)), (file, left - read as u64))))
     });
-    StreamBody::new(pieces.map_ok(|frame: Frame<Bytes>| frame)).boxed_unsync_safe()
+    boxed(StreamBody::new(pieces.map_ok(|frame: Frame<Bytes>| frame)))
+}
+
+/// A stream as a body.
+pub fn boxed<S>(body: StreamBody<S>) -> Body
+where
+    S: futures_util::Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send + 'static,
+{
+    body.boxed_unsync_safe()
 }
 
 /// `BoxBody` must be `Sync`; a stream that is polled by one connection only is made so by a lock that nobody waits for.

@@ -57,6 +57,15 @@ pub fn create(world: &mut World, call: &Call) -> Answer {
     })
 }
 
+/// Makes the machine of an import at once. Faults: those of `CreateVM_Task`.
+pub fn import(world: &mut World, spec: &Data) -> Result<crate::sim::value::Ref, VimFault> {
+    let name = spec.text("name").unwrap_or_default().to_owned();
+    check_name(world, &name, None)?;
+    let place = spec.data("files").and_then(|files| files.text("vmPathName")).filter(|place| !place.is_empty());
+    let place = place.map_or_else(|| format!("[{}]", datastore::NAME), str::to_owned);
+    make(world, &name, &place, spec)
+}
+
 fn make(world: &mut World, name: &str, place: &str, spec: &Data) -> Result<crate::sim::value::Ref, VimFault> {
     let vmx = free_place(world, name, place)?;
     let folder = vmx.parent();

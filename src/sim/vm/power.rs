@@ -176,7 +176,7 @@ fn ask_guest(world: &mut World, call: &Call) -> Answer {
 }
 
 /// Removes a machine with its configuration, its disks, and its folder where nothing else is left in it.
-fn destroy(world: &mut World, object: &Ref) -> Result<(), VimFault> {
+pub fn destroy(world: &mut World, object: &Ref) -> Result<(), VimFault> {
     let vm = expect(world, object, Power::Off, "poweredOff")?;
     datastore::materialise(world, &vm.folder())?;
     let tops: Vec<&str> = vm.disk_files().collect();

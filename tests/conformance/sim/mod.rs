@@ -1,5 +1,6 @@
 //! The simulator under real clients (govc, pyVmomi), and its semantics over raw SOAP.
 
+mod appliances;
 mod client;
 mod faults;
 mod files;

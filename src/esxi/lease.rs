@@ -1,0 +1,212 @@
+//! HttpNfcLease: the permission to stream a machine's disks out, or a new machine's disks in.
+//!
+//! A lease is awaited until it is ready, kept alive for as long as the work goes on, and ended: completed, or aborted on any error, for
+//! while it is held the machine can neither be powered nor destroyed. Its URLs are taken as this host's own, whatever name stands in
+//! them: the session goes nowhere else. Specification: vSphere Web Services API, `HttpNfcLease`.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use url::Url;
+
+use crate::xml::Element;
+
+use super::error::Error;
+use super::fault::VimFault;
+use super::host::{Host, Progress, Step};
+use super::moref::MoRef;
+use super::property::Query;
+use super::soap::{Call, Method};
+use super::transfer::{Content, Sink, Transferred};
+use super::watch::Awaited;
+
+const PATHS: &[&str] = &["state", "error"];
+
+/// A lease that is ready.
+pub struct Lease<'a> {
+    host: &'a Host,
+    moref: MoRef,
+    /// The machine that it is about.
+    pub(super) entity: Option<MoRef>,
+    pub files: Vec<LeaseFile>,
+    timeout: Duration,
+    percent: AtomicU8,
+}
+
+/// A file behind a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseFile {
+    /// What the descriptor's items call its device.
+    pub key: String,
+    pub import_key: String,
+    /// What the host calls it, such as `disk-0.vmdk`.
+    pub target: String,
+    pub disk: bool,
+    url: Url,
+}
+
+impl<'a> Lease<'a> {
+    /// Makes a call that gives a lease, and waits until it is ready.
+    pub(super) async fn start(host: &'a Host, call: &Call) -> Result<Lease<'a>, Error> {
+        host.monitor.prepare();
+        let answer = host.link.call(call).await?;
+        let moref = answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
+            host: host.name().to_owned(),
+            reason: format!("{} without a lease", call.method.wire_name()),
+        })?;
+        let mut lease = Self {
+            host,
+            moref,
+            entity: None,
+            files: Vec::new(),
+            timeout: Duration::from_secs(300),
+            percent: AtomicU8::new(0),
+        };
+        match lease.make_ready().await {
+            Ok(()) => Ok(lease),
+            Err(error) => Err(lease.abort(error).await),
+        }
+    }
+
+    async fn make_ready(&mut self) -> Result<(), Error> {
+        let state = |seen: &super::watch::Snapshot| seen.get("state").map(|state| state.text.trim().to_owned());
+        let mut watch = self.host.monitor.watch(Awaited {
+            object: self.moref.clone(),
+            kind: "HttpNfcLease",
+            paths: PATHS,
+            until: Box::new(move |seen| matches!(state(seen).as_deref(), Some("ready" | "done" | "error"))),
+        });
+        loop {
+            let seen = watch.next().await?;
+            match seen.get("state").map(|state| state.text.trim()) {
+                Some("ready") => break,
+                Some("error" | "done") => return Err(self.failed(seen.get("error"))),
+                _ => {}
+            }
+        }
+        let objects = self.host.link.retrieve(&Query::object(&self.moref, "HttpNfcLease", &["info"])).await?;
+        let info = objects.iter().find_map(|object| object.get("info"));
+        let info = info.ok_or_else(|| self.bad("a lease that is ready and says nothing of itself"))?;
+        self.entity = info.child("entity").and_then(MoRef::read);
+        let seconds = info.text_at("leaseTimeout").and_then(|text| text.trim().parse::<u64>().ok());
+        self.timeout = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(300));
+        self.files = info.all("deviceUrl").map(|url| self.file(url)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn bad(&self, reason: &str) -> Error {
+        Error::BadAnswer { host: self.host.name().to_owned(), reason: reason.to_owned() }
+    }
+
+    fn failed(&self, error: Option<&Element>) -> Error {
+        match error {
+            Some(error) => {
+                Error::Vim { host: self.host.name().to_owned(), fault: Box::new(VimFault::from_localized(error)) }
+            }
+            None => self.bad("a lease that has ended without saying why"),
+        }
+    }
+
+    fn file(&self, element: &Element) -> Result<LeaseFile, Error> {
+        let text = |name: &str| element.text_at(name).unwrap_or_default().trim().to_owned();
+        // A host does not know by which name it is reached, and writes a star.
+        let url = text("url").replacen("://*", "://lease.invalid", 1);
+        let mut url = Url::parse(&url).map_err(|_| self.bad("a lease with a URL that is none"))?;
+        let own = self.host.link.own_url();
+        let placed = url.set_scheme(own.scheme()).and_then(|()| url.set_host(own.host_str()).map_err(drop));
+        placed.and_then(|()| url.set_port(own.port())).map_err(|()| self.bad("a lease with a URL that is none"))?;
+        let name = url.path_segments().and_then(Iterator::last).unwrap_or_default().to_owned();
+        let target = Some(text("targetId")).filter(|target| !target.is_empty()).unwrap_or(name);
+        let disk = element.text_at("disk").and_then(super::property::boolean).unwrap_or(true);
+        Ok(LeaseFile { key: text("key"), import_key: text("importKey"), target, disk, url })
+    }
+
+    /// Does the work of the lease while it is kept alive, and completes it; after an error it is aborted, and what the host made for it
+    /// is gone.
+    pub async fn during<T, E: From<Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let done = tokio::select! {
+            done = work => done,
+            error = self.keep_alive() => Err(E::from(error)),
+        };
+        match done {
+            Ok(value) => match self.tell(Call::new(&self.moref, Method::LeaseComplete)).await {
+                Ok(()) => Ok(value),
+                Err(error) => Err(E::from(error.doing("complete the lease"))),
+            },
+            Err(error) => {
+                let abort = Call::new(&self.moref, Method::LeaseAbort);
+                if let Err(failure) = self.tell(abort).await {
+                    tracing::warn!(host = self.host.name(), "a lease was not aborted and ends by itself: {failure}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Says again and again how far the work is; ends only where the host does not take it any more.
+    async fn keep_alive(&self) -> Error {
+        let pause = (self.timeout / 4).clamp(Duration::from_millis(200), Duration::from_secs(30));
+        loop {
+            let percent = self.percent.load(Ordering::Relaxed).to_string();
+            match self.tell(Call::new(&self.moref, Method::LeaseProgress).with_text("percent", percent)).await {
+                Ok(()) => {}
+                // There will be another time, if not too late.
+                Err(error)
+                    if matches!(
+                        error.root(),
+                        Error::Lost { .. } | Error::Timeout { .. } | Error::Unreachable { .. } | Error::Busy { .. }
+                    ) =>
+                {
+                    tracing::warn!(host = self.host.name(), "a lease was not renewed: {error}");
+                }
+                Err(error) => return error.doing("keep the lease"),
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn tell(&self, call: Call) -> Result<(), Error> {
+        self.host.link.call(&call).await.map(drop)
+    }
+
+    async fn abort(self, error: Error) -> Error {
+        let abort = self.tell(Call::new(&self.moref, Method::LeaseAbort)).await;
+        if let Err(failure) = abort {
+            tracing::debug!(host = self.host.name(), "a lease that was not ready was not aborted: {failure}");
+        }
+        error
+    }
+
+    /// Says how far the whole work is, for the host and for whoever waits.
+    pub fn progress(&self, percent: u8) {
+        self.percent.store(percent.min(100), Ordering::Relaxed);
+    }
+
+    /// Streams a file out.
+    pub async fn fetch(
+        &self,
+        file: &LeaseFile,
+        sink: Sink,
+        progress: Progress<'_>,
+    ) -> Result<(Transferred, Sink), Error> {
+        let got = self.host.stream_out(&file.url, &file.target, sink, progress).await;
+        got.map_err(|error| error.doing(format!("export {}", file.target)))
+    }
+
+    /// Streams a file in.
+    pub async fn send(
+        &self,
+        file: &LeaseFile,
+        content: Content<'_>,
+        progress: Progress<'_>,
+    ) -> Result<Transferred, Error> {
+        let refused = |status: u16| self.host.refused(status, &file.target);
+        let sent = self.host.put(&file.url, "PUT nfc", &content, "import", progress, &refused).await;
+        sent.map_err(|error| error.doing(format!("import {}", file.target)))
+    }
+
+    /// Tells a step of the work.
+    pub fn step(&self, what: &str, progress: Progress<'_>) {
+        progress(Step { what, percent: Some(self.percent.load(Ordering::Relaxed)) });
+    }
+}

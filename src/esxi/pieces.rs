@@ -1,0 +1,135 @@
+//! The threads of a transfer: one that reads or writes a file of this machine and sums it, and a short queue to the socket.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::header::{CONTENT_RANGE, LAST_MODIFIED};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::transfer::Sink;
+
+/// How large a piece is, and how many wait between the socket and the thread.
+const PIECE: usize = 256 << 10;
+const QUEUE: usize = 8;
+
+/// What tells one state of a file from another.
+pub(super) struct Identity {
+    pub first: Option<u64>,
+    pub total: Option<u64>,
+    modified: Option<String>,
+}
+
+impl Identity {
+    pub(super) fn of(response: &reqwest::Response) -> Self {
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let modified = header(LAST_MODIFIED).map(str::to_owned);
+        match header(CONTENT_RANGE).and_then(|range| range.trim().strip_prefix("bytes ")?.split_once('/')) {
+            Some((range, total)) => {
+                let first = range.split_once('-').and_then(|(first, _)| first.trim().parse().ok());
+                Self { first, total: total.trim().parse().ok(), modified }
+            }
+            None => Self { first: None, total: response.content_length(), modified },
+        }
+    }
+
+    pub(super) fn differs(&self, other: &Self) -> bool {
+        self.total != other.total || self.modified != other.modified
+    }
+}
+
+/// How far a download is.
+pub(super) struct State {
+    pub sink: Sink,
+    pub sum: Sha256,
+    pub at: u64,
+}
+
+/// Why a thread ended.
+pub(super) enum Broken {
+    Local(io::Error),
+    /// What came again is not what had come.
+    Other,
+}
+
+pub(super) type Writing = JoinHandle<(State, Result<(), Broken>)>;
+
+/// A thread that writes and sums what comes through a queue. The first `skip` bytes have come before: they are compared, not written.
+pub(super) fn write_pieces(mut state: State, skip: u64, passed: Arc<AtomicU64>) -> (mpsc::Sender<Bytes>, Writing) {
+    let (queue, mut pieces) = mpsc::channel::<Bytes>(QUEUE);
+    let writing = tokio::task::spawn_blocking(move || {
+        let (mut left, mut again) = (skip, Sha256::new());
+        while let Some(mut piece) = pieces.blocking_recv() {
+            if left > 0 {
+                let old = piece.split_to(usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len())));
+                again.update(&old);
+                left -= old.len() as u64;
+                if left == 0 && again.clone().finalize() != state.sum.clone().finalize() {
+                    return (state, Err(Broken::Other));
+                }
+            }
+            if let Err(error) = state.sink.write_all(&piece) {
+                return (state, Err(Broken::Local(error)));
+            }
+            state.sum.update(&piece);
+            state.at += piece.len() as u64;
+            passed.store(state.at, Ordering::Relaxed);
+        }
+        (state, Ok(()))
+    });
+    (queue, writing)
+}
+
+pub(super) type Pieces = std::pin::Pin<Box<dyn futures_util::Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// A thread that reads and sums so many bytes, and the stream that they come out of.
+pub(super) fn read_pieces(
+    mut reader: Box<dyn Read + Send>,
+    length: u64,
+    passed: Arc<AtomicU64>,
+) -> (Pieces, JoinHandle<io::Result<[u8; 32]>>) {
+    let (queue, pieces) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
+    let summing = tokio::task::spawn_blocking(move || {
+        let mut sum = Sha256::new();
+        let mut left = length;
+        while left > 0 {
+            let mut piece = vec![0; usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))];
+            let mut count = 0;
+            while let Some(rest) = piece.get_mut(count..).filter(|rest| !rest.is_empty()) {
+                match reader.read(rest) {
+                    Ok(0) => break,
+                    Ok(read) => count += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return broken(&queue, error),
+                }
+            }
+            if count == 0 {
+                let why = format!("the content ended {left} bytes too early: it was changed while it was read");
+                return broken(&queue, io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            }
+            piece.truncate(count);
+            sum.update(&piece);
+            left -= count as u64;
+            // Whoever takes the pieces has gone, and says why.
+            if queue.blocking_send(Ok(Bytes::from(piece))).is_err() {
+                break;
+            }
+            passed.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        Ok(sum.finalize().into())
+    });
+    let pieces = stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (piece, pieces)) });
+    (Box::pin(pieces), summing)
+}
+
+/// Ends the stream with an error, and gives the same to whoever waits for the sum.
+fn broken(queue: &mpsc::Sender<io::Result<Bytes>>, error: io::Error) -> io::Result<[u8; 32]> {
+    let same = io::Error::new(error.kind(), error.to_string());
+    // Nobody is left to tell where the stream is gone.
+    drop(queue.blocking_send(Err(same)));
+    Err(error)
+}

@@ -1,0 +1,208 @@
+//! `ceso vm export` and `ceso vm import`: a machine into a file and out of it again, and files that nobody should import.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use ceso::sim::{Options, Rule, Trouble};
+use sha2::{Digest, Sha256};
+
+use crate::support::{Done, Machine, Sim};
+
+fn sim(machine: &Machine, arguments: &[&str]) -> Done {
+    machine.run(&[arguments, &["--host", "sim", "--output", "json"]].concat())
+}
+
+fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The members of an archive, in their order.
+fn members(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut archive = tar::Archive::new(std::fs::File::open(path).unwrap());
+    let read = |entry: std::io::Result<tar::Entry<'_, std::fs::File>>| {
+        let mut entry = entry.unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        (entry.path().unwrap().display().to_string(), bytes)
+    };
+    archive.entries().unwrap().map(read).collect()
+}
+
+fn archive(path: &Path, members: &[(String, Vec<u8>)]) {
+    let mut builder = tar::Builder::new(std::fs::File::create(path).unwrap());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, bytes.as_slice()).unwrap();
+    }
+    builder.into_inner().unwrap().flush().unwrap();
+}
+
+/// A machine on the simulator that has something to carry: a disk with content at both ends.
+fn filled(machine: &Machine) -> std::path::PathBuf {
+    sim(machine, &["vm", "create", "small", "--disk", "96 MiB"]).ok();
+    let folder = machine.home().join("sim/datastore1");
+    let flat = folder.join("small/small-flat.vmdk");
+    let file = std::fs::OpenOptions::new().write(true).open(&flat).unwrap();
+    let length = file.metadata().unwrap().len();
+    for at in [1 << 20, 70 << 20, length - 512] {
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0x5a; 512], at).unwrap();
+    }
+    folder
+}
+
+/// The SHA-256 of a file of any length.
+fn sum_of(path: &Path) -> String {
+    let mut file = std::fs::File::open(path).unwrap();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer).unwrap();
+        if count == 0 {
+            return hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+#[test]
+fn a_machine_goes_into_an_archive_and_out_of_it_with_all_that_it_holds() {
+    let machine = Machine::new();
+    let folder = filled(&machine);
+    let done = sim(&machine, &["vm", "export", "small", "out.ova"]).ok().json();
+    let path = machine.project().join("out.ova");
+    assert!(!machine.project().join("out.ova.part").exists());
+    let parts = members(&path);
+    let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["small.ovf", "small.mf", "small-disk1.vmdk", "small.nvram"]);
+    let sums: BTreeMap<&str, String> = parts.iter().map(|(name, bytes)| (name.as_str(), sum(bytes))).collect();
+    assert_eq!(done["parts"][0]["sha256"].as_str(), Some(sums["small-disk1.vmdk"].as_str()));
+    let manifest = std::str::from_utf8(&parts[1].1).unwrap();
+    for name in ["small.ovf", "small-disk1.vmdk", "small.nvram"] {
+        assert!(manifest.contains(&format!("SHA256({name})= {}", sums[name])), "{name}: {manifest}");
+    }
+    let made = sim(&machine, &["vm", "import", "out.ova", "again-1"]).ok().json();
+    let template = sim(&machine, &["vm", "info", "small"]).ok().json();
+    for field in ["cpus", "memory", "guest", "firmware", "secure_boot", "hardware"] {
+        assert_eq!(made[field], template[field], "{field}");
+    }
+    for field in ["size", "thin", "controller", "bus", "unit"] {
+        assert_eq!(made["disks"][0][field], template["disks"][0][field], "{field}");
+    }
+    assert_eq!(made["nics"][0]["type"], template["nics"][0]["type"]);
+    assert_ne!(made["nics"][0]["mac"], template["nics"][0]["mac"]);
+    let disk = made["disks"][0]["file"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("[datastore1] ")
+        .unwrap()
+        .replace(".vmdk", "-flat.vmdk");
+    assert_eq!(sum_of(&folder.join(disk)), sum_of(&folder.join("small/small-flat.vmdk")));
+    assert_eq!(sum_of(&folder.join("again-1/again-1.nvram")), sum_of(&folder.join("small/small.nvram")));
+    // The same out of single files, without a manifest.
+    for (name, bytes) in parts.iter().filter(|(name, _)| name != "small.mf") {
+        machine.file(name, bytes);
+    }
+    sim(&machine, &["vm", "import", "small.ovf", "again-2", "--network", "VM Network"]).ok();
+    sim(&machine, &["vm", "power", "again-2", "on"]).ok();
+    sim(&machine, &["vm", "export", "again-2", "running.ova"]).failed(4, "esxi.invalid_power_state");
+    assert!(!machine.project().join("running.ova").exists() && !machine.project().join("running.ova.part").exists());
+    sim(&machine, &["vm", "import", "out.ova", "again-1"]).failed(4, "esxi.duplicate_name");
+    sim(&machine, &["vm", "export", "small", "out.ova"]).failed(1, "local.file_exists");
+    sim(&machine, &["vm", "export", "small", "out.zip"]).failed(2, "usage.file");
+    sim(&machine, &["vm", "import", "out.ova", "again-3", "--network", "none"]).failed(4, "esxi.network_not_found");
+}
+
+#[test]
+fn what_is_no_honest_appliance_is_refused_before_the_host_hears_of_it() {
+    let machine = Machine::new();
+    filled(&machine);
+    sim(&machine, &["vm", "export", "small", "out.ova"]).ok();
+    let good = members(&machine.project().join("out.ova"));
+    let bad = machine.project().join("bad.ova");
+    let import = || machine.run(&["vm", "import", "bad.ova", "bad", "--host", "sim"]);
+    let position = |name: &str| good.iter().position(|(own, _)| own == name).unwrap();
+    let (ovf, mf, disk) = (position("small.ovf"), position("small.mf"), position("small-disk1.vmdk"));
+    let without_sums = || good.iter().filter(|(name, _)| name != "small.mf").cloned().collect::<Vec<_>>();
+    // One bit of a disk, of the descriptor, of a sum.
+    for (member, at) in [(disk, 70_000), (ovf, 100), (mf, 40)] {
+        let mut parts = good.clone();
+        let at = at.min(parts[member].1.len() - 1);
+        parts[member].1[at] ^= 1;
+        archive(&bad, &parts);
+        let done = import();
+        assert!(done.code == 1 && done.err.contains("error[ova."), "{member}: {done:?}");
+    }
+    // A part that is missing, one that no sum is for, one that is cut.
+    let mut parts = good.clone();
+    parts.remove(disk);
+    archive(&bad, &parts);
+    import().failed(1, "ova.invalid");
+    let mut parts = good.clone();
+    parts.push(("extra.bin".to_owned(), vec![1; 10]));
+    archive(&bad, &parts);
+    import().failed(1, "ova.sum");
+    let whole = std::fs::read(machine.project().join("out.ova")).unwrap();
+    for length in [whole.len() - 2000, 100_000, 512, 0] {
+        std::fs::write(&bad, &whole[..length]).unwrap();
+        import().failed(1, "ova.invalid");
+    }
+    // A descriptor that leads elsewhere, and a disk that is larger than it says: no sums, for its author would have made them fit.
+    let text = |parts: &[(String, Vec<u8>)]| String::from_utf8(parts[0].1.clone()).unwrap();
+    for (from, to) in [
+        ("ovf:href=\"small-disk1.vmdk\"", "ovf:href=\"../../etc/passwd\""),
+        ("ovf:href=\"small-disk1.vmdk\"", "ovf:href=\"https://example.com/x.vmdk\""),
+        ("ovf:fileRef=\"file1\"", "ovf:fileRef=\"file9\""),
+        ("ovf:capacity=\"", "ovf:capacity=\"9"),
+        ("<VirtualSystem ", "<VirtualSystemCollection/><VirtualSystem "),
+    ] {
+        let mut parts = without_sums();
+        let changed = text(&parts).replacen(from, to, 1);
+        assert_ne!(changed, text(&parts), "{from}");
+        parts[0].1 = changed.into_bytes();
+        archive(&bad, &parts);
+        import().failed(1, "ova.invalid");
+    }
+    for name in ["bad.zip", "small.ovf"] {
+        machine.file(name, b"junk");
+        assert_ne!(machine.run(&["vm", "import", name, "bad", "--host", "sim"]).code, 0);
+    }
+    assert_eq!(sim(&machine, &["vm", "list"]).ok().json().as_array().unwrap().len(), 2, "nothing was made");
+}
+
+#[test]
+fn an_import_that_breaks_off_leaves_no_machine_and_no_files() {
+    let machine = Machine::new();
+    filled(&machine);
+    sim(&machine, &["vm", "export", "small", "out.ova"]).ok();
+    let host = Sim::start(Options::default());
+    for trouble in [Trouble::Cut(20_000), Trouble::Drop, Trouble::Status(500)] {
+        host.server
+            .fault(Rule { method: "PUT nfc".to_owned(), trouble: trouble.clone(), after: 0, times: None, chance: 1.0 })
+            .unwrap();
+        let done = machine.on(&host, &["vm", "import", "out.ova", "broken"]);
+        assert!(done.code == 4 && !done.err.contains("left behind"), "{trouble:?}: {done:?}");
+        host.server.clear_faults();
+        assert!(host.server.machines().iter().all(|vm| vm.name != "broken"), "{trouble:?}");
+        let listed = machine.on(&host, &["datastore", "ls", "[datastore1]", "--output", "json"]).ok().json();
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    }
+    // The session ends while it goes on: it is renewed.
+    machine.on(&host, &["vm", "import", "out.ova", "whole"]).ok();
+    host.server
+        .fault(Rule {
+            method: "GET nfc".to_owned(),
+            trouble: Trouble::Cut(10_000),
+            after: 0,
+            times: Some(1),
+            chance: 1.0,
+        })
+        .unwrap();
+    let done = machine.on(&host, &["vm", "export", "whole", "cut.ova"]);
+    assert_eq!(done.code, 4, "{done:?}");
+    assert!(!machine.project().join("cut.ova").exists() && !machine.project().join("cut.ova.part").exists());
+    // The machine is free again.
+    machine.on(&host, &["vm", "power", "whole", "on"]).ok();
+}
