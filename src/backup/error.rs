@@ -5,6 +5,7 @@
 use std::io;
 
 use crate::error::Fault;
+use crate::vmdk;
 
 /// Why an operation on a repository did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,8 @@ pub enum Error {
     Source { place: String, source: io::Error },
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    Vmdk(#[from] vmdk::Error),
     #[error("the work was stopped before its end; what was safe before is as it was")]
     Stopped,
 }
@@ -97,6 +100,9 @@ impl From<Error> for Fault {
             Error::Key(_) => ("backup.key", "give the passphrase or key file that the repository was made with", false),
             Error::Raced(_) => ("backup.raced", "run the backup again", true),
             Error::Option(_) => ("backup.option", "see the command's --help", false),
+            Error::Vmdk(error) => error.told(),
+            Error::Source { source, .. } if vmdk_inside(source).is_some() => vmdk_inside(source)
+                .map_or(("backup.source", "see whether the disk can be read", true), vmdk::Error::told),
             Error::Source { .. } => ("backup.source", "see whether the disk can be read", true),
             Error::Stopped => ("backup.stopped", "run it again when there is time", true),
             Error::Refused(_) => ("backup.refused", "read the plan, and ask again with --yes if it is meant", false),
@@ -104,4 +110,9 @@ impl From<Error> for Fault {
         let fault = Fault::new(kind, message).hint(hint).cause(error);
         if retry { fault.retry() } else { fault }
     }
+}
+
+/// The error of a virtual disk's file that came through the interface of files.
+fn vmdk_inside(error: &io::Error) -> Option<&vmdk::Error> {
+    error.get_ref()?.downcast_ref()
 }

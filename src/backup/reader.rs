@@ -1,21 +1,18 @@
-//! Reads disks back: any range, each chunk verified before a byte of it is given out; and whole disks into sparse files.
+//! Reads disks back: any range, each chunk verified before a byte of it is given out; and all chunks of a disk.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::blob::{Codec, Kind, Press};
 use super::error::{Error, Result};
+use super::export;
 use super::id::Id;
 use super::known::{Known, Location, together};
 use super::manifest::{Attached, Disk, Root, SEGMENT};
 use super::pack;
 use super::repository::Repository;
-use super::target::{WRITTEN_OUT, begin_writing_out};
 use super::threads::on_threads;
 
 /// Segments that are kept: 128 KiB each.
@@ -28,6 +25,7 @@ const BATCH: u64 = 4 << 20;
 pub struct DiskReader<'r> {
     blobs: Blobs<'r>,
     root: Root,
+    cid: u32,
     segments: Mutex<VecDeque<(u64, Arc<Vec<Id>>)>>,
 }
 
@@ -98,7 +96,7 @@ impl Repository {
     pub fn read_disk(&self, disk: &Disk) -> Result<DiskReader<'_>> {
         let blobs = Blobs::new(self)?;
         let root = blobs.with(|press, known| self.root(press, known, disk))?;
-        Ok(DiskReader { blobs, root, segments: Mutex::new(VecDeque::new()) })
+        Ok(DiskReader { blobs, root, cid: export::cid(&disk.root), segments: Mutex::new(VecDeque::new()) })
     }
 
     /// Writes an attached file of a backup.
@@ -127,7 +125,13 @@ impl DiskReader<'_> {
         self.root.chunk_size
     }
 
-    fn segment(&self, number: u64) -> Result<Arc<Vec<Id>>> {
+    /// What VMDKs of the disk call its content.
+    pub(super) fn cid(&self) -> u32 {
+        self.cid
+    }
+
+    /// The ids of a segment's chunks.
+    pub(super) fn ids(&self, number: u64) -> Result<Arc<Vec<Id>>> {
         if let Some((_, ids)) = locked(&self.segments).iter().find(|(kept, _)| *kept == number) {
             return Ok(Arc::clone(ids));
         }
@@ -170,7 +174,7 @@ impl DiskReader<'_> {
             let inside = (at % size) as usize;
             let length = (self.root.length(chunk) - inside).min(rest.len());
             let (part, after) = rest.split_at_mut(length);
-            let ids = self.segment(chunk / SEGMENT as u64)?;
+            let ids = self.ids(chunk / SEGMENT as u64)?;
             let id = ids.get((chunk % SEGMENT as u64) as usize).copied().unwrap_or(Id::ZERO);
             match self.chunk(&id, chunk)? {
                 None => part.fill(0),
@@ -180,6 +184,34 @@ impl DiskReader<'_> {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Fills `bytes` as `read_at` does, and reads chunks that are neighbours in a pack together.
+    pub(super) fn read_together(&self, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let size = u64::from(self.root.chunk_size);
+        let end = at.saturating_add(bytes.len() as u64);
+        let mut wanted = Vec::new();
+        for chunk in at / size..end.min(self.root.size).div_ceil(size) {
+            let ids = self.ids(chunk / SEGMENT as u64)?;
+            let id = ids.get((chunk % SEGMENT as u64) as usize).copied().unwrap_or(Id::ZERO);
+            if id != Id::ZERO {
+                wanted.push((id, chunk));
+            }
+        }
+        bytes.fill(0);
+        let to = Mutex::new(bytes);
+        let mut press = locked(&self.blobs.presses).pop().unwrap_or_else(|| Press::new(Codec::Stored));
+        let done = self.batch(&wanted, &mut press, &mut Vec::new(), &|place, whole| {
+            let (from, skipped) = (place.saturating_sub(at) as usize, at.saturating_sub(place) as usize);
+            let part = whole.get(skipped..).unwrap_or_default();
+            let mut to = locked(&to);
+            let to = to.get_mut(from..).unwrap_or_default();
+            let length = part.len().min(to.len());
+            to[..length].copy_from_slice(&part[..length]);
+            Ok(())
+        });
+        locked(&self.blobs.presses).push(press);
+        done
     }
 
     /// Calls `each` for all chunks that are not zeros, with their places, on several threads and in no order.
@@ -200,7 +232,7 @@ impl DiskReader<'_> {
                     }
                     Some(_) => {}
                 }
-                let ids = self.segment(number)?;
+                let ids = self.ids(number)?;
                 let from = batch % in_segment * length;
                 let chunks = ids.iter().enumerate().skip(from as usize).take(length as usize);
                 let wanted: Vec<(Id, u64)> = chunks
@@ -260,41 +292,5 @@ impl DiskReader<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Restores the disk to a new sparse file. The file is there when it is whole and durable, and not before.
-    ///
-    /// Errors: `Exists` where something is at the path; the damage of a chunk.
-    pub fn restore(&self, path: &Path, threads: usize) -> Result<()> {
-        let place = path.display().to_string();
-        if path.symlink_metadata().is_ok() {
-            return Err(Error::Exists(place));
-        }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let unfinished = tempfile::Builder::new()
-            .prefix(".ceso-restore-")
-            .tempfile_in(folder)
-            .map_err(Error::io(folder.display().to_string(), "make a file in"))?;
-        let file = unfinished.as_file();
-        file.set_len(self.root.size).map_err(Error::io(&place, "write"))?;
-        let written = AtomicU64::new(0);
-        // One thread more than asked for: one is waiting for the disk.
-        self.each_chunk(threads + 1, &|at, bytes| {
-            file.write_all_at(bytes, at).map_err(Error::io(&place, "write"))?;
-            let before = written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            if before / WRITTEN_OUT != (before + bytes.len() as u64) / WRITTEN_OUT {
-                begin_writing_out(file, 0, 0);
-            }
-            Ok(())
-        })?;
-        file.sync_all().map_err(Error::io(&place, "sync"))?;
-        unfinished.persist_noclobber(path).map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => Error::Exists(place.clone()),
-            _ => Error::io(&place, "rename")(error.error),
-        })?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io(&place, "sync the folder of"))
     }
 }

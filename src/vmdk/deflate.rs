@@ -48,7 +48,7 @@ impl Inflater {
             }
             Ok(Status::StreamEnd) if out < least => damaged(format!("it inflates to {out} bytes, not to {least}")),
             Ok(Status::StreamEnd) => Ok(()),
-            Ok(_) if out == to.len() => damaged(format!("it inflates to more than the {out} bytes of a grain")),
+            Ok(_) if out == to.len() => damaged(format!("it does not end with the {out} bytes of a grain")),
             Ok(_) => damaged(format!("its zlib stream is cut: {} bytes gave {out}", packed.len())),
             Err(error) => damaged(format!("its zlib stream is damaged: {error}")),
         }

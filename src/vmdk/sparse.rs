@@ -133,31 +133,32 @@ impl Sparse {
     /// No table may lie outside of the overhead, or on anything else.
     fn check_tables(&self, directories: &[(&'static str, u64, Vec<u32>)]) -> Result<()> {
         let header = &self.header;
-        let mut taken: Vec<(u64, u64, u64, &str)> = vec![(0, 1, 0, "header")];
-        if header.descriptor_size > 0 {
-            taken.push((header.descriptor, header.descriptor_size, 28, "descriptor"));
-        }
+        // Sector, sectors. All lie within the overhead, whose end is a sector of 32 bits.
+        let mut taken: Vec<(u32, u32)> = vec![(0, 1)];
+        let mut take = |place: u64, sectors: u64| {
+            if sectors > 0 {
+                taken.push((place as u32, sectors as u32));
+            }
+        };
+        take(header.descriptor, header.descriptor_size);
         for (field, place, tables) in directories {
-            taken.push((*place, header.directory_sectors(), 56, *field));
+            take(*place, header.directory_sectors());
             for (number, table) in (0u64..).zip(tables).filter(|(_, table)| **table != 0) {
                 let table = u64::from(*table);
-                let own = place * SECTOR + number * 4;
                 if table + TABLE > header.overhead {
                     let what = format!("table {number} at sector {table} does not lie within the overhead");
-                    return Err(Error::damaged(own, field, what));
+                    return Err(Error::damaged(place * SECTOR + number * 4, field, what));
                 }
-                taken.push((table, TABLE, own, *field));
+                take(table, TABLE);
             }
         }
-        taken.retain(|(_, sectors, _, _)| *sectors > 0);
         taken.sort_unstable();
         for pair in taken.windows(2) {
-            if let [(first, sectors, _, one), (second, _, own, other)] = pair
-                && first + sectors > *second
+            if let [(first, sectors), (second, _)] = pair
+                && u64::from(*first) + u64::from(*sectors) > u64::from(*second)
             {
-                let field = if *other == "descriptor" { "descriptor" } else { "grain directory" };
-                let what = format!("sector {second} of the {other} belongs to the {one} as well");
-                return Err(Error::damaged(*own, field, what));
+                let what = format!("two of the header, the descriptor, directories and tables lie on sector {second}");
+                return Err(Error::damaged(u64::from(*second) * SECTOR, "grain directory", what));
             }
         }
         Ok(())

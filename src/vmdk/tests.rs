@@ -2,6 +2,7 @@
 
 mod damage;
 mod forms;
+mod hand;
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;

@@ -98,7 +98,7 @@ impl<I: Input> Walk<I> {
         }
         walk.seen = vec![0; header.grains().div_ceil(64) as usize];
         walk.came = vec![0; header.tables() as usize];
-        walk.heads = header.directories().iter().map(|_| walk.came.clone()).collect();
+        walk.heads = header.directories().iter().map(|_| vec![0; header.tables() as usize]).collect();
         walk.front(&header)?;
         Ok(walk)
     }
