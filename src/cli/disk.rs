@@ -25,6 +25,8 @@ pub fn command() -> Command {
     let level = Arg::new("level").long("level").value_parser(value_parser!(u32).range(1..=19));
     let tags = Arg::new("tag").long("tag").action(ArgAction::Append);
     let compression = Arg::new("compression").long("compression").value_parser(["none", "zstd", "gzip"]);
+    let format = Arg::new("format").long("format").value_name("FORMAT");
+    let form = format.clone();
     Command::new("disk")
         .about("Back up files and block devices of this machine, and restore them")
         .subcommand_required(true)
@@ -36,14 +38,35 @@ pub fn command() -> Command {
                 .arg(group.help("What retention counts by [default: the file's name]"))
                 .arg(tags.help("A word to keep backups by; may be repeated"))
                 .arg(compression.default_value("zstd").help("How chunks are compressed, where that makes them smaller"))
-                .arg(level.help("1 is fast, 19 (zstd) or 9 (gzip) small [default: 3 for zstd, 6 for gzip]")),
+                .arg(level.help("1 is fast, 19 (zstd) or 9 (gzip) small [default: 3 for zstd, 6 for gzip]"))
+                .arg(format.value_parser(["auto", "raw", "vmdk"]).default_value("auto").help(
+                    "What the file is: auto looks at its first bytes, which the guest of a raw disk may have written",
+                )),
         )
         .subcommand(
             with_repository(Command::new("restore"))
-                .about("Restore a disk to a new sparse file")
+                .about("Restore a disk to a new file: raw and sparse, or as VMDK")
                 .arg(Arg::new("ID").required(true).help("The backup: its id, or the first 8 or more digits"))
                 .arg(path("FILE", "The file, which must not exist"))
-                .arg(Arg::new("disk").long("disk").value_name("NAME").help("Which disk, where the backup has several")),
+                .arg(Arg::new("disk").long("disk").value_name("NAME").help("Which disk, where the backup has several"))
+                .arg(
+                    form.value_parser(["raw", "vmdk", "vmdk-flat", "vmdk-monolithic-flat"])
+                        .default_value("raw")
+                        .help("vmdk is streamOptimized; the flat ones are a descriptor and a sparse NAME-flat.vmdk"),
+                )
+                .arg(
+                    Arg::new("adapter-type")
+                        .long("adapter-type")
+                        .value_name("TYPE")
+                        .value_parser(["lsilogic", "buslogic", "ide", "legacyESX"])
+                        .help("The adapter that a VMDK names [default: lsilogic]"),
+                )
+                .arg(
+                    Arg::new("level")
+                        .long("level")
+                        .value_parser(value_parser!(u32).range(1..=9))
+                        .help("How hard a streamOptimized VMDK is compressed: 1 is fast, 9 small [default: 1]"),
+                ),
         )
         .subcommand(filters(
             with_repository(Command::new("list")).about("List the backups of a repository, the newest first"),
@@ -62,11 +85,13 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             let tags: Vec<&String> = matches.get_many::<String>("tag").unwrap_or_default().collect();
             about.command::<ops::image::BackUp>(json!({
                 "file": file(), "group": text("group"), "tags": tags, "compression": text("compression"),
-                "level": matches.get_one::<u32>("level"),
+                "level": matches.get_one::<u32>("level"), "format": text("format"),
             }))?
         }
-        "restore" => about
-            .command::<ops::image::Restore>(json!({ "backup": text("ID"), "file": file(), "disk": text("disk") }))?,
+        "restore" => about.command::<ops::image::Restore>(json!({
+            "backup": text("ID"), "file": file(), "disk": text("disk"), "format": text("format"),
+            "adapter_type": text("adapter-type"), "level": matches.get_one::<u32>("level"),
+        }))?,
         "list" => about.method::<ops::repository::Backups>(filtered(matches))?,
         other => return Err(Fault::new("usage.command", format!("`ceso disk` has no command {other:?}"))),
     };

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::catalog_rows::row_of;
 use super::repository::RepositoryFields;
 use super::repository_rows::BackupMade;
-use crate::backup::{BackupOptions, Codec, FileSource, InitOptions, WatchedSource};
+use crate::backup::{BackupOptions, Codec, DiskForm, ExportOptions, InitOptions, WatchedSource};
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::door::repository::{BoundRepository, NewRepository, repository_row};
 use crate::error::Fault;
 use crate::units::{Bytes, Span};
+use crate::vmdk::{Form, Image};
 
 /// Makes a repository at a place where there is none.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -93,6 +94,19 @@ pub enum Compression {
     Gzip,
 }
 
+/// What the file of a disk is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// What its first bytes say: VMDK, else raw.
+    #[default]
+    Auto,
+    /// The disk's bytes, whatever they begin with.
+    Raw,
+    /// streamOptimized, monolithicSparse, or the descriptor of a flat or split disk.
+    Vmdk,
+}
+
 /// Backs up a disk image or block device of this machine.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +125,9 @@ pub struct BackUp {
     pub compression: Compression,
     /// 1 is fast, 19 (zstd) or 9 (gzip) small. Default: 3 for zstd, 6 for gzip.
     pub level: Option<u32>,
+    /// What the file is. A guest that wrote the first bytes of a raw disk can make it look like a VMDK. Default: auto.
+    #[serde(default)]
+    pub format: ImageFormat,
 }
 
 impl BackUp {
@@ -140,7 +157,12 @@ impl Operation for BackUp {
         let identity = bound.identity();
         let (made, row) = pass
             .blocking(move |watch| {
-                let source = FileSource::open(&self.file)?;
+                let form = match self.format {
+                    ImageFormat::Auto => Form::Detect,
+                    ImageFormat::Raw => Form::Raw,
+                    ImageFormat::Vmdk => Form::Vmdk,
+                };
+                let source = Image::open(&self.file, form)?;
                 let repository = bound.watched(watch);
                 let name = self.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 let options = BackupOptions {
@@ -163,6 +185,21 @@ impl Operation for BackUp {
     }
 }
 
+/// How a disk is written to files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFormat {
+    /// Its bytes, sparse.
+    #[default]
+    Raw,
+    /// One compressed file: streamOptimized VMDK.
+    Vmdk,
+    /// A descriptor and a sparse `NAME-flat.vmdk` beside it, as a datastore of ESXi has them.
+    VmdkFlat,
+    /// The same for Workstation: monolithicFlat.
+    VmdkMonolithicFlat,
+}
+
 /// Restores a disk of a backup to a new file of this machine.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -175,6 +212,13 @@ pub struct Restore {
     pub file: PathBuf,
     /// Which disk, where the backup has several.
     pub disk: Option<String>,
+    /// How the disk is written. Default: raw.
+    #[serde(default)]
+    pub format: DiskFormat,
+    /// The adapter that a VMDK names: lsilogic, buslogic, ide or legacyESX. Default: lsilogic.
+    pub adapter_type: Option<String>,
+    /// How hard a streamOptimized VMDK is compressed: 1 is fast, 9 small. Default: 1.
+    pub level: Option<u32>,
 }
 
 /// A disk that was restored.
@@ -186,6 +230,8 @@ pub struct Restored {
     pub disk: String,
     /// Its size.
     pub size: Bytes,
+    /// The files that were made; what describes the disk comes first.
+    pub files: Vec<PathBuf>,
 }
 
 impl Operation for Restore {
@@ -206,9 +252,19 @@ impl Operation for Restore {
             let repository = bound.watched(watch);
             let (id, manifest) = repository.backup(&self.backup)?;
             let disk = manifest.disk(self.disk.as_deref())?;
-            let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-            repository.read_disk(disk)?.restore(&self.file, threads)?;
-            Ok(Restored { id: id.to_string(), disk: disk.name.clone(), size: Bytes(disk.size) })
+            let options = ExportOptions {
+                form: match self.format {
+                    DiskFormat::Raw => DiskForm::Raw,
+                    DiskFormat::Vmdk => DiskForm::StreamOptimized,
+                    DiskFormat::VmdkFlat => DiskForm::Vmfs,
+                    DiskFormat::VmdkMonolithicFlat => DiskForm::MonolithicFlat,
+                },
+                adapter: self.adapter_type.clone(),
+                level: self.level,
+                ..ExportOptions::default()
+            };
+            let files = repository.read_disk(disk)?.export(&self.file, &options)?;
+            Ok(Restored { id: id.to_string(), disk: disk.name.clone(), size: Bytes(disk.size), files })
         })
         .await
     }

@@ -190,3 +190,29 @@ fn a_command_that_is_out_of_time_ends_with_the_code_of_a_limit() {
     let done = machine.run(&["disk", "backup", "disk.img", "--repository", "./kept", "--timeout", "1ms"]);
     assert!(done.code == 124 && done.err.contains("limit.run_time"), "{done:?}");
 }
+
+#[test]
+fn a_disk_is_restored_as_vmdk_and_a_vmdk_is_backed_up_as_its_disk() {
+    let machine = Machine::new();
+    machine.file("disk.img", noise(1 << 20));
+    assert_eq!(machine.run(&["repository", "init", "./kept", "--plain"]).code, 0);
+    let backup = |file: &str, more: &[&str]| {
+        let command = ["disk", "backup", file, "--repository", "./kept", "--output", "json"];
+        machine.run(&[command.as_slice(), more].concat())
+    };
+    let id = json(&backup("disk.img", &[]))["id"].as_str().unwrap().to_owned();
+    for (format, files) in [("vmdk", 1), ("vmdk-flat", 2), ("vmdk-monolithic-flat", 2)] {
+        let name = format!("{format}.vmdk");
+        let restore = ["disk", "restore", &id, &name, "--repository", "./kept", "--format", format, "--output", "json"];
+        let made = json(&machine.run(&restore));
+        assert_eq!(made["files"].as_array().map(Vec::len), Some(files), "{made}");
+        let again = json(&backup(&name, &["--format", "vmdk"]));
+        assert_eq!((again["size"].as_str(), again["added"].as_str()), (Some("1 MiB"), Some("0 B")), "{again}");
+        assert_ne!(json(&backup(&name, &["--format", "raw"]))["size"], again["size"], "the file as it is");
+    }
+    machine.file("lies.vmdk", b"# Disk DescriptorFile\nCID=1\nRW 1 FLAT \"../x\" 0\n");
+    let lies = backup("lies.vmdk", &[]);
+    assert!(lies.code == 1 && lies.err.contains("vmdk.damaged") && lies.err.contains("line 3"), "{lies:?}");
+    let no_vmdk = backup("disk.img", &["--format", "vmdk"]);
+    assert!(no_vmdk.code == 1 && no_vmdk.err.contains("vmdk.damaged"), "{no_vmdk:?}");
+}
