@@ -19,23 +19,30 @@ fn qemu_img(arguments: &[&str], paths: &[&Path]) -> String {
     told
 }
 
-/// The SHA-256 of a raw disk with zeros up to a whole sector: holes are hashed as what they read as.
 fn hash(path: &Path) -> String {
-    let image = Image::open(path, Form::Raw).unwrap();
-    hash_of(&image)
+    hash_of(&Image::open(path, Form::Raw).unwrap())
 }
 
+/// The SHA-256 of a disk's size in sectors and of all blocks that are not zeros, with their places: holes are as good as zeros.
 fn hash_of(source: &dyn Source) -> String {
+    const BLOCK: u64 = 64 << 10;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; BLOCK as usize];
     let mut at = 0;
-    while at < source.size() {
-        let length = (source.size() - at).min(1 << 20) as usize;
-        source.read_at(at, &mut buffer[..length]).unwrap();
-        hasher.update(&buffer[..length]);
-        at += length as u64;
+    while let Some(data) = source.next_data(at).unwrap() {
+        at = data.start / BLOCK * BLOCK;
+        while at < data.end {
+            let length = (source.size() - at).min(BLOCK);
+            buffer.fill(0);
+            source.read_at(at, &mut buffer[..length as usize]).unwrap();
+            if buffer.iter().any(|byte| *byte != 0) {
+                hasher.update(at.to_le_bytes());
+                hasher.update(&buffer);
+            }
+            at += BLOCK;
+        }
     }
-    hasher.update(vec![0; (at.next_multiple_of(512) - at) as usize]);
+    hasher.update(source.size().div_ceil(512).to_le_bytes());
     format!("{:x}", hasher.finalize())
 }
 
