@@ -14,6 +14,8 @@ const LARGEST: u64 = 256 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Doom {
+    /// The number of its name: a doom in the place of another is damaged.
+    number: u32,
     uuid: String,
     packs: Vec<Id>,
 }
@@ -71,27 +73,34 @@ fn parse(file: &str) -> Option<(u32, bool)> {
 pub(super) fn packs(target: &dyn Target, number: u32) -> Result<Vec<Id>> {
     let file = name(number);
     let doom: Doom = from_hashed(&target.get_all(&file, LARGEST)?, &file)?;
+    if doom.number != number {
+        return Err(Error::damaged(file, format!("it is the doom {}", doom.number)));
+    }
     Ok(doom.packs)
 }
 
 /// Announces that packs are being deleted. Returns the doom's number: the first that was free.
 pub(super) fn announce(target: &dyn Target, packs: Vec<Id>, above: u32) -> Result<u32> {
-    let doom = with_hash(&Doom { uuid: uuid::Uuid::new_v4().to_string(), packs })?;
-    let mut number = above;
+    let mut doom = Doom { number: above, uuid: uuid::Uuid::new_v4().to_string(), packs };
     loop {
-        number =
-            number.checked_add(1).ok_or_else(|| Error::Refused("there are no more numbers for dooms".to_owned()))?;
-        match target.put(&name(number), &doom) {
+        let next = doom.number.checked_add(1);
+        doom.number = next.ok_or_else(|| Error::Refused("there are no more numbers for dooms".to_owned()))?;
+        match target.put(&name(doom.number), &with_hash(&doom)?) {
             Err(Error::Exists(_)) => {}
-            other => return other.map(|()| number),
+            other => return other.map(|()| doom.number),
         }
     }
+}
+
+/// What the file beside a doom says once it is done.
+fn done_note(number: u32) -> String {
+    format!("{number} is done")
 }
 
 /// Notes that the packs of some dooms are deleted, and deletes all dooms that are done but the highest of the repository.
 pub(super) fn done(target: &dyn Target, numbers: &[u32]) -> Result<()> {
     for number in numbers {
-        target.put(&format!("{}.done", name(*number)), &with_hash(&"done")?)?;
+        target.put(&format!("{}.done", name(*number)), &with_hash(&done_note(*number))?)?;
     }
     let files = listed(target, "dooms")?;
     let parsed: Vec<(u32, bool)> = files.iter().filter_map(|file| parse(&file.name)).collect();
@@ -108,7 +117,10 @@ pub(super) fn done(target: &dyn Target, numbers: &[u32]) -> Result<()> {
 pub(super) fn verify(target: &dyn Target, file: &str) -> Result<()> {
     match parse(file) {
         Some((number, false)) => packs(target, number).map(drop),
-        Some((_, true)) => from_hashed::<String>(&target.get_all(file, 1024)?, file).map(drop),
+        Some((number, true)) => match from_hashed::<String>(&target.get_all(file, 1024)?, file)? {
+            note if note == done_note(number) => Ok(()),
+            note => Err(Error::damaged(file, format!("it says that {note}"))),
+        },
         None => Err(Error::damaged(file, "its name is not that of a doom")),
     }
 }

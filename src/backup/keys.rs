@@ -248,6 +248,14 @@ fn unwrap(file: &KeyFile, config: Id, secret: &[u8]) -> Option<Keyring> {
     serde_json::from_slice::<Opened>(&bytes).ok()?.ring()
 }
 
+/// Refuses to go on with keys that another has rotated or removed since they were read.
+fn still_there(files: &[Listed], own: Option<Id>) -> Result<()> {
+    if own.is_none_or(|own| files.iter().any(|file| file.name == name(own))) {
+        return Ok(());
+    }
+    Err(Error::Key("the key that opened this repository was removed meanwhile: open it again".to_owned()))
+}
+
 /// Adds a key file for another secret, in turn with other changes of keys.
 ///
 /// Errors: `Key` where `own`, the key file that opened the repository, is gone: another has rotated the keys meanwhile.
@@ -260,12 +268,7 @@ pub(super) fn add_another(
     label: &str,
 ) -> Result<Id> {
     lease::in_turn(target, "keys", || {
-        let files = listed(target, "keys")?;
-        if !own.is_none_or(|own| files.iter().any(|file| file.name == name(own))) {
-            return Err(Error::Key(
-                "the key that opened this repository was removed meanwhile: open it again".to_owned(),
-            ));
-        }
+        still_there(&listed(target, "keys")?, own)?;
         add(target, config, ring, secret, cost, label)
     })
 }
@@ -302,25 +305,26 @@ pub(super) fn remove(target: &dyn Target, id: Id, own: Option<Id>, even_so: bool
 
 /// Makes a new current master key under `secret` and removes the key files that were there. Returns the new keyring and key file.
 ///
-/// Errors: `Refused` where another changes keys now, where a key file holds a master key that `old` does not open, or where another key file
-/// appeared meanwhile: nothing was removed then.
+/// Errors: `Key` where `own`, the key file that opened the repository, is gone. `Refused` where another changes keys now, where a key file
+/// holds a master key that the ring lacks, or where another key file appeared meanwhile: nothing was removed then.
 pub(super) fn rotate(
     target: &dyn Target,
-    config: Id,
-    old: &[u8],
+    (config, own): (Id, Option<Id>),
+    ring: &Keyring,
     new: &[u8],
     cost: KeyCost,
     label: &str,
 ) -> Result<(Keyring, Id)> {
     lease::in_turn(target, "keys", || {
         let before = listed(target, "keys")?;
-        let (mut ring, _) = open(target, config, old)?;
+        still_there(&before, own)?;
+        let mut ring = ring.clone();
         // What is damaged is left: nobody can say which master keys it held.
         let keys = readable(target, &before)?;
         for (id, key) in &keys {
             if let Some(master) = lacking(key, &ring).next() {
                 return Err(Error::Refused(format!(
-                    "{} holds the master key {master}, which this secret does not open; rotate with the secret of that key",
+                    "{} holds the master key {master}, which the key in use does not; rotate with the secret of that one",
                     name(*id)
                 )));
             }

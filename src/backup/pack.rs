@@ -136,7 +136,7 @@ impl PackWriter {
     }
 }
 
-fn check_of(header: &[u8], table: &[u8]) -> [u8; 32] {
+pub(super) fn check_of(header: &[u8], table: &[u8]) -> [u8; 32] {
     Sha256::new_with_prefix(header).chain_update(table).finalize().into()
 }
 

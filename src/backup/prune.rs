@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::commit::{claim_name, save, walk};
 use super::doom::{self, Dooms};
 use super::error::{Error, Result};
+use super::format::read_named;
 use super::id::Id;
 use super::lease::{self, LIVES, Lease, millis};
 use super::manifest::{self, Manifest};
@@ -21,6 +22,12 @@ use super::{index, mark, pack};
 
 /// More small index files than this are written as one.
 const MOST_SMALL_INDEXES: usize = 16;
+
+/// The largest claim that is read.
+const LARGEST_CLAIM: u64 = 64 << 20;
+
+/// How often what is not found is looked for again, where another prune may have moved it.
+const TRIES: u32 = 4;
 
 /// An index file with fewer entries is small.
 const SMALL_INDEX: usize = 1 << 13;
@@ -162,9 +169,16 @@ impl Repository {
     ///
     /// Errors: `Refused` where a backup lacks something.
     pub fn prune_plan(&self, options: &PruneOptions) -> Result<PrunePlan> {
-        let needs = self.needs()?;
-        let view = self.view(true)?;
-        let uses = self.uses(&needs, &view)?;
+        let mut tries = 0;
+        let (view, uses) = loop {
+            let needs = self.needs()?;
+            let view = self.view(true)?;
+            match self.uses(&needs, &view) {
+                // Another prune moves things while this looks.
+                Err(Error::Refused(_)) if tries < TRIES && Dooms::read(self.target())? != view.dooms => tries += 1,
+                uses => break (view, uses?),
+            }
+        };
         let mut plan = PrunePlan { at_once: options.at_once, ..PrunePlan::default() };
         let interrupted = view.dooms.numbers.iter().filter(|(_, done)| !**done);
         plan.taken_up = interrupted.map(|(number, _)| *number).collect();
@@ -233,9 +247,9 @@ impl Repository {
         // From here on every writer sees the doom, or was seen by us. First what is needed, then where it lies.
         let needs = self.needs()?;
         lease.renew()?;
-        report.copied_bytes += save(self, self.view(true)?, &needs.manifests)?;
+        report.copied_bytes += self.save_for_sure(&needs.manifests)?;
         for (_, _, claim) in &needs.claims {
-            match save(self, self.view(true)?, std::slice::from_ref(claim)) {
+            match self.save_for_sure(std::slice::from_ref(claim)) {
                 Err(error) if error.is_damage() => {}
                 copied => report.copied_bytes += copied?,
             }
@@ -250,6 +264,17 @@ impl Repository {
         let mut done = plan.taken_up.clone();
         done.push(number);
         doom::done(target, &done)
+    }
+
+    /// Copies what manifests need of doomed packs. What another prune has copied and deleted while this reads is found by another look.
+    fn save_for_sure(&self, manifests: &[Manifest]) -> Result<u64> {
+        let mut tries = 0;
+        loop {
+            match save(self, self.view(true)?, manifests) {
+                Err(error) if error.is_damage() && tries < TRIES => tries += 1,
+                saved => return saved,
+            }
+        }
     }
 
     /// Writes index files without some packs, and without those that are not there, in the place of those that name them.
@@ -315,13 +340,13 @@ impl Repository {
                 continue;
             }
             let id: Id = file.name.trim_start_matches("claims/").parse()?;
-            let view = self.view(false)?;
-            let seen = view.dooms.highest;
-            let manifest = match Manifest::read(target, &self.sealer, &file.name) {
+            let seen = Dooms::read(target)?.highest;
+            let bytes = match read_named(target, &file.name, LARGEST_CLAIM) {
                 Err(error) if error.is_missing() => continue,
                 other => other?,
             };
-            match save(self, view, std::slice::from_ref(&manifest)) {
+            let manifest = Manifest::decode(&self.sealer, bytes.clone(), &file.name, &target.place())?;
+            match self.save_for_sure(std::slice::from_ref(&manifest)) {
                 Ok(_) => {}
                 Err(error) if error.is_damage() => {
                     target.delete(&[file.name])?;

@@ -198,17 +198,10 @@ impl Repository {
 
     /// Makes a new master key, which only `new` opens, and removes all key files that were there.
     ///
-    /// Errors: `Key` where `old` opens nothing; `Refused` where another key file appeared meanwhile.
-    pub fn rotate_key(
-        &mut self,
-        old: &SecretSlice<u8>,
-        new: &SecretSlice<u8>,
-        cost: KeyCost,
-        label: &str,
-    ) -> Result<Id> {
-        self.ring()?;
-        let (old, new) = (old.expose_secret(), new.expose_secret());
-        let (ring, id) = keys::rotate(self.target(), self.config_id, old, new, cost, label)?;
+    /// Errors: `Key` where the key that opened this repository is gone; `Refused` where a key is left that would be lost, or another appeared.
+    pub fn rotate_key(&mut self, new: &SecretSlice<u8>, cost: KeyCost, label: &str) -> Result<Id> {
+        let of = (self.config_id, self.key);
+        let (ring, id) = keys::rotate(self.target(), of, self.ring()?, new.expose_secret(), cost, label)?;
         self.sealer = Arc::new(Sealer::Keyed(ring));
         self.key = Some(id);
         Ok(id)

@@ -25,6 +25,7 @@ const BEFORE: usize = KEY_ID + SALT;
 pub(super) const SEALED: usize = BEFORE + TAG;
 
 /// The secrets of an encrypted repository: the key of its ids and its master keys.
+#[derive(Clone)]
 pub struct Keyring {
     pub(super) id_key: Zeroizing<[u8; 32]>,
     pub(super) current: KeyId,

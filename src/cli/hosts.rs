@@ -24,18 +24,24 @@ pub struct Configured {
     run: RunId,
     simulator: OnceCell<sim::Server>,
     files_known: Once,
-    /// The repository that a person typed.
-    repository: Option<Typed>,
+    /// The repositories that a person typed.
+    repositories: Vec<Typed>,
 }
 
 impl Configured {
     pub fn new(config: Arc<Config>) -> Self {
-        Self { config, run: RunId::new(), simulator: OnceCell::new(), files_known: Once::new(), repository: None }
+        Self {
+            config,
+            run: RunId::new(),
+            simulator: OnceCell::new(),
+            files_known: Once::new(),
+            repositories: Vec::new(),
+        }
     }
 
     /// Knows a repository that a person typed, under its name, beside those of the configuration.
     pub fn typed(mut self, repository: Typed) -> Self {
-        self.repository = Some(repository);
+        self.repositories.push(repository);
         self
     }
 
@@ -82,7 +88,7 @@ impl Hosts for Configured {
     }
 
     fn repository(&self, name: &str) -> Result<Stored, Fault> {
-        match self.repository.as_ref().filter(|typed| typed.name == name) {
+        match self.repositories.iter().find(|typed| typed.name == name) {
             Some(typed) => typed.stored(&self.config),
             None => ops::place::locate_named(&self.config, name),
         }

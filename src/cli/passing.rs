@@ -115,7 +115,7 @@ pub struct Calls<'a>(&'a Door);
 impl Calls<'_> {
     /// Calls an operation; a field that is null counts as left out. What comes of it is as a script would see it.
     pub async fn call<O: Operation>(&self, arguments: Value) -> Result<wire::Value, Fault> {
-        self.with::<O>(None, arguments).await
+        self.with::<O>(Vec::new(), arguments).await
     }
 
     /// Calls a method of a handle.
@@ -124,12 +124,13 @@ impl Calls<'_> {
         receiver: (&str, wire::Value),
         arguments: Value,
     ) -> Result<wire::Value, Fault> {
-        self.with::<O>(Some(receiver), arguments).await
+        self.with::<O>(vec![receiver], arguments).await
     }
 
-    async fn with<O: Operation>(
+    /// Calls an operation with several handles by their names.
+    pub async fn with<O: Operation>(
         &self,
-        receiver: Option<(&str, wire::Value)>,
+        handles: Vec<(&str, wire::Value)>,
         arguments: Value,
     ) -> Result<wire::Value, Fault> {
         let mut entries = match wire::Value::from_json(arguments) {
@@ -137,7 +138,7 @@ impl Calls<'_> {
             _ => Vec::new(),
         };
         entries.retain(|(_, value)| !value.is_nil());
-        entries.extend(receiver.map(|(name, handle)| (name.to_owned(), handle)));
+        entries.extend(handles.into_iter().map(|(name, handle)| (name.to_owned(), handle)));
         self.0.pass::<O>(self.0.record().calls() + 1, wire::Value::Map(entries)).await
     }
 }

@@ -56,6 +56,7 @@ pub const NOUNS: &[Noun] = &[
             ("write", "put backups into it"),
             ("copy_from", "read the disks of its backups: their content becomes a file or a machine"),
             ("prune", "remove what no backup needs, make its index anew, take away leases that are left"),
+            ("keys", "add, remove and rotate the keys that open it"),
             ("destroy", "forget backups for good"),
         ],
     },

@@ -31,6 +31,9 @@ pub struct Init {
     pub chunk_size: Option<Bytes>,
     /// How long what no backup needs is kept after it was marked. Default: 24 h.
     pub grace: Option<Span>,
+    /// The repository that this one is to be a second place of, by its name or place: its chunk size is taken over, and blobs have the
+    /// same ids in both, so that copies read only what is missing.
+    pub like: Option<String>,
 }
 
 /// A repository that was made.
@@ -46,13 +49,20 @@ impl Operation for Init {
     const NAME: &'static str = "repository.init";
     const EFFECT: Effect = Effect::Change;
     const PLACE: Place = Place::Command { name: "repository init" };
-    const TOUCHES: &'static [Touch] = &[touch("repository", "create", Selector::Argument("repository"))];
+    const TOUCHES: &'static [Touch] = &[
+        touch("repository", "create", Selector::Argument("repository")),
+        touch("repository", "copy_from", Selector::Argument("like")),
+    ];
 
-    type Bound = NewRepository;
+    type Bound = (NewRepository, Option<BoundRepository>);
     type Output = Made;
 
-    async fn bind(&self, binder: &Binder<'_>) -> Result<NewRepository, Fault> {
+    async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
         let bound = binder.new_repository(&self.repository).await?;
+        let like = match &self.like {
+            Some(name) => Some(binder.repository_named(name, "copy_from").await?),
+            None => None,
+        };
         match (bound.has_secret(), self.plain) {
             (false, false) => {
                 Err(Fault::new("usage.argument", "a repository is encrypted, and nothing is given to open it")
@@ -60,19 +70,21 @@ impl Operation for Init {
             }
             (true, true) => Err(Fault::new("usage.argument", "a plain repository has no passphrase or key file")
                 .hint("leave --plain out, or the passphrase or key file")),
-            _ => Ok(bound),
+            _ => Ok((bound, like)),
         }
     }
 
-    async fn act(self, bound: NewRepository, pass: &Pass<'_>) -> Result<Made, Fault> {
+    async fn act(self, (bound, like): Self::Bound, pass: &Pass<'_>) -> Result<Made, Fault> {
         let name = bound.name().to_owned();
         let usual = InitOptions::default();
-        let chunk_size = self.chunk_size.map_or(usual.chunk_size, |size| u32::try_from(size.0).unwrap_or(u32::MAX));
+        let alike = like.as_ref().map_or(usual.chunk_size, |like| like.open().config().chunk_size);
+        let like = like.map(|like| like.open().like());
+        let chunk_size = self.chunk_size.map_or(alike, |size| u32::try_from(size.0).unwrap_or(u32::MAX));
         let grace = self.grace.map_or(usual.grace, |span| span.0);
         let called = name.clone();
         let (fields, row) = pass
             .blocking(move |_| {
-                let made = bound.make(InitOptions { chunk_size, grace, ..InitOptions::default() })?;
+                let made = bound.make(InitOptions { chunk_size, grace, like, ..InitOptions::default() })?;
                 Ok((RepositoryFields::of(&made), repository_row(&called, &made, Some(time::OffsetDateTime::now_utc()))))
             })
             .await?;

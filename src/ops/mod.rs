@@ -23,6 +23,8 @@ pub mod reference;
 pub mod rendered;
 pub mod repository;
 pub mod repository_change;
+pub mod repository_copy;
+pub mod repository_keys;
 pub mod repository_rows;
 pub mod rows;
 pub mod snapshot;
@@ -233,14 +235,22 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<catalog::Children>(),
         Declared::of::<catalog::Tags>(),
         Declared::of::<catalog::Rebuild>(),
+        Declared::of::<repository_keys::Keys>(),
+        Declared::of::<repository_copy::Copy>(),
     ];
     ALL
 }
 
 /// What a person's own commands do and no script can: they read and write files of this machine. They pass the door like all others.
 pub fn of_commands() -> &'static [Declared] {
-    const OF_COMMANDS: &[Declared] =
-        &[Declared::of::<image::Init>(), Declared::of::<image::BackUp>(), Declared::of::<image::Restore>()];
+    const OF_COMMANDS: &[Declared] = &[
+        Declared::of::<image::Init>(),
+        Declared::of::<image::BackUp>(),
+        Declared::of::<image::Restore>(),
+        Declared::of::<repository_keys::AddKey>(),
+        Declared::of::<repository_keys::RemoveKey>(),
+        Declared::of::<repository_keys::RotateKey>(),
+    ];
     OF_COMMANDS
 }
 

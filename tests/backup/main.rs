@@ -1,5 +1,9 @@
-//! The repository and its disks, held against what is not ours: S3 servers, a proxy that breaks what passes it, qemu-img.
+//! Repositories as processes use them, and held against what is not ours: killed at any moment, at work all at once, on S3 servers
+//! behind a proxy that breaks what passes it; disks against qemu-img.
 
+mod buckets;
+mod kills;
+mod lab;
 mod proxy;
 mod rounds;
 mod servers;

@@ -216,3 +216,92 @@ fn a_disk_is_restored_as_vmdk_and_a_vmdk_is_backed_up_as_its_disk() {
     let no_vmdk = backup("disk.img", &["--format", "vmdk"]);
     assert!(no_vmdk.code == 1 && no_vmdk.err.contains("vmdk.damaged"), "{no_vmdk:?}");
 }
+
+#[test]
+fn keys_are_added_listed_rotated_and_removed_and_no_secret_is_told() {
+    let machine = Machine::new();
+    for (name, text) in [("one", "open sesame one\n"), ("two", "open sesame two\n"), ("three", "open sesame three\n")] {
+        machine.file(name, text);
+    }
+    let run = |words: &str, more: &[&str]| {
+        let words: Vec<&str> = words.split(' ').chain(more.iter().copied()).chain(["--output", "json"]).collect();
+        machine.run(&words)
+    };
+    json(&run("repository init ./kept --passphrase-file one", &[]));
+    let label = ["--label", "of the other admin"];
+    let second = json(&run("repository key add ./kept --passphrase-file one --new-passphrase-file two", &label));
+    let keys = json(&run("repository key list ./kept --passphrase-file two", &[]));
+    let used: Vec<&Json> = keys.as_array().unwrap().iter().filter(|key| key["in_use"] == true).collect();
+    assert_eq!(keys.as_array().unwrap().len(), 2);
+    assert_eq!((&used[0]["id"], used[0]["label"].as_str()), (&second["id"], Some("of the other admin")));
+    let id = second["id"].as_str().unwrap();
+    // The key that is given is not removed without a word, and no key without the other flags' file.
+    let own = run(&format!("repository key remove ./kept {} --passphrase-file two", &id[..12]), &[]);
+    assert!(own.code == 1 && own.err.contains("backup.refused"), "{own:?}");
+    json(&run(&format!("repository key remove ./kept {id} --passphrase-file one"), &[]));
+    assert!(run("repository list ./kept --passphrase-file two", &[]).err.contains("backup.key"));
+    let none = run("repository key rotate ./kept --passphrase-file one", &[]);
+    assert!(none.code != 0 && none.err.contains("usage.argument"), "{none:?}");
+    json(&run("repository key rotate ./kept --passphrase-file one --new-passphrase-file three", &[]));
+    assert!(run("repository list ./kept --passphrase-file one", &[]).err.contains("backup.key"));
+    let keys = json(&run("repository key list ./kept --passphrase-file three", &[]));
+    assert_eq!(keys.as_array().unwrap().len(), 1);
+    let last = keys[0]["id"].as_str().unwrap();
+    let last = run(&format!("repository key remove ./kept {last} --passphrase-file three --yes"), &[]);
+    assert!(last.code == 1 && last.err.contains("last key"), "{last:?}");
+    assert!(
+        recorded(&machine, "repository.rotate_key").iter().any(|(kind, done, _)| kind == "outcome" && done == "done")
+    );
+    let log = std::fs::read_to_string(machine.home().join("audit.json")).unwrap();
+    assert!(!log.contains("sesame"));
+}
+
+#[test]
+fn backups_are_copied_to_a_second_place_and_forgotten_by_rules() {
+    let machine = Machine::new();
+    machine.file("one", "the first passphrase\n");
+    machine.file("two", "the second passphrase\n");
+    let run = |words: &str| {
+        let words: Vec<&str> = words.split(' ').chain(["--output", "json"]).collect();
+        machine.run(&words)
+    };
+    json(&run("repository init ./kept --passphrase-file one --chunk-size 64KiB"));
+    json(&run("repository init ./second --passphrase-file two --like ./kept --like-passphrase-file one"));
+    let mut bytes = noise(1 << 20);
+    for round in 0..4u8 {
+        bytes[0] = round;
+        machine.file("disk.img", &bytes);
+        json(&run("disk backup disk.img --repository ./kept --passphrase-file one"));
+    }
+    let copy = "repository copy ./kept ./second --passphrase-file one --to-passphrase-file two";
+    let planned = json(&run(&format!("{copy} --dry-run")));
+    assert_eq!((planned["dry_run"].as_bool(), planned["copied"].as_array().unwrap().len()), (Some(true), 4));
+    let newest = json(&run("repository list ./kept --passphrase-file one"))[0]["id"].as_str().unwrap().to_owned();
+    let one = json(&run(&format!("{copy} --id {}", &newest[..10])));
+    assert_eq!(
+        (one["copied"][0]["from"].as_str(), one["copied"].as_array().unwrap().len()),
+        (Some(newest.as_str()), 1)
+    );
+    let rest = json(&run(copy));
+    assert_eq!((rest["copied"].as_array().unwrap().len(), rest["present"].as_array().unwrap().len()), (3, 1));
+    let there = json(&run("repository list ./second --passphrase-file two"));
+    assert_eq!(there.as_array().unwrap().len(), 4);
+    let id = there[0]["id"].as_str().unwrap();
+    json(&run(&format!("disk restore {id} back.img --repository ./second --passphrase-file two")));
+    assert!(std::fs::read(machine.project().join("back.img")).unwrap() == bytes);
+    assert_eq!(
+        json(&run("repository check ./second --read-data --passphrase-file two"))["clean"].as_bool(),
+        Some(true)
+    );
+
+    let forget = "repository forget ./kept --passphrase-file one --keep-last 1 --mode unrestricted";
+    let none = run("repository forget ./kept --passphrase-file one --mode unrestricted");
+    assert!(none.code == 1 && none.err.contains("backup.option"), "{none:?}");
+    let many = run(forget);
+    assert!(many.code == 1 && many.err.contains("backup.refused"), "{many:?}");
+    let plan = json(&run(&format!("{forget} --dry-run")));
+    assert_eq!(plan["forgotten"].as_array().unwrap().len(), 3);
+    assert_eq!(json(&run(&format!("{forget} --yes"))), plan);
+    let left = json(&run("repository list ./kept --passphrase-file one"));
+    assert_eq!((left.as_array().unwrap().len(), left[0]["id"].as_str()), (1, Some(newest.as_str())));
+}

@@ -291,6 +291,7 @@ fn the_same_calls_pass_when_they_are_granted() {
             "repository.backups",
             "repository.check",
             "repository.stats",
+            "repository.keys",
             "repository.prune",
             "repository.repair",
             "repository.unlock",

@@ -6,9 +6,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
@@ -62,17 +62,19 @@ impl Steps for Free {
 pub struct FolderTarget {
     root: PathBuf,
     steps: Arc<dyn Steps>,
+    /// Which folder of which file system the root was when it was first seen.
+    seen: OnceLock<(u64, u64)>,
 }
 
 impl FolderTarget {
     /// A target over a folder, which is made with the first file.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), steps: Arc::new(Free) }
+        Self { root: root.into(), steps: Arc::new(Free), seen: OnceLock::new() }
     }
 
     #[cfg(test)]
     pub(in crate::backup) fn with_steps(root: impl Into<PathBuf>, steps: Arc<dyn Steps>) -> Self {
-        Self { root: root.into(), steps }
+        Self { root: root.into(), steps, seen: OnceLock::new() }
     }
 
     fn path(&self, name: &str) -> Result<PathBuf> {
@@ -81,6 +83,32 @@ impl FolderTarget {
 
     fn fail(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
         Error::io(path.display().to_string(), doing)
+    }
+
+    /// Makes sure that the root is what it was when it was first seen.
+    ///
+    /// A file system that was unmounted leaves an empty folder in its place: nothing in it must be taken for "nothing is needed", and what
+    /// would be written there would be lost to whoever mounts it again.
+    fn same_place(&self) -> Result<()> {
+        let gone = |source| Err(Self::fail(&self.root, "find the folder that was there before")(source));
+        let found = match fs::metadata(&self.root) {
+            Ok(metadata) => (metadata.dev(), metadata.ino()),
+            // It was not made yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.seen.get().is_none() => return Ok(()),
+            Err(error) => return gone(error),
+        };
+        if *self.seen.get_or_init(|| found) == found {
+            return Ok(());
+        }
+        gone(io::Error::other("another one is in its place: was it unmounted?"))
+    }
+
+    /// Says that a file is missing where the folder is that should have it.
+    fn missing(&self, error: Error) -> Error {
+        match (error.is_missing(), self.same_place()) {
+            (true, Err(gone)) => gone,
+            _ => error,
+        }
     }
 
     /// Makes a folder and those above it, each durably, down from the first that exists.
@@ -195,6 +223,7 @@ impl Target for FolderTarget {
     }
 
     fn spool(&self) -> Result<Spool> {
+        self.same_place()?;
         let folder = self.root.join(TEMPORARY);
         self.make_folder(&folder)?;
         for _ in 0..3 {
@@ -217,6 +246,7 @@ impl Target for FolderTarget {
     fn put_spool(&self, name: &str, spool: Spool) -> Result<()> {
         let path = self.path(name)?;
         let folder = path.parent().unwrap_or(&self.root);
+        self.same_place()?;
         self.make_folder(folder)?;
         self.steps
             .before(Step::Sync(&spool.path))
@@ -237,7 +267,7 @@ impl Target for FolderTarget {
 
     fn get_into(&self, name: &str, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<()> {
         let path = self.path(name)?;
-        let file = self.open(&path, name)?;
+        let file = self.open(&path, name).map_err(|error| self.missing(error))?;
         let size = file.metadata().map_err(Self::fail(&path, "read"))?.len();
         if range.end > size || range.start > range.end {
             let what = format!("it ends at byte {size}, before {}", range.end);
@@ -250,10 +280,9 @@ impl Target for FolderTarget {
     fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         let path = self.path(name)?;
         let mut bytes = Vec::new();
-        self.open(&path, name)?
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(Self::fail(&path, "read"))?;
+        let file = self.open(&path, name).map_err(|error| self.missing(error))?;
+        self.same_place()?;
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Self::fail(&path, "read"))?;
         if bytes.len() as u64 > limit {
             return Err(Error::damaged(name, format!("it is longer than {limit} bytes")));
         }
@@ -264,7 +293,7 @@ impl Target for FolderTarget {
         let path = self.path(folder)?;
         nfs::refresh(&path);
         let entries = match nfs::again_if_stale(|| self.steps.reading(&path).and_then(|()| fs::read_dir(&path))) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.same_place(),
             other => other.map_err(Self::fail(&path, "list"))?,
         };
         for entry in entries {
@@ -285,10 +314,11 @@ impl Target for FolderTarget {
                 each(Listed { name, size: metadata.len(), written })?;
             }
         }
-        Ok(())
+        self.same_place()
     }
 
     fn delete(&self, names: &[String]) -> Result<()> {
+        self.same_place()?;
         let mut folders = std::collections::BTreeSet::new();
         for name in names {
             let path = self.path(name)?;

@@ -5,7 +5,7 @@ use super::*;
 use crate::backup::target::listed;
 use crate::backup::{Depth, Error};
 
-const FOLDERS: [&str; 7] = ["data", "index", "manifests", "keys", "claims", "marks", "dooms"];
+const FOLDERS: [&str; 9] = ["data", "index", "manifests", "keys", "claims", "marks", "dooms", "leases", "locks"];
 
 /// A repository that has every kind of file, and the disks of its backups.
 fn every_kind(path: &Path, form: Form) -> Vec<(Id, TestDisk)> {
@@ -23,6 +23,16 @@ fn every_kind(path: &Path, form: Form) -> Vec<(Id, TestDisk)> {
     let number = crate::backup::doom::announce(repository.target(), vec![third], 0).unwrap();
     crate::backup::doom::done(repository.target(), &[number]).unwrap();
     crate::backup::doom::announce(repository.target(), vec![third], 0).unwrap();
+    // Two of each that comes in several, so that they can be exchanged.
+    crate::backup::mark::put(repository.target(), vec![made[0].0]).unwrap();
+    std::mem::forget([(); 2].map(|()| crate::backup::lease::Lease::take(repository.target(), "backup").unwrap()));
+    let info = crate::backup::lease::list(repository.target()).unwrap().remove(0).info;
+    repository.target().put("locks/keys", &crate::backup::format::with_hash(&info).unwrap()).unwrap();
+    if form == Form::Encrypted {
+        repository.target().delete(&["locks/keys".to_owned()]).unwrap();
+        repository.add_key(&secret("another"), CHEAP, "").unwrap();
+        repository.target().put("locks/keys", &crate::backup::format::with_hash(&info).unwrap()).unwrap();
+    }
     made[..2].to_vec()
 }
 
@@ -40,7 +50,8 @@ fn is_named(path: &Path, form: Form, file: &str, how: &str, made: &[(Id, TestDis
         Err(error) => {
             assert!(file == "config" || file.starts_with("keys/"), "{file} {how}: {error}");
             assert!(
-                error.to_string().contains(file) || matches!(error, Error::NotARepository(_) | Error::Key(_)),
+                error.to_string().contains(file.split('/').next().unwrap())
+                    || matches!(error, Error::NotARepository(_) | Error::Key(_)),
                 "{error}"
             );
             return;
@@ -102,9 +113,16 @@ fn every_damage_is_named_and_never_read() {
             longer.push(0);
             std::fs::write(&place, &longer).unwrap();
             is_named(&path, form, &file, "longer", &made, Depth::ReadData);
+            let mut swapped = whole.clone();
+            let (one, other) = (length / 5, length * 4 / 5);
+            swapped.swap(one, other);
+            if swapped != whole {
+                std::fs::write(&place, &swapped).unwrap();
+                is_named(&path, form, &file, "with two bytes exchanged", &made, Depth::ReadData);
+            }
             std::fs::write(&place, &whole).unwrap();
         }
-        assert_eq!(kinds.len(), if form == Form::Plain { 7 } else { 8 }, "{kinds:?}");
+        assert_eq!(kinds.len(), if form == Form::Plain { 9 } else { 10 }, "{kinds:?}");
         assert_clean(&open(&path, form));
     }
 }
@@ -114,7 +132,7 @@ fn files_that_were_swapped_are_named() {
     for form in [Form::Plain, Form::Encrypted] {
         let (_folder, path) = place();
         let made = every_kind(&path, form);
-        for folder in ["data", "index", "manifests"] {
+        for folder in FOLDERS {
             let names: Vec<String> =
                 listed(&FolderTarget::new(&path), folder).unwrap().into_iter().map(|file| file.name).collect();
             for pair in names.windows(2) {
@@ -129,6 +147,44 @@ fn files_that_were_swapped_are_named() {
                 is_named(&path, form, &pair[1], "swapped", &made, Depth::ReadData);
                 swap();
             }
+        }
+        assert_clean(&open(&path, form));
+    }
+}
+
+#[test]
+fn a_file_that_was_removed_is_missed_or_was_of_no_use() {
+    for form in [Form::Plain, Form::Encrypted] {
+        let (_folder, path) = place();
+        let made = every_kind(&path, form);
+        for file in files(&path) {
+            let place = path.join(&file);
+            let whole = std::fs::read(&place).unwrap();
+            std::fs::remove_file(&place).unwrap();
+            match file.split('/').next().unwrap() {
+                "data" | "config" => is_named(&path, form, &file, "removed", &made, Depth::ReadData),
+                // Blobs that no index names are not found: their backups are said to be hurt, until a repair.
+                "index" => {
+                    let report = open(&path, form).check(Depth::ReadData).unwrap();
+                    for (id, disk) in &made {
+                        let read = content(&open(&path, form), *id);
+                        assert!(read.map_or(report.hurt.contains(id), |bytes| bytes == bytes_of(disk)), "{file}");
+                    }
+                }
+                // A backup without its manifest is none; the others are whole. What is advisory is not missed.
+                _ => {
+                    if let Ok(repository) = open_with(Arc::new(FolderTarget::new(&path)), form) {
+                        assert_clean(&repository);
+                        let left = repository.backups().unwrap();
+                        for (id, disk) in made.iter().filter(|(id, _)| left.iter().any(|(there, _)| there == id)) {
+                            assert_eq!(content(&repository, *id).unwrap(), bytes_of(disk));
+                        }
+                    } else {
+                        assert!(file.starts_with("keys/"), "{file}");
+                    }
+                }
+            }
+            std::fs::write(&place, &whole).unwrap();
         }
         assert_clean(&open(&path, form));
     }

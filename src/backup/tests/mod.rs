@@ -5,6 +5,8 @@ mod damage;
 pub mod power;
 pub mod pruning;
 mod rounds;
+mod scale;
+mod troubles;
 mod turns;
 
 use std::collections::BTreeMap;

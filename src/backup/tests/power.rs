@@ -149,11 +149,12 @@ fn a_rotation_that_is_stopped_anywhere_leaves_a_key_that_opens() {
     let mut repository = init(Arc::new(FolderTarget::new(&base)), Form::Encrypted).unwrap();
     let id = back_up(&repository, &disk).unwrap().id;
     repository.add_key(&secret("other"), CHEAP, "").unwrap();
-    repository.rotate_key(&secret("other"), &secret("passphrase"), CHEAP, "").unwrap();
+    repository.rotate_key(&secret("passphrase"), CHEAP, "").unwrap();
+    repository.add_key(&secret("another"), CHEAP, "").unwrap();
     let steps = at_every_step(
         Some(&base),
         true,
-        &|target| open_with(target, Form::Encrypted)?.rotate_key(&secret("passphrase"), &secret("new"), CHEAP, ""),
+        &|target| open_with(target, Form::Encrypted)?.rotate_key(&secret("new"), CHEAP, ""),
         &|path, rotated| {
             let open_as = |text: &str| Repository::open(Arc::new(FolderTarget::new(path)), Some(&secret(text)), None);
             let opened: Vec<Repository> =

@@ -52,10 +52,19 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
-            about("init", "Make a repository; without a passphrase or key file only with --plain")
-                .arg(flag("plain", "Do not encrypt").conflicts_with_all(["passphrase-file", "key-file"]))
-                .arg(size.value_parser(|text: &str| text.parse::<Bytes>()))
-                .arg(grace.value_parser(|text: &str| text.parse::<Span>())),
+            place::with_other_secret(
+                about("init", "Make a repository; without a passphrase or key file only with --plain"),
+                "like",
+                "the repository of --like",
+            )
+            .arg(value(
+                "like",
+                "REPOSITORY",
+                "Make it a second place of this one: copies then read only what is missing",
+            ))
+            .arg(flag("plain", "Do not encrypt").conflicts_with_all(["passphrase-file", "key-file"]))
+            .arg(size.value_parser(|text: &str| text.parse::<Bytes>()))
+            .arg(grace.value_parser(|text: &str| text.parse::<Span>())),
         )
         .subcommand(filters(about("list", "List the backups of a repository, the newest first")))
         .subcommand(
@@ -87,6 +96,132 @@ pub fn command() -> Command {
             about("unlock", "Remove the leases of processes that are gone; nothing can be lost by it")
                 .arg(flag("all", "Also those that seem to live")),
         )
+        .subcommand(keeping(about(
+            "forget",
+            "Forget the backups that no rule keeps; rules count for each machine by itself",
+        )))
+        .subcommand(key_command())
+        .subcommand(
+            filters(place::with_other_secret(
+                about("copy", "Copy backups to a second repository: what it lacks of them"),
+                "to",
+                "the second repository",
+            ))
+            .mut_arg("limit", |limit| limit.hide(true))
+            .arg(
+                Arg::new("to")
+                    .value_name("SECOND")
+                    .required(true)
+                    .help("Where the copies go: a name, a folder or s3://BUCKET/PREFIX"),
+            )
+            .arg(value("id", "ID", "Only this backup; may be given several times").action(ArgAction::Append))
+            .arg(flag("dry-run", "Print the plan and do nothing")),
+        )
+}
+
+/// The flags that say what is kept.
+fn keeping(command: Command) -> Command {
+    let count = |name, help| value(name, "NUMBER", help).value_parser(clap::value_parser!(u32));
+    command
+        .arg(count("keep-last", "Keep the newest so many"))
+        .arg(count("keep-hourly", "Keep the newest of each of so many hours that have a backup"))
+        .arg(count("keep-daily", "Keep the newest of each of so many days"))
+        .arg(count("keep-weekly", "Keep the newest of each of so many weeks, which begin on Monday"))
+        .arg(count("keep-monthly", "Keep the newest of each of so many months"))
+        .arg(count("keep-yearly", "Keep the newest of each of so many years"))
+        .arg(value("keep-within", "TIME", "Keep all that are at most so much older than the newest: \"30 days\""))
+        .arg(value("keep-tag", "TAG", "Keep all with this tag; may be given several times").action(ArgAction::Append))
+        .arg(flag("dry-run", "Print the plan and do nothing"))
+        .arg(flag("yes", "Forget also more than half of all backups"))
+}
+
+fn kept(matches: &ArgMatches) -> Value {
+    let count = |name: &str| matches.get_one::<u32>(name);
+    let tags: Vec<&String> = matches.get_many("keep-tag").unwrap_or_default().collect();
+    json!({
+        "keep_last": count("keep-last"), "keep_hourly": count("keep-hourly"), "keep_daily": count("keep-daily"),
+        "keep_weekly": count("keep-weekly"), "keep_monthly": count("keep-monthly"), "keep_yearly": count("keep-yearly"),
+        "keep_within": matches.get_one::<String>("keep-within"), "keep_tags": tags,
+        "dry_run": matches.get_flag("dry-run"), "yes": matches.get_flag("yes"),
+    })
+}
+
+fn key_command() -> Command {
+    let new = |command| {
+        place::with_other_secret(command, "new", "the new key").arg(value(
+            "label",
+            "TEXT",
+            "What the new key is called",
+        ))
+    };
+    Command::new("key")
+        .about("The keys that open a repository")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(about("list", "List the keys: what they are called, when they were made, which opened it now"))
+        .subcommand(new(about("add", "Add a passphrase or key file that opens the repository as well")))
+        .subcommand(
+            about("remove", "Remove a key; the last one stays")
+                .arg(
+                    Arg::new("key").value_name("ID").required(true).help("The key's id, or its first 8 or more digits"),
+                )
+                .arg(flag("yes", "Also the key that is given now, and one that alone holds a master key")),
+        )
+        .subcommand(new(about(
+            "rotate",
+            "Make a new master key for a new passphrase or key file, and remove all others",
+        )))
+}
+
+/// The arguments of an operation that makes a key.
+fn new_key(matches: &ArgMatches) -> Value {
+    let path = |name: &str| matches.get_one::<std::path::PathBuf>(name).map(|path| path.display().to_string());
+    json!({
+        "new_passphrase_file": path("new-passphrase-file"), "new_key_file": path("new-key-file"),
+        "label": matches.get_one::<String>("label"),
+    })
+}
+
+fn run_key(about: &About<'_>, matches: &ArgMatches) -> Result<(), Fault> {
+    let Some((name, matches)) = matches.subcommand() else {
+        return Err(
+            Fault::new("usage.command", "`ceso repository key` needs a command").hint("list, add, remove or rotate")
+        );
+    };
+    let about = About { matches, ..*about };
+    let text = |name: &str| matches.get_one::<String>(name);
+    let done = match name {
+        "add" => about.command::<ops::repository_keys::AddKey>(new_key(matches)),
+        "rotate" => about.command::<ops::repository_keys::RotateKey>(new_key(matches)),
+        "remove" => about
+            .command::<ops::repository_keys::RemoveKey>(json!({ "key": text("key"), "yes": matches.get_flag("yes") })),
+        _ => about.method::<ops::repository_keys::Keys>(json!({})),
+    };
+    about.context.print(matches, &done?)
+}
+
+fn run_copy(about: &About<'_>) -> Result<(), Fault> {
+    let (matches, context) = (about.matches, about.context);
+    let ids: Vec<&String> = matches.get_many("id").unwrap_or_default().collect();
+    let mut arguments = filtered(matches);
+    if let Some(arguments) = arguments.as_object_mut() {
+        arguments.remove("limit");
+        arguments.insert("ids".to_owned(), json!(ids));
+        arguments.insert("dry_run".to_owned(), json!(matches.get_flag("dry-run")));
+    }
+    let report = about.with_other("to", "to", async |calls: &Calls<'_>, name: &str, to: &str| {
+        let from = calls.call::<ops::repository::Open>(json!({ "name": name })).await?;
+        let to = calls.call::<ops::repository::Open>(json!({ "name": to })).await?;
+        let handles = vec![("repository", from), ("to", to)];
+        calls.with::<ops::repository_copy::Copy>(handles, arguments).await.map(|report| report.to_json())
+    })?;
+    context.print(matches, &report)?;
+    let failed = report.get("failed").and_then(Value::as_array).map_or(0, Vec::len);
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Fault::new("backup.damaged", format!("{failed} backups could not be copied"))
+        .hint("check the first repository with --read-data"))
 }
 
 /// The flags by which backups are chosen.
@@ -121,9 +256,19 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             let text = |value: Option<String>| value.map_or(Value::Null, Value::String);
             let chunk_size = text(matches.get_one::<Bytes>("chunk-size").map(|size| size.exact()));
             let grace = text(matches.get_one::<Span>("grace").map(ToString::to_string));
-            let made = about.command::<ops::image::Init>(json!({
-                "plain": set("plain"), "chunk_size": chunk_size, "grace": grace,
-            }))?;
+            let arguments = json!({ "plain": set("plain"), "chunk_size": chunk_size, "grace": grace });
+            let made = if matches.contains_id("like") {
+                about.with_other("like", "like", async |calls: &Calls<'_>, name: &str, like: &str| {
+                    let mut arguments = arguments;
+                    if let Some(arguments) = arguments.as_object_mut() {
+                        arguments.insert("repository".to_owned(), json!(name));
+                        arguments.insert("like".to_owned(), json!(like));
+                    }
+                    calls.call::<ops::image::Init>(arguments).await.map(|made| made.to_json())
+                })?
+            } else {
+                about.command::<ops::image::Init>(arguments)?
+            };
             context.print(matches, &made)
         }
         "list" => about.print::<ops::repository::Backups>(filtered(matches)),
@@ -144,6 +289,9 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             .print::<ops::repository_change::Prune>(json!({ "dry_run": set("dry-run"), "at_once": set("at-once") })),
         "stats" => about.print::<ops::repository::GetStats>(json!({})),
         "unlock" => about.print::<ops::repository_change::Unlock>(json!({ "all": set("all") })),
+        "forget" => about.print::<ops::repository_change::Forget>(kept(matches)),
+        "key" => run_key(&about, matches),
+        "copy" => run_copy(&about),
         other => Err(Fault::new("usage.command", format!("`ceso repository` has no command {other:?}"))),
     }
 }
@@ -166,6 +314,22 @@ impl About<'_> {
         let hosts = Configured::new(Arc::clone(&config)).typed(typed);
         Passing::open(self.context, &config, self.globals, self.command.clone(), hosts)?
             .run(async |passed: &Calls<'_>| calls(passed, &name).await)
+    }
+
+    /// Passes the door with the names of two repositories at hand: the second is that of the argument `other`.
+    pub fn with_other<T>(
+        &self,
+        other: &str,
+        prefix: &str,
+        calls: impl AsyncFnOnce(&Calls<'_>, &str, &str) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let config = self.context.config()?;
+        let typed = place::typed(self.matches, "repository", &config)?;
+        let second = place::other(self.matches, other, prefix, &config)?;
+        let (name, second_name) = (typed.name.clone(), second.name.clone());
+        let hosts = Configured::new(Arc::clone(&config)).typed(typed).typed(second);
+        Passing::open(self.context, &config, self.globals, self.name, hosts)?
+            .run(async |passed: &Calls<'_>| calls(passed, &name, &second_name).await)
     }
 
     /// Calls an operation of commands, which takes the repository by its name.

@@ -1,0 +1,199 @@
+//! The keys of a repository: which there are, and a person's own commands that add, remove and rotate them. No script gives a new secret.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::place::SecretFile;
+use super::repository::method;
+use crate::backup::{KeyCost, KeyInfo};
+use crate::door::Pass;
+use crate::door::bind::Binder;
+use crate::door::object::{Target, kind};
+use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::door::repository::BoundRepository;
+use crate::error::Fault;
+
+/// A key: a file in the repository that one passphrase or key file opens.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeyRow {
+    /// Its id: 64 hexadecimal digits.
+    pub id: String,
+    /// What it was called when it was made.
+    pub label: String,
+    /// When it was made, in UTC (RFC 3339).
+    pub made: String,
+    /// Whether the repository was opened with it now.
+    pub in_use: bool,
+}
+
+impl From<KeyInfo> for KeyRow {
+    fn from(key: KeyInfo) -> Self {
+        Self { id: key.id.to_string(), label: key.label, made: key.made, in_use: key.in_use }
+    }
+}
+
+/// Lists the keys that open a repository, and which of them opened it now.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The repository.
+    pub repository: Target<kind::Repository>,
+}
+
+impl Operation for Keys {
+    const NAME: &'static str = "repository.keys";
+    const EFFECT: Effect = Effect::Read;
+    const PLACE: Place = method("keys");
+    const TOUCHES: &'static [Touch] = &[touch("repository", "read", Selector::Argument("repository"))];
+    const USAGE: &'static str =
+        "for _, key in backup.repository(\"main\"):keys() do\n  print(key.label, key.made, key.in_use)\nend";
+
+    type Bound = BoundRepository;
+    type Output = Vec<KeyRow>;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
+        binder.repository(&self.repository, "read")
+    }
+
+    async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
+        let keys = pass.blocking(move |watch| Ok(bound.watched(watch).keys()?)).await?;
+        Ok(keys.into_iter().map(KeyRow::from).collect())
+    }
+}
+
+/// The file with a new secret: of a passphrase, or of a key.
+fn new_secret(passphrase: &Option<PathBuf>, key: &Option<PathBuf>) -> Result<SecretFile, Fault> {
+    match (passphrase, key) {
+        (Some(file), None) => Ok(SecretFile::Passphrase(file.clone())),
+        (None, Some(file)) => Ok(SecretFile::Bytes(file.clone())),
+        _ => Err(Fault::new("usage.argument", "the new key is either a passphrase or a key file")
+            .hint("give --new-passphrase-file or --new-key-file")),
+    }
+}
+
+/// A key that was made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeyMade {
+    /// Its id.
+    pub id: String,
+}
+
+/// Adds a key: a repository may have several, and each opens all of it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddKey {
+    /// The repository's name in the configuration, or its place.
+    pub repository: String,
+    /// A file whose first line is the new passphrase.
+    pub new_passphrase_file: Option<PathBuf>,
+    /// A file whose bytes, all of them, are the new key.
+    pub new_key_file: Option<PathBuf>,
+    /// What the key is called. Default: nothing.
+    #[serde(default)]
+    pub label: String,
+}
+
+impl Operation for AddKey {
+    const NAME: &'static str = "repository.add_key";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Command { name: "repository key add" };
+    const TOUCHES: &'static [Touch] = &[touch("repository", "keys", Selector::Argument("repository"))];
+
+    type Bound = BoundRepository;
+    type Output = KeyMade;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
+        let bound = binder.repository_named(&self.repository, "keys").await?;
+        new_secret(&self.new_passphrase_file, &self.new_key_file).map(|_| bound)
+    }
+
+    async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<KeyMade, Fault> {
+        pass.blocking(move |watch| {
+            let secret = new_secret(&self.new_passphrase_file, &self.new_key_file)?.read()?;
+            let id = bound.watched(watch).add_key(&secret, KeyCost::default(), &self.label)?;
+            Ok(KeyMade { id: id.to_string() })
+        })
+        .await
+    }
+}
+
+/// Removes a key: what it opened with opens the repository no more. The last key stays.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveKey {
+    /// The repository's name in the configuration, or its place.
+    pub repository: String,
+    /// The key's id, or its first 8 or more digits.
+    pub key: String,
+    /// Also the key that opened the repository now, and one that alone holds a master key. Default: false.
+    #[serde(default)]
+    pub yes: bool,
+}
+
+impl Operation for RemoveKey {
+    const NAME: &'static str = "repository.remove_key";
+    const EFFECT: Effect = Effect::Destroy;
+    const PLACE: Place = Place::Command { name: "repository key remove" };
+    const TOUCHES: &'static [Touch] = &[touch("repository", "keys", Selector::Argument("repository"))];
+
+    type Bound = BoundRepository;
+    type Output = KeyMade;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
+        binder.repository_named(&self.repository, "keys").await
+    }
+
+    async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<KeyMade, Fault> {
+        pass.blocking(move |watch| {
+            let repository = bound.watched(watch);
+            let id = repository.key_of(&self.key)?;
+            repository.remove_key(id, self.yes)?;
+            Ok(KeyMade { id: id.to_string() })
+        })
+        .await
+    }
+}
+
+/// Makes a new master key that only the new secret opens, and removes all other keys. What is stored stays readable.
+///
+/// Whoever had a key and its secret before can still read what was written before, if they have a copy of it, and nothing that is
+/// written with the new one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateKey {
+    /// The repository's name in the configuration, or its place.
+    pub repository: String,
+    /// A file whose first line is the new passphrase.
+    pub new_passphrase_file: Option<PathBuf>,
+    /// A file whose bytes, all of them, are the new key.
+    pub new_key_file: Option<PathBuf>,
+    /// What the key is called. Default: nothing.
+    #[serde(default)]
+    pub label: String,
+}
+
+impl Operation for RotateKey {
+    const NAME: &'static str = "repository.rotate_key";
+    const EFFECT: Effect = Effect::Destroy;
+    const PLACE: Place = Place::Command { name: "repository key rotate" };
+    const TOUCHES: &'static [Touch] = &[touch("repository", "keys", Selector::Argument("repository"))];
+
+    type Bound = BoundRepository;
+    type Output = KeyMade;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
+        let bound = binder.repository_named(&self.repository, "keys").await?;
+        new_secret(&self.new_passphrase_file, &self.new_key_file).map(|_| bound)
+    }
+
+    async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<KeyMade, Fault> {
+        pass.blocking(move |watch| {
+            let secret = new_secret(&self.new_passphrase_file, &self.new_key_file)?.read()?;
+            let id = bound.watched(watch).rotate_key(&secret, KeyCost::default(), &self.label)?;
+            Ok(KeyMade { id: id.to_string() })
+        })
+        .await
+    }
+}
