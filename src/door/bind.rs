@@ -496,6 +496,11 @@ pub(super) fn made_key(host: &str, vm: &esxi::Vm) -> String {
     format!("{host} {} {}", vm.moref, vm.instance_uuid)
 }
 
+/// The key of a snapshot that the run took.
+pub(super) fn snapshot_key(host: &str, vm: &esxi::Vm, snapshot: &esxi::Snapshot) -> String {
+    format!("{} {}", made_key(host, vm), snapshot.moref)
+}
+
 /// The longest name of an object, in bytes: 80 characters of a machine, 255 bytes of a file.
 const LONGEST_NAME: usize = 320;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
     CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, FilePath, Firmware, Host, HostOptions, Method,
-    Network, NewVm, Observer, OvfFile, Provisioning, Reconfigure, Search, silent,
+    Network, NewVm, Observer, OvfFile, Provisioning, Reconfigure, Search, SnapshotSpec, silent,
 };
 use ceso::units::Bytes;
 
