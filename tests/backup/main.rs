@@ -1,7 +1,6 @@
 //! Repositories as processes use them, and held against what is not ours: killed at any moment, at work all at once, on S3 servers
 //! behind a proxy that breaks what passes it; disks against qemu-img.
 
-mod buckets;
 mod kills;
 mod lab;
 mod proxy;
@@ -9,3 +8,4 @@ mod rounds;
 mod servers;
 mod targets;
 mod vmdk;
+mod writers;
