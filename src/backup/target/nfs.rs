@@ -69,12 +69,18 @@ mod tests {
     struct Mount {
         errors: Mutex<Vec<i32>>,
         stale: AtomicU32,
+        creates: AtomicU32,
         links_rename: bool,
     }
 
     impl Mount {
         fn new(error: i32) -> Arc<Self> {
-            Arc::new(Self { errors: Mutex::new(vec![error]), stale: AtomicU32::new(0), links_rename: false })
+            Arc::new(Self {
+                errors: Mutex::new(vec![error]),
+                stale: AtomicU32::new(0),
+                creates: AtomicU32::new(0),
+                links_rename: false,
+            })
         }
     }
 
@@ -90,7 +96,11 @@ mod tests {
             let error = self.errors.lock().unwrap().first().copied();
             let repeated = match step {
                 // Each answers as the server does to a request that it has carried out before.
-                Step::Folder(_) | Step::Create(_) => Some(libc::EEXIST),
+                Step::Folder(_) => Some(libc::EEXIST),
+                // Not each time: a file that could never be made is an error.
+                Step::Create(_) => {
+                    self.creates.fetch_add(1, Ordering::SeqCst).is_multiple_of(2).then_some(libc::EEXIST)
+                }
                 Step::Unlink(_) => Some(libc::ENOENT),
                 Step::Link(..) => error,
                 _ => None,
@@ -133,7 +143,12 @@ mod tests {
     fn the_same_holds_where_names_are_made_by_renaming() {
         for error in [libc::EEXIST, libc::ENOENT] {
             let (_folder, path) = place();
-            let mount = Mount { errors: Mutex::new(vec![error]), stale: AtomicU32::new(0), links_rename: true };
+            let mount = Mount {
+                errors: Mutex::new(vec![error]),
+                stale: AtomicU32::new(0),
+                creates: AtomicU32::new(0),
+                links_rename: true,
+            };
             let target = FolderTarget::with_steps(&path, Arc::new(mount));
             target.put("config", b"bytes").unwrap();
             assert_eq!(target.get_all("config", 9).unwrap(), b"bytes");
