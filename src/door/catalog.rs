@@ -14,6 +14,7 @@ use super::record::Closed;
 use super::repository::BoundRepository;
 use crate::catalog::{Backup, Catalog, Id, Repository, Run, Seen};
 use crate::error::Fault;
+use crate::redact;
 
 /// The most machines that one run notes.
 const MACHINES: usize = 100_000;
@@ -52,6 +53,7 @@ impl super::Door {
         let Some(catalog) = self.hosts.catalog() else { return closed };
         let mut seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
         seen.run = self.run(what, outcome, fault, &seen);
+        redacted(&mut seen);
         // Nobody waits long for a note of what is over.
         if let Err(error) = catalog.with_patience(Duration::from_secs(2)).see(&seen) {
             closed.faults.push(error.into());
@@ -142,6 +144,20 @@ impl Pass<'_> {
     /// What the catalog notes of a repository whose every backup was read now.
     pub fn read_whole(&self, bound: &BoundRepository) -> Option<Repository> {
         repository_row(bound.name(), bound.open(), Some(OffsetDateTime::now_utc()))
+    }
+}
+
+/// Takes known secrets out of every text: a host chooses what it and its machines are called.
+fn redacted(seen: &mut Seen) {
+    let Seen { run, hosts, machines, repositories, children } = seen;
+    let hosts = hosts.iter_mut().flat_map(|(name, product, _)| [name, product]);
+    let machines = machines.iter_mut().flat_map(|(name, host, uuid)| [name, host, uuid]);
+    let children = children.iter_mut().flat_map(|(template, host, machine, _)| [template, host, machine]);
+    let repositories = repositories.iter_mut().flat_map(|known| [&mut known.name, &mut known.place]);
+    hosts.chain(machines).chain(children).chain(repositories).for_each(redact::in_place);
+    if let Some(run) = run {
+        redact::in_place(&mut run.what);
+        run.hosts.iter_mut().for_each(redact::in_place);
     }
 }
 
