@@ -188,7 +188,7 @@ fn run_key(about: &About<'_>, matches: &ArgMatches) -> Result<(), Fault> {
             Fault::new("usage.command", "`ceso repository key` needs a command").hint("list, add, remove or rotate")
         );
     };
-    let about = About { matches, ..*about };
+    let about = About { command: format!("repository key {name}"), matches, ..*about };
     let text = |name: &str| matches.get_one::<String>(name);
     let done = match name {
         "add" => about.command::<ops::repository_keys::AddKey>(new_key(matches)),
@@ -328,7 +328,7 @@ impl About<'_> {
         let second = place::other(self.matches, other, prefix, &config)?;
         let (name, second_name) = (typed.name.clone(), second.name.clone());
         let hosts = Configured::new(Arc::clone(&config)).typed(typed).typed(second);
-        Passing::open(self.context, &config, self.globals, self.name, hosts)?
+        Passing::open(self.context, &config, self.globals, self.command.clone(), hosts)?
             .run(async |passed: &Calls<'_>| calls(passed, &name, &second_name).await)
     }
 
