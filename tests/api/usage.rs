@@ -8,7 +8,8 @@ use crate::support::Machine;
 
 /// An example that takes a file of this machine: a playbook, for a person names the file.
 fn with_file(name: &str, usage: &str, access: &str) -> String {
-    let needs = "datastore = { read = \"*\", write = \"*\", copy_from = \"*\", delete = \"*\" }";
+    let needs = "datastore = { read = \"*\", write = \"*\", copy_from = \"*\", delete = \"*\" }, network = { use = \"*\" }, \
+                 vm = { read = \"*\", create = \"*\", copy_from = \"*\" }";
     format!(
         "return {{ params = {{ file = {{ type = \"file\", access = \"{access}\" }} }}, needs = {{ {needs} }}, run = function(p)\n\
          local host, file = esxi.connect(), p.file\n{usage}\nend }} -- {name}\n"
@@ -39,18 +40,26 @@ fn run(examples: impl Iterator<Item = (String, String)>) {
     for (name, text) in examples {
         let machine = Machine::new().user(
             "secrets: {ops-password: {env: OPS_HASH, purpose: password_hash, for: [\"*\"]}}\n\
-             repositories: {main: {url: ./repository}}",
+             repositories: {main: {url: ./repository}, second: {url: ./second}}",
         );
-        if text.contains("backup.repository(") {
-            let made = machine.run(&["repository", "init", "main", "--plain"]);
-            assert_eq!(made.code, 0, "{}{}", made.out, made.err);
+        for name in ["main", "second"] {
+            if text.contains(&format!("backup.repository(\"{name}\")")) {
+                let made = machine.run(&["repository", "init", name, "--plain"]);
+                assert_eq!(made.code, 0, "{}{}", made.out, made.err);
+            }
         }
         let file = machine.project().join("usage.luau");
         std::fs::write(&file, &text).unwrap();
         let hash = format!("$6$usage$2/{}", "x".repeat(84));
+        let mut read = "file=there.txt";
         machine.file("there.txt", "a file of this machine");
+        if text.contains("host:import(") {
+            read = "file=there.ova";
+            let made = machine.run(&["--host", "sim", "vm", "export", "debian-12", "there.ova"]);
+            assert_eq!(made.code, 0, "{}{}", made.out, made.err);
+        }
         let mut arguments = vec!["run", "--host", "sim", "--mode", "unrestricted", "usage.luau"];
-        for (access, file) in [("read", "file=there.txt"), ("write", "file=new.txt")] {
+        for (access, file) in [("read", read), ("write", "file=new.txt")] {
             if text.contains(&format!("type = \"file\", access = \"{access}\"")) {
                 arguments.extend(["--param", file]);
             }

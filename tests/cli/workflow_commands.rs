@@ -19,7 +19,7 @@ fn workflow_commands_see_what_others_made() {
         "{made:?}"
     );
     let info = vm(&machine, &["info", "test"]).ok();
-    assert!(info.out.contains("disks          Hard disk 1 (") && info.out.contains("size 1 GiB, thin yes"), "{info:?}");
+    assert!(info.out.contains(" Hard disk 1 (") && info.out.contains("size 1 GiB, thin yes"), "{info:?}");
     assert!(!info.out.contains('{'), "nothing is shown as JSON: {info:?}");
     assert_eq!(vm(&machine, &["info", "test", "--output", "json"]).ok().json()["memory"], "2 GiB");
     let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";

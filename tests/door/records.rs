@@ -126,6 +126,10 @@ fn end(door: &Arc<Door>) -> ceso::door::record::Closed {
     std::thread::spawn(move || door.record().end("done", None, serde_json::json!({}))).join().unwrap()
 }
 
+/// Changes that find nothing to do here, or refuse what they are given before they would say what they intend: the file is no OVA, no
+/// delta is without its snapshot, and the machine's own cloud-init data is not ceso's.
+const NOTHING_TO_DO: &[&str] = &["vm.import", "vm.consolidate", "vm.ensure_guestinfo", "vm.reip", "vm.ensure_reip"];
+
 #[test]
 fn every_operation_leaves_a_record_and_a_metric_however_it_ends() {
     metrics::enable().unwrap();
@@ -213,13 +217,13 @@ fn every_operation_leaves_a_record_and_a_metric_however_it_ends() {
         }
     }
     // Each kind of change was let through at least once, or the sweep shows nothing of them.
-    let done: Vec<&str> = ops::all()
+    let missed: Vec<&str> = ops::all()
         .iter()
-        .filter(|declared| declared.effect >= Effect::Change && of(&events, declared.name, "intent").next().is_some())
+        .filter(|declared| declared.effect >= Effect::Change && of(&events, declared.name, "intent").next().is_none())
         .map(|declared| declared.name)
+        .filter(|name| !NOTHING_TO_DO.contains(name))
         .collect();
-    let changes = ops::all().iter().filter(|declared| declared.effect >= Effect::Change).count();
-    assert!(done.len() + 4 >= changes, "only {done:?} of {changes} came as far as an intent");
+    assert!(missed.is_empty(), "{missed:?} never came as far as an intent");
 
     let text = metrics::text().unwrap();
     for declared in ops::all() {

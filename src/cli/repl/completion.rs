@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(offered("print(vm:power_o"), ["power_off", "power_on"]);
         assert_eq!(offered("vm.p"), ["power"]);
         assert_eq!(offered("machines[1]:power_on"), ["power_on"]);
-        assert_eq!(offered("hosts.main:datas"), ["datastores"]);
+        assert_eq!(offered("hosts.main:datas"), ["datastore", "datastores"]);
         assert!(offered("esxi.connect():").contains(&"vms".to_owned()), "of what a call gives");
         assert!(offered("host:vm(\"a\"):power_o").contains(&"power_on".to_owned()));
         assert!(offered("host:vms()[1]:power_o").contains(&"power_on".to_owned()));

@@ -24,6 +24,7 @@ use crate::redact::{self, is_hidden};
 const ROOMS: &[&str] = &[
     "audit",
     "backup",
+    "catalog",
     "cli",
     "cloudinit",
     "config",
@@ -32,6 +33,7 @@ const ROOMS: &[&str] = &[
     "esxi",
     "metrics",
     "ops",
+    "ova",
     "redact",
     "run",
     "script",
