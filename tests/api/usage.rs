@@ -59,7 +59,7 @@ fn run(examples: impl Iterator<Item = (String, String)>) {
             assert_eq!(made.code, 0, "{}{}", made.out, made.err);
         }
         let mut arguments = vec!["run", "--host", "sim", "--mode", "unrestricted", "usage.luau"];
-        for (access, file) in [("read", read), ("write", "file=new.txt")] {
+        for (access, file) in [("read", read), ("write", "file=new.ova")] {
             if text.contains(&format!("type = \"file\", access = \"{access}\"")) {
                 arguments.extend(["--param", file]);
             }
