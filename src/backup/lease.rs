@@ -70,7 +70,7 @@ impl<'a> Lease<'a> {
     pub fn end(mut self) -> Result<()> {
         self.ended = true;
         let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.target.delete(&[current.0.clone()])
+        self.target.delete(std::slice::from_ref(&current.0))
     }
 }
 
@@ -79,7 +79,7 @@ impl Drop for Lease<'_> {
     fn drop(&mut self) {
         if !self.ended {
             let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
-            drop(self.target.delete(&[current.0.clone()]));
+            drop(self.target.delete(std::slice::from_ref(&current.0)));
         }
     }
 }

@@ -86,8 +86,7 @@ impl<E: Into<redb::Error>> From<E> for Trouble {
 pub(super) fn prepare(change: &WriteTransaction) -> Result<bool, Trouble> {
     let found = {
         let meta = change.open_table(META)?;
-        let found = meta.get("format")?.map(|format| format.value());
-        found
+        meta.get("format")?.map(|format| format.value())
     };
     match found {
         Some(FORMAT) => return Ok(false),

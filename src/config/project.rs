@@ -223,7 +223,7 @@ impl Rule<'_> {
         if known.is_some() {
             return self.refuse(&path, "change a repository that is already known");
         }
-        match repository.from_project(|folder| self.inside(folder)) {
+        match repository.check_from_project(|folder| self.inside(folder)) {
             Ok(()) => Ok(()),
             Err((below, what)) => self.refuse(&format!("{path}{below}"), what),
         }

@@ -203,7 +203,10 @@ impl RepositoryEntry {
     }
 
     /// What a project's file may not say of a new repository; the path of the setting below it, and what it would do.
-    pub(super) fn from_project(&self, inside: impl Fn(&Path) -> bool) -> Result<(), (&'static str, &'static str)> {
+    pub(super) fn check_from_project(
+        &self,
+        inside: impl Fn(&Path) -> bool,
+    ) -> Result<(), (&'static str, &'static str)> {
         let Self { url, password_file, password_env, key_file, cache, .. } = self;
         if password_file.is_some() || password_env.is_some() || key_file.is_some() {
             return Err((".password_file", "say where a password is read from"));

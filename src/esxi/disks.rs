@@ -202,7 +202,7 @@ fn named(datastore: &Datastore, path: &FilePath) -> Result<String, Error> {
 }
 
 fn kilobytes(size: Bytes) -> Result<u64, Error> {
-    if size.0 >= 1 << 20 && size.0 % 1024 == 0 && size.0 <= 62 << 40 {
+    if size.0 >= 1 << 20 && size.0.is_multiple_of(1024) && size.0 <= 62 << 40 {
         return Ok(size.0 / 1024);
     }
     let hint = Some("a disk has 1 MiB to 62 TiB, in whole KiB".to_owned());

@@ -72,7 +72,7 @@ impl Operation for Import {
             None => binder.roomiest_datastore(&host).await?,
         };
         let file = binder.file(&self.file, Access::Read)?;
-        let appliance = blocking(move || Ok(Appliance::open(file)?)).await?;
+        let appliance = blocking(move || Appliance::open(file)).await?;
         let mut networks = Vec::new();
         for own in &appliance.package.networks {
             let wanted = self.network.as_deref().unwrap_or(own);

@@ -49,7 +49,7 @@ pub struct Backups {
     /// Only those begun at or after this time (RFC 3339), or this long ago ("7 days").
     pub since: Option<When>,
     /// Only those begun before this time, or longer ago.
-    pub until: Option<When>,
+    pub before: Option<When>,
     /// Only those in this state.
     pub state: Option<BackupState>,
     /// Only those with this tag.
@@ -88,7 +88,7 @@ impl Operation for Backups {
             let wanted = Wanted {
                 machine: self.vm,
                 since: self.since.map(|when| when.0),
-                until: self.until.map(|when| when.0),
+                until: self.before.map(|when| when.0),
                 state,
                 tag: self.tag,
                 repository,

@@ -96,7 +96,7 @@ pub struct Backups {
     /// Only those begun at or after this time (RFC 3339), or this long ago ("7 days").
     pub since: Option<When>,
     /// Only those begun before this time, or longer ago.
-    pub until: Option<When>,
+    pub before: Option<When>,
     /// Only those in this state.
     #[schemars(extend("enum" = ["complete", "failed", null]))]
     pub state: Option<BackupState>,
@@ -205,7 +205,7 @@ impl Operation for Backups {
             found.retain(|(_, backup)| {
                 self.vm.as_ref().is_none_or(|vm| *vm == backup.group)
                     && self.since.is_none_or(|since| backup.time >= since.0)
-                    && self.until.is_none_or(|until| backup.time < until.0)
+                    && self.before.is_none_or(|before| backup.time < before.0)
                     && state.is_none_or(|state| backup.state == state)
                     && self.tag.as_ref().is_none_or(|tag| backup.tags.contains(tag))
             });

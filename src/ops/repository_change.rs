@@ -154,7 +154,7 @@ impl Operation for Forget {
     const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = method("forget");
     const TOUCHES: &'static [Touch] = &[touch("repository", "destroy", Selector::Argument("repository"))];
-    const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal rules = { keep_last = 7, keep_weekly = 8, dry_run = true }\nfor _, backup in repository:forget(rules).forgotten do\n  print(backup.vm, backup.time)\nend";
+    const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal plan = repository:forget({ keep_last = 7, keep_weekly = 8, dry_run = true })\nfor _, backup in plan.forgotten do\n  print(backup.vm, backup.time)\nend";
 
     type Bound = BoundRepository;
     type Output = ForgetResult;

@@ -255,7 +255,7 @@ impl<I: Input> Walk<I> {
             let what = format!("sector {} lies behind the disk, which has {}", marker.sector, self.header.capacity);
             return damaged("grain", what);
         }
-        if marker.sector % self.header.grain != 0 {
+        if !marker.sector.is_multiple_of(self.header.grain) {
             return damaged("grain", format!("sector {} is not the first of a grain", marker.sector));
         }
         if marker.size as usize > self.header.grain_bytes() * 2 {

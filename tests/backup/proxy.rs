@@ -130,7 +130,7 @@ impl Shared {
         let Some((head, mut body)) = read_request(&mut client)? else { return Ok(()) };
         self.requests.fetch_add(1, Ordering::SeqCst);
         let one_of = self.one_of.load(Ordering::SeqCst);
-        let trouble = (one_of > 0 && self.random() % one_of == 0)
+        let trouble = (one_of > 0 && self.random().is_multiple_of(one_of))
             .then(|| ALL[(self.random() % ALL.len() as u64) as usize])
             .filter(|trouble| *trouble != Trouble::Flip || (self.flips && !body.is_empty()));
         if let Some(trouble) = trouble {

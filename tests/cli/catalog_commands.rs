@@ -42,7 +42,7 @@ fn backups_are_listed_as_they_are_made_and_forgotten() {
         (["--tag", "daily"].as_slice(), 2),
         (&["web"], 2),
         (&["web", "--repository", "main"], 1),
-        (&["--until", "1 day"], 0),
+        (&["--before", "1 day"], 0),
         (&["--since", "1 day", "--limit", "1"], 1),
         (&["--state", "failed"], 0),
     ] {

@@ -53,7 +53,7 @@ fn a_disk_goes_into_a_repository_and_comes_back_and_every_step_is_recorded() {
         assert_eq!((rows[0]["id"].as_str(), rows[0]["size"].as_str()), (Some(id.as_str()), Some("3 MiB")));
         assert_eq!((rows[0]["vm"].as_str(), rows.as_array().unwrap().len()), (Some("disk.img"), 1));
     }
-    let none = json(&machine.run(&["repository", "list", "main", "--until", "1 h", "--output", "json"]));
+    let none = json(&machine.run(&["repository", "list", "main", "--before", "1 h", "--output", "json"]));
     assert_eq!(none, serde_json::json!([]));
     let restored = machine.run(&["disk", "restore", &id[..12], "back.img", "--repository", "main"]);
     assert_eq!(restored.code, 0, "{restored:?}");

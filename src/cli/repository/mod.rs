@@ -229,7 +229,7 @@ pub fn filters(command: Command) -> Command {
     command
         .arg(value("vm", "NAME", "Only backups of this machine"))
         .arg(value("since", "TIME", "Only those begun at or after it: 2026-05-01, or how long ago, such as \"7 days\""))
-        .arg(value("until", "TIME", "Only those begun before it"))
+        .arg(value("before", "TIME", "Only those begun before it"))
         .arg(value("state", "STATE", "Only those in this state").value_parser(["complete", "failed"]))
         .arg(value("tag", "TAG", "Only those with this tag"))
         .arg(value("limit", "NUMBER", "The most that are listed").value_parser(clap::value_parser!(u32)))
@@ -239,7 +239,7 @@ pub fn filters(command: Command) -> Command {
 pub fn filtered(matches: &ArgMatches) -> Value {
     let text = |name: &str| matches.get_one::<String>(name);
     json!({
-        "vm": text("vm"), "since": text("since"), "until": text("until"), "state": text("state"), "tag": text("tag"),
+        "vm": text("vm"), "since": text("since"), "before": text("before"), "state": text("state"), "tag": text("tag"),
         "limit": matches.get_one::<u32>("limit"),
     })
 }
