@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::acting::Pass;
 use super::journal::Outcome;
 use super::object::{Connected, Object};
-use super::pass::Pass;
 use super::record::Closed;
 use super::repository::BoundRepository;
 use crate::catalog::{Backup, Catalog, Id, Repository, Run, Seen};

@@ -6,6 +6,7 @@
 //!
 //! It knows operations by the trait [`operation::Operation`]; the declarations are in `ops/`, above.
 
+mod acting;
 mod arguments;
 pub mod bench;
 pub mod bind;
@@ -25,10 +26,12 @@ pub mod policy;
 pub mod record;
 pub mod repository;
 pub mod secret;
+pub mod snapshots;
 pub mod table;
 mod telling;
 pub mod vocabulary;
 
+pub use acting::Pass;
 pub use arguments::read as read_arguments;
 pub use ledger::Ledger;
-pub use pass::{Door, Grant, Hosts, Pass};
+pub use pass::{Door, Grant, Hosts};

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::acting::Pass;
 use super::bind::Binder;
-use super::pass::Pass;
 use crate::error::Fault;
 
 /// What an operation does to the world, in order of weight.

@@ -9,23 +9,22 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tracing::Instrument;
 
+use super::acting::{Pass, to_value};
 use super::bench::Bench;
-use super::bind::{Binder, Use, check_literals, made_key};
-use super::datastores::file_key;
+use super::bind::{Binder, Use, check_literals};
 use super::journal::{Journal, Outcome};
 use super::noting::{About, Noting};
-use super::object::{Connected, Fields, Given, Object, Objects};
+use super::object::{Connected, Object, Objects};
 use super::operation::{Effect, Operation, Touch};
 use super::policy::{Policy, Reservation};
 use super::record::{Record, Recording};
-use super::repository::{BoundRepository, Opened, Stored};
+use super::repository::{Opened, Stored};
 use super::secret::Secret;
 use super::{arguments, leaving, modes::Mode, table::Table};
 use crate::catalog::{Catalog, Seen};
 use crate::config::{NamedSecret, SecretPurpose};
 use crate::error::Fault;
 use crate::esxi;
-use crate::esxi::checked::Checked;
 use crate::wire::Value;
 
 /// What a run may do.
@@ -77,14 +76,14 @@ pub struct Progress {
 
 /// What was stopped: everything, or what had begun before a moment.
 #[derive(Debug, Clone, Copy, Default)]
-struct Stopped {
+pub(super) struct Stopped {
     all: bool,
     /// How often reads were dropped; a call remembers the count at its beginning.
     drops: u64,
 }
 
 impl Stopped {
-    fn stops(self, began: u64) -> bool {
+    pub(super) fn stops(self, began: u64) -> bool {
         self.all || self.drops != began
     }
 }
@@ -104,8 +103,8 @@ pub struct Door {
     /// What the catalog is told at the run's end.
     pub(super) seen: Mutex<Seen>,
     deadline: Mutex<Option<Instant>>,
-    stopped: tokio::sync::watch::Sender<Stopped>,
-    watcher: Watcher,
+    pub(super) stopped: tokio::sync::watch::Sender<Stopped>,
+    pub(super) watcher: Watcher,
     passed: AtomicU64,
     simulated: AtomicBool,
     real: AtomicBool,
@@ -372,155 +371,6 @@ impl Door {
     }
 }
 
-/// What an operation has at hand while it acts.
-pub struct Pass<'a> {
-    pub(super) door: &'a Door,
-    call: u64,
-    operation: &'static str,
-    /// How often reads had been dropped when the call came.
-    began: u64,
-    subject: Mutex<String>,
-    /// Whether it made something: then what it used is used, however the call ends.
-    has_made: AtomicBool,
-}
-
-impl Pass<'_> {
-    /// Gives a handle to an object, with the fields that a script may read.
-    pub fn give<F: Fields>(&self, object: Object, name: &str, fields: &F) -> Result<Given<F::Kind>, Fault> {
-        let fields = match to_value(self.operation, fields)? {
-            Value::Map(fields) => fields,
-            _ => Vec::new(),
-        };
-        if let Object::Document(document) = &object {
-            self.door.objects.take_room(document)?;
-        }
-        Ok(self.door.objects.give(object, name, fields))
-    }
-
-    /// Gives a handle to a repository.
-    pub fn give_repository<F: Fields>(&self, bound: &BoundRepository, fields: &F) -> Result<Given<F::Kind>, Fault> {
-        self.give(bound.object(), bound.name(), fields)
-    }
-
-    pub(super) fn operation(&self) -> &'static str {
-        self.operation
-    }
-
-    /// Whether the run was stopped since the call came.
-    pub(super) fn is_stopped(&self) -> bool {
-        self.door.stopped.borrow().stops(self.began)
-    }
-
-    /// Whether lists may show the object of that name.
-    pub fn may_read(&self, noun: &'static str, name: &str) -> bool {
-        self.door.policy.allows(noun, "read", name, false)
-    }
-
-    /// The same, for work on another thread: as the tables are now.
-    pub fn reader(&self, noun: &'static str) -> Arc<dyn Fn(&str) -> bool + Send + Sync> {
-        let policy = self.door.policy.frozen();
-        Arc::new(move |name| policy.allows(noun, "read", name, false))
-    }
-
-    /// Checks that what the host calls `now` is the machine that was bound as `known`, under a name that the verb is allowed for.
-    ///
-    /// Faults: `esxi.replaced`, `door.denied` where it was renamed; neither tells a name that the run may not read.
-    pub fn same(&self, host: &Connected, known: &esxi::Vm, now: &esxi::Vm, verb: &'static str) -> Result<(), Fault> {
-        if now.instance_uuid != known.instance_uuid {
-            return Err(Fault::new(
-                "esxi.replaced",
-                format!(
-                    "{:?} on {} is not the machine that it was: another was put in its place",
-                    known.name, host.name
-                ),
-            )
-            .hint("look it up again by name"));
-        }
-        let made = self.door.journal.has_made(&made_key(&host.name, now));
-        if now.name == known.name || self.door.policy.allows("vm", verb, &now.name, made) {
-            return Ok(());
-        }
-        Err(Fault::new(
-            "door.denied",
-            format!(
-                "denied: vm.{verb} on {:?}: the machine was renamed meanwhile, to a name that is not allowed",
-                known.name
-            ),
-        )
-        .hint("look it up again by name"))
-    }
-
-    /// Notes a machine as made by this run, which may then destroy it. It was made under a name that was checked, so it is checked too.
-    pub fn made(&self, host: &Connected, vm: esxi::Vm) -> Checked<esxi::Vm> {
-        self.has_made.store(true, Ordering::Relaxed);
-        self.door.journal.made(made_key(&host.name, &vm));
-        self.door.journal.stands(&host.name, &vm.name);
-        super::bind::vouch(vm)
-    }
-
-    /// Notes a file or folder as made by this run, which may then delete it.
-    pub fn made_file(&self, host: &Connected, datastore: &esxi::Datastore, path: &esxi::FilePath) {
-        self.has_made.store(true, Ordering::Relaxed);
-        self.door.journal.made(file_key(&host.name, &datastore.name, path));
-    }
-
-    /// Notes that a file or folder is gone: what comes there now is another's.
-    pub fn unmade_file(&self, host: &Connected, datastore: &esxi::Datastore, path: &esxi::FilePath) {
-        self.door.journal.unmade(&file_key(&host.name, &datastore.name, path));
-    }
-
-    /// Notes that a file has another place now. It stays the run's own where it was.
-    pub fn moved_file(
-        &self,
-        host: &Connected,
-        from: (&esxi::Datastore, &esxi::FilePath),
-        to: (&esxi::Datastore, &esxi::FilePath),
-    ) {
-        if self.has_made_file(&host.name, &from.0.name, from.1) {
-            self.made_file(host, to.0, to.1);
-        }
-        self.unmade_file(host, from.0, from.1);
-    }
-
-    /// Whether this run made a file, or a folder that it lies in.
-    pub(super) fn has_made_file(&self, host: &str, datastore: &str, path: &esxi::FilePath) -> bool {
-        let above = std::iter::successors(Some(path.clone()), |path| Some(path.parent()));
-        above
-            .take_while(|path| !path.is_root())
-            .any(|path| self.door.journal.has_made(&file_key(host, datastore, &path)))
-    }
-
-    /// Notes a snapshot as taken by this run, which may then go back to it and remove it.
-    pub fn took(&self, host: &Connected, vm: &esxi::Vm, snapshot: &esxi::Snapshot) {
-        self.has_made.store(true, Ordering::Relaxed);
-        self.door.journal.made(super::bind::snapshot_key(&host.name, vm, snapshot));
-    }
-
-    /// Notes that a machine is gone.
-    pub fn unmade(&self, host: &Connected, vm: &esxi::Vm) {
-        self.door.journal.fell(&host.name, &vm.name);
-    }
-
-    /// Tells how far the operation is.
-    pub fn step(&self, step: esxi::Step<'_>) {
-        (self.door.watcher)(self.progress_event(Some(step.percent.unwrap_or(0))));
-    }
-
-    /// How long to wait: the asked time, or to just past the end of the run, whose own limit is then what ends the wait.
-    pub fn time(&self, asked: Duration) -> Duration {
-        self.door.time_left().map_or(asked, |left| asked.min(left + Duration::from_secs(1)))
-    }
-
-    fn progress_event(&self, percent: Option<u8>) -> Progress {
-        let object = self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Progress { call: self.call, operation: self.operation, object, percent }
-    }
-
-    fn set_subject(&self, subject: String) {
-        *self.subject.lock().unwrap_or_else(PoisonError::into_inner) = subject;
-    }
-}
-
 /// The names that a change is about: the machines it touches for more than reading.
 fn subjects(uses: &[Use]) -> Vec<String> {
     let main = uses.iter().filter(|entry| entry.noun == "vm" && !matches!(entry.verb, "read" | "copy_from"));
@@ -542,17 +392,4 @@ pub(super) fn leaves_unknown(fault: &Fault) -> bool {
 pub(super) fn out_of_time(operation: &str) -> Fault {
     Fault::new("limit.run_time", format!("{operation}: the time of the run is over"))
         .hint("raise it with --timeout, or sandbox.run_time in the configuration")
-}
-
-/// An operation's result as a value: through the same MessagePack that the worker reads, so that handles stay handles.
-fn to_value(operation: &str, output: &impl Serialize) -> Result<Value, Fault> {
-    let broken = |error: String| {
-        Fault::new("ceso.result", format!("{operation}: its result cannot be told: {error}"))
-            .hint("this is a defect of ceso: please report it")
-    };
-    let mut bytes = Vec::new();
-    output
-        .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
-        .map_err(|error| broken(error.to_string()))?;
-    rmp_serde::from_slice(&bytes).map_err(|error| broken(error.to_string()))
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use secrecy::SecretSlice;
 
+use super::acting::Pass;
 use super::bind::Binder;
 pub use super::catalog::repository_row;
 use super::object::{Object, Target, kind};
-use super::pass::{Pass, out_of_time};
+use super::pass::out_of_time;
 use crate::backup::{Error, InitOptions, Repository, Watch, target};
 use crate::error::Fault;
 use crate::esxi::Step;

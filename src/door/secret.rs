@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::acting::Pass;
 use super::object::{Object, Target, kind};
-use super::pass::Pass;
 use super::policy::{Layer, denial};
 use super::table::Pattern;
 use crate::cloudinit::{self, Purpose, Slot};

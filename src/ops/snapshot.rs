@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::linked::refuse_with_clones;
 use crate::door::Pass;
-use crate::door::bind::{Binder, BoundSnapshot, BoundVm};
+use crate::door::bind::{Binder, BoundVm};
 use crate::door::object::{Connected, Fields, Given, Object, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::door::snapshots::BoundSnapshot;
 use crate::error::Fault;
 use crate::esxi;
 

@@ -24,7 +24,7 @@ fn backup(machine: u64, number: u64) -> Backup {
         name: format!("machine-{machine:05}"),
         time: OffsetDateTime::from_unix_timestamp(seconds).unwrap(),
         state: if number % 50 == 7 { State::Failed } else { State::Complete },
-        tags: vec![if number % 7 == 0 { "weekly" } else { "daily" }.to_owned()],
+        tags: vec![if number.is_multiple_of(7) { "weekly" } else { "daily" }.to_owned()],
         parent: None,
         disks: vec![Disk { name: "disk-0".to_owned(), size: 64 << 30, used: 20 << 30, added: 1 << 30 }],
         files: 4096,
