@@ -93,7 +93,7 @@ class Ceso(Tool):
     def forget(self):
         prune = self.words("repository", "prune", self.repository)
         if self.forgets:
-            forget = self.words("repository", "forget", self.repository, "--keep-last", "1", "--yes")
+            forget = self.words("repository", "forget", self.repository, "--keep-last", "1", "--yes", "--mode", "unrestricted")
             # Two commands, which are one piece of work.
             return self.command("sh", "-c", f"{shlex.join(map(str, forget))} && {shlex.join(map(str, prune))}")
         # A backup is forgotten by deleting its manifest.
