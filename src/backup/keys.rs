@@ -184,8 +184,24 @@ fn readable(target: &dyn Target, files: &[Listed]) -> Result<Vec<(Id, KeyFile)>>
 /// Opens the keyring with a secret: all master keys of all key files that it opens, for an interrupted rotation has left two. Returns it with
 /// the id of the key file that holds most of them, which is the newest.
 ///
+/// Where a key file went between the list and its reading, as in a rotation, the list is read again.
+///
 /// Errors: `Key` where the secret opens none; the damage of a key file, where no other opens.
 pub(super) fn open(target: &dyn Target, config: Id, secret: &[u8]) -> Result<(Keyring, Id)> {
+    let mut opened = open_listed(target, config, secret);
+    for _ in 0..3 {
+        match &opened {
+            Err(error) if error.is_missing() => opened = open_listed(target, config, secret),
+            _ => break,
+        }
+    }
+    opened
+}
+
+/// Opens the keyring by the key files that one list names.
+///
+/// Errors: those of `open`, and `Missing` where no file opens and one went since the list.
+fn open_listed(target: &dyn Target, config: Id, secret: &[u8]) -> Result<(Keyring, Id)> {
     let mut files = listed(target, "keys")?;
     files.sort_by_key(|file| std::cmp::Reverse(file.written));
     let (mut damage, mut best): (Option<Error>, Option<(Keyring, Id)>) = (None, None);
@@ -193,7 +209,9 @@ pub(super) fn open(target: &dyn Target, config: Id, secret: &[u8]) -> Result<(Ke
         let key = match read(target, &file.name) {
             Ok(key) => key,
             Err(error) => {
-                damage.get_or_insert(error);
+                if damage.is_none() || error.is_missing() {
+                    damage = Some(error);
+                }
                 continue;
             }
         };

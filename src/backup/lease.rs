@@ -111,6 +111,8 @@ pub(super) fn in_turn<T>(target: &dyn Target, what: &str, work: impl FnOnce() ->
                     other.process, other.host
                 )));
             }
+            // It was given back just now; what has the name next is another's.
+            Err(error) if error.is_missing() => {}
             Err(error) if living && !error.is_damage() => return Err(error),
             _ => target.delete(std::slice::from_ref(&name))?,
         }
