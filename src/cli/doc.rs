@@ -25,7 +25,7 @@ pub fn command() -> Command {
         .long_about(
             "Shows the reference. Without a name it lists what there is; a name may be an operation (vm.clone), a call (host:clone, \
              esxi.connect), a method's name alone (clone), a handle or a noun (vm), a module (@ceso/fleet), a function of one \
-             (fleet.map), an entry (vm.copy_from), or a topic (policy, params, errors, exit-codes, limits, metrics, config).",
+             (fleet.map), an entry (vm.copy_from), or a topic (policy, params, errors, exit-codes, limits, metrics, config, peers).",
         )
         .arg(Arg::new("NAME").help("What to show"))
         .arg(

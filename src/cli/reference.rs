@@ -11,6 +11,7 @@ use crate::door::vocabulary;
 use crate::error::{EXIT_CODES, FAMILIES};
 use crate::metrics;
 use crate::ops::reference::page::{self, Block};
+use crate::ops::reference::peers;
 use crate::ops::reference::shape::{Fields, Shape};
 use crate::ops::reference::{Reference, luau};
 use crate::run::{params, suite};
@@ -89,7 +90,7 @@ pub struct Topic {
 }
 
 /// Those that need no operation.
-pub fn topics() -> [Topic; 8] {
+pub fn topics() -> [Topic; 9] {
     [
         Topic { name: "params", summary: "Parameters of a playbook and their types", make: parameters },
         Topic { name: "tests", summary: "Tests of playbooks, run by ceso test", make: tests },
@@ -99,6 +100,7 @@ pub fn topics() -> [Topic; 8] {
         Topic { name: "limits", summary: "Limits of a run", make: limits },
         Topic { name: "metrics", summary: "Families of metrics for Prometheus", make: families },
         Topic { name: "config", summary: "Settings, their files and variables", make: settings },
+        Topic { name: "peers", summary: "What is held against govc, pyVmomi, vcsim and qemu-img", make: peers::pages },
     ]
 }
 

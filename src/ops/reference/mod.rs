@@ -6,6 +6,7 @@
 pub mod luau;
 pub mod modules;
 pub mod page;
+pub mod peers;
 pub mod shape;
 
 use std::collections::BTreeMap;

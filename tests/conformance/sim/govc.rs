@@ -124,3 +124,51 @@ async fn govc_moves_files_and_disks() {
     assert!(!govc.ok(&["datastore.ls"]).await.contains("files"));
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_takes_snapshots_reverts_and_removes_them() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    for name in ["one", "two"] {
+        govc.ok(&["snapshot.create", "-vm", "debian-12", "-m=false", "-d", "said", name]).await;
+        govc.ok(&["vm.change", "-vm", "debian-12", "-annotation", name]).await;
+    }
+    let tree = govc.ok(&["snapshot.tree", "-vm", "debian-12", "-d"]).await;
+    assert!(tree.contains("one") && tree.contains("two") && tree.contains("said"), "{tree}");
+    let backing = async |govc: &Govc<'_>| govc.ok(&["device.info", "-vm", "debian-12", "disk-*"]).await;
+    assert!(backing(&govc).await.contains("debian-12-000002.vmdk"));
+    govc.ok(&["snapshot.revert", "-vm", "debian-12", "two"]).await;
+    let info = govc.ok(&["vm.info", "-json", "debian-12"]).await;
+    assert!(info.contains("\"annotation\": \"one\"") || info.contains("\"annotation\":\"one\""), "{info}");
+    assert!(govc.refused(&["snapshot.revert", "-vm", "debian-12", "three"]).await.contains("three"));
+    govc.ok(&["snapshot.remove", "-vm", "debian-12", "two"]).await;
+    assert_eq!(govc.ok(&["snapshot.tree", "-vm", "debian-12"]).await.trim(), "one");
+    govc.ok(&["snapshot.remove", "-vm", "debian-12", "*"]).await;
+    assert!(backing(&govc).await.contains("debian-12/debian-12.vmdk"));
+    assert_eq!(server.open_sessions(), 0, "the client logged out");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_makes_a_machine_on_anothers_disk() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    let disk = ["-disk", "debian-12/debian-12.vmdk", "-disk-datastore", "datastore1", "-link=true"];
+    let make =
+        [&["vm.create", "-on=false", "-g", "debian12_64Guest", "-net", "VM Network"], &disk[..], &["child"]].concat();
+    govc.ok(&make).await;
+    let info = govc.ok(&["device.info", "-json", "-vm", "child", "disk-*"]).await;
+    assert!(info.contains("child/") && info.contains("[datastore1] debian-12/debian-12.vmdk"), "{info}");
+    govc.ok(&["vm.power", "-on", "child"]).await;
+    assert!(govc.refused(&["vm.power", "-on", "debian-12"]).await.to_lowercase().contains("lock"));
+    govc.ok(&["vm.power", "-off", "child"]).await;
+    let disk = govc.ok(&["device.ls", "-vm", "child"]).await;
+    let disk = disk.split_whitespace().find(|word| word.starts_with("disk-")).expect("a disk").to_owned();
+    // A host deletes every disk that a machine has, and a linked clone's has its parent's: it is detached first.
+    govc.ok(&["device.remove", "-vm", "child", "-keep", &disk]).await;
+    govc.ok(&["vm.destroy", "child"]).await;
+    govc.ok(&["vm.power", "-on", "debian-12"]).await;
+    server.stop().await;
+}

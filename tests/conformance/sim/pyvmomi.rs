@@ -26,6 +26,15 @@ async fn pyvmomi_reads_creates_powers_and_destroys() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs pyvmomi"]
+async fn pyvmomi_takes_snapshots_reverts_merges_and_makes_a_linked_clone() {
+    let server = start(options()).await;
+    script(&server, "snapshots.py").await;
+    assert_eq!(server.open_sessions(), 0, "the client logged out");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs pyvmomi"]
 async fn pyvmomi_has_the_type_table_that_the_simulator_keeps() {
     let mut command = Command::new(peer("venv/bin/python"));
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/pyvmomi/type_table.py"));

@@ -1,0 +1,342 @@
+//! What ceso does to a host, family by family, beside the way of govc and of pyVmomi, and the tests that prove each.
+//!
+//! One table. It must not say more than its tests show: a family without a test of a program that is not ours says so, and a test of
+//! the sources fails on a name that no test has, and on an operation of hosts that no family holds.
+
+use super::page::Block;
+
+use Block::{Heading, Rows, Text};
+
+/// A family of operations.
+#[derive(Debug)]
+pub struct Family {
+    pub name: &'static str,
+    /// The operations of it, by their names.
+    pub operations: &'static [&'static str],
+    /// How govc does it; a dash where it does not.
+    pub govc: &'static str,
+    /// How pyVmomi does it.
+    pub pyvmomi: &'static str,
+    /// The tests that prove it, by the names of their functions. What a name begins with is the peer: `vcsim_` answers our client,
+    /// `govc_` and `pyvmomi_` use our simulator, `qemu_img_` reads and writes our disks; any other name is a plain test.
+    pub tests: &'static [&'static str],
+    /// What of it only a real host can judge.
+    pub real_host: Option<&'static str>,
+}
+
+impl Family {
+    /// The peers that its tests are held against, each once.
+    pub fn peers(&self) -> Vec<&'static str> {
+        let known = [("vcsim_", "vcsim"), ("govc_", "govc"), ("pyvmomi_", "pyVmomi"), ("qemu_img_", "qemu-img")];
+        let held = known.iter().filter(|(prefix, _)| self.tests.iter().any(|test| test.starts_with(prefix)));
+        held.map(|(_, peer)| *peer).collect()
+    }
+}
+
+/// All families, in the order of the reference.
+pub const FAMILIES: &[Family] = &[
+    Family {
+        name: "Sessions",
+        operations: &["host.connect"],
+        govc: "`session.login`, `session.ls`",
+        pyvmomi: "`SmartConnect`, `Disconnect`",
+        tests: &[
+            "vcsim_renews_an_expired_session_once_for_many_calls",
+            "vcsim_refuses_a_login_and_is_not_asked_again",
+            "govc_reads_the_inventory",
+            "sessions_that_end_in_the_middle_are_renewed_and_no_task_is_lost",
+        ],
+        real_host: Some("how many sessions a host takes, and after which time it ends one"),
+    },
+    Family {
+        name: "The host's facts",
+        operations: &["host.facts"],
+        govc: "`about`, `host.info`, `license.ls`",
+        pyvmomi: "`HostSystem.summary`, `LicenseManager.licenses`",
+        tests: &["vcsim_says_what_it_is", "govc_reads_the_inventory", "pyvmomi_reads_creates_powers_and_destroys"],
+        real_host: None,
+    },
+    Family {
+        name: "Inventory",
+        operations: &["vm.list", "vm.find", "vm.get", "vm.info", "datastore.list", "datastore.get", "network.list"],
+        govc: "`ls`, `find`, `vm.info`, `datastore.info`",
+        pyvmomi: "`CreateContainerView`, `RetrievePropertiesEx`",
+        tests: &[
+            "vcsim_lists_machines_with_one_request_over_a_kept_session",
+            "vcsim_answers_a_tiny_page_size_with_every_object",
+            "govc_reads_the_inventory",
+            "pyvmomi_reads_creates_powers_and_destroys",
+        ],
+        real_host: None,
+    },
+    Family {
+        name: "Making and destroying machines",
+        operations: &["vm.create", "vm.destroy"],
+        govc: "`vm.create`, `vm.destroy`",
+        pyvmomi: "`Folder.CreateVM_Task`, `Destroy_Task`",
+        tests: &[
+            "vcsim_lets_a_machine_live_from_create_to_destroy",
+            "vcsim_sees_nothing_left_of_a_machine_that_could_not_be_made",
+            "govc_makes_changes_powers_and_destroys_machines",
+            "pyvmomi_reads_creates_powers_and_destroys",
+        ],
+        real_host: None,
+    },
+    Family {
+        name: "Full clones",
+        operations: &["vm.clone", "vm.ensure_clone"],
+        govc: "– (`vm.clone` needs a vCenter)",
+        pyvmomi: "`CopyVirtualDisk_Task`, `CreateVM_Task`, in steps by hand",
+        tests: &[
+            "vcsim_gets_a_full_clone_of_its_template",
+            "vcsim_has_its_own_machines_cloned_with_their_devices",
+            "a_clone_boots_with_the_address_that_it_is_given",
+        ],
+        real_host: Some("that `destSpec` keeps a thin disk thin, and how fast a host copies"),
+    },
+    Family {
+        name: "Linked clones",
+        operations: &[],
+        govc: "–",
+        pyvmomi: "a disk with `backing.parent`, by hand",
+        tests: &[
+            "a_linked_clone_goes_without_its_parents_disks",
+            "a_half_made_linked_clone_is_taken_away_and_its_parent_stays",
+        ],
+        real_host: Some("that a host makes a child of a parent's disk, and what it deletes with a child"),
+    },
+    Family {
+        name: "Configuration",
+        operations: &["vm.configure", "vm.ensure_config"],
+        govc: "`vm.change`",
+        pyvmomi: "`ReconfigVM_Task`",
+        tests: &[
+            "vcsim_lets_a_machine_live_from_create_to_destroy",
+            "govc_makes_changes_powers_and_destroys_machines",
+            "pyvmomi_knows_every_request_that_the_client_can_send",
+        ],
+        real_host: None,
+    },
+    Family {
+        name: "Cloud-init data",
+        operations: &[
+            "vm.set_guestinfo",
+            "vm.ensure_guestinfo",
+            "vm.attach_seed",
+            "vm.detach_seed",
+            "vm.reip",
+            "vm.ensure_reip",
+        ],
+        govc: "`vm.change -e guestinfo.…`, `device.cdrom.insert`",
+        pyvmomi: "`ReconfigVM_Task` with `extraConfig`",
+        tests: &[
+            "vcsim_a_machine_is_cloned_with_cloud_init_data_and_moved_to_another_address",
+            "a_clone_boots_with_the_address_that_it_is_given",
+        ],
+        real_host: None,
+    },
+    Family {
+        name: "Power",
+        operations: &["vm.power_on", "vm.power_off", "vm.reset", "vm.suspend", "vm.shutdown", "vm.ensure_power"],
+        govc: "`vm.power`",
+        pyvmomi: "`PowerOnVM_Task`, `ShutdownGuest`, …",
+        tests: &[
+            "vcsim_lets_a_machine_live_from_create_to_destroy",
+            "vcsim_runs_many_tasks_over_one_wait",
+            "govc_makes_changes_powers_and_destroys_machines",
+            "pyvmomi_reads_creates_powers_and_destroys",
+        ],
+        real_host: None,
+    },
+    Family {
+        name: "Waiting for a guest",
+        operations: &["vm.wait_for_ip", "vm.wait_for_address", "vm.wait_for_port", "vm.wait_for_http"],
+        govc: "`vm.ip`",
+        pyvmomi: "`WaitForUpdatesEx` on `guest.net`",
+        tests: &["vcsim_waits_for_an_address_in_vain_and_says_so", "govc_makes_changes_powers_and_destroys_machines"],
+        real_host: None,
+    },
+    Family {
+        name: "Snapshots",
+        operations: &[
+            "vm.snapshot",
+            "vm.ensure_snapshot",
+            "vm.snapshots",
+            "vm.revert",
+            "vm.remove_snapshots",
+            "snapshot.rename",
+            "snapshot.revert",
+            "snapshot.remove",
+        ],
+        govc: "`snapshot.create`, `.tree`, `.revert`, `.remove`",
+        pyvmomi: "`CreateSnapshot_Task`, `RevertToSnapshot_Task`, `RemoveSnapshot_Task`",
+        tests: &[
+            "govc_takes_snapshots_reverts_and_removes_them",
+            "pyvmomi_takes_snapshots_reverts_merges_and_makes_a_linked_clone",
+            "what_a_snapshots_disks_can_be_trusted_to_hold_is_noted_with_it",
+            "qemu_img_reads_a_chain_as_we_do",
+            "pyvmomi_knows_every_request_that_the_client_can_send",
+        ],
+        real_host: Some("how long a machine is stunned, and whether its tools quiesce it"),
+    },
+    Family {
+        name: "Consolidation",
+        operations: &["vm.consolidate"],
+        govc: "– (`vm.info -json` shows `consolidationNeeded`)",
+        pyvmomi: "`ConsolidateVMDisks_Task`",
+        tests: &[
+            "pyvmomi_takes_snapshots_reverts_merges_and_makes_a_linked_clone",
+            "a_delta_that_no_snapshot_owns_is_told_of_the_machine_and_its_disk",
+        ],
+        real_host: Some("when a host leaves deltas behind, and that it merges them"),
+    },
+    Family {
+        name: "Files",
+        operations: &[
+            "datastore.browse",
+            "datastore.read_text",
+            "datastore.write_text",
+            "datastore.make_directory",
+            "datastore.copy",
+            "datastore.move",
+            "datastore.delete",
+            "datastore.upload",
+            "datastore.download",
+        ],
+        govc: "`datastore.ls`, `.upload`, `.download`, `.mkdir`, `.cp`, `.mv`, `.rm`",
+        pyvmomi: "`FileManager`, `HostDatastoreBrowser`; HTTPS by hand",
+        tests: &[
+            "govc_moves_files_and_disks",
+            "a_download_that_breaks_off_goes_on_where_it_was_with_and_without_ranges",
+            "a_file_that_changes_under_a_download_is_never_put_together_from_two",
+        ],
+        real_host: Some("whether `/folder` answers ranges, and refuses a running machine's disk"),
+    },
+    Family {
+        name: "Disks",
+        operations: &["disk.info", "disk.create", "disk.copy", "disk.extend", "disk.inflate"],
+        govc: "`datastore.disk.create`, `.extend`, `.inflate`, `.info`, `.cp`",
+        pyvmomi: "`VirtualDiskManager`",
+        tests: &[
+            "govc_moves_files_and_disks",
+            "qemu_img_reads_the_disks_of_the_datastore",
+            "qemu_img_writes_every_form_and_it_is_read_to_the_last_byte",
+            "files_folders_and_disks_are_copied_moved_and_deleted",
+        ],
+        real_host: None,
+    },
+    Family {
+        name: "Leases and OVA files",
+        operations: &["vm.export", "vm.import"],
+        govc: "`export.ovf`, `import.ova`, `import.ovf`",
+        pyvmomi: "`ExportVm`, `ImportVApp`, `HttpNfcLeaseProgress`; HTTPS by hand",
+        tests: &[
+            "govc_exports_a_machine_and_imports_it_again_and_qemu_img_reads_its_disk",
+            "qemu_img_reads_a_sparse_disk_of_4_gib_that_was_exported",
+            "pyvmomi_holds_leases_renews_them_and_sees_them_end",
+        ],
+        real_host: Some("the content that a lease streams, and `ExportSnapshot` without a vCenter"),
+    },
+    Family {
+        name: "Faults",
+        operations: &[],
+        govc: "prints the fault",
+        pyvmomi: "raises the fault's type",
+        tests: &[
+            "govc_meets_the_faults_that_were_asked_for",
+            "a_full_datastore_says_how_much_is_missing_and_keeps_nothing",
+        ],
+        real_host: None,
+    },
+];
+
+/// The table as pages of the reference.
+pub fn pages(level: usize) -> Vec<Block> {
+    let rows = FAMILIES.iter().map(|family| {
+        let own = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let peers = family.peers();
+        vec![
+            family.name.to_owned(),
+            own(family.operations),
+            family.govc.to_owned(),
+            family.pyvmomi.to_owned(),
+            if peers.is_empty() { "none".to_owned() } else { peers.join(", ") },
+            own(family.tests),
+            family.real_host.unwrap_or_default().to_owned(),
+        ]
+    });
+    vec![
+        Heading(level, "Held against other programs".to_owned()),
+        Text(
+            "Each family of what ceso does to a host, beside the way of govc and of pyVmomi, with the programs that its tests are held \
+             against and the tests that prove it. vcsim is a host that ceso's client is tried on; govc and pyVmomi are clients that \
+             ceso's simulator is tried with; qemu-img reads and writes the disks. The last column says what no program can judge, only \
+             a real host."
+                .to_owned(),
+        ),
+        Rows(
+            vec!["family", "operations", "govc", "pyVmomi", "held against", "tests", "only a real host can judge"],
+            rows.collect(),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The names of all functions under a folder of sources that an attribute makes tests.
+    fn tests_under(folder: &Path, found: &mut HashSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                tests_under(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let mut marked = false;
+                for line in std::fs::read_to_string(&path).unwrap().lines().map(str::trim) {
+                    if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                        marked = true;
+                    } else if let Some(rest) = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ") {
+                        if marked && let Some((name, _)) = rest.split_once('(') {
+                            found.insert(name.to_owned());
+                        }
+                        marked = false;
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_family_names_tests_that_are_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut known = HashSet::new();
+        tests_under(&root.join("src"), &mut known);
+        tests_under(&root.join("tests"), &mut known);
+        for family in FAMILIES {
+            assert!(!family.tests.is_empty(), "{}: no test proves it", family.name);
+            for test in family.tests {
+                assert!(known.contains(*test), "{}: there is no test {test}", family.name);
+            }
+            assert!(!family.peers().is_empty() || family.real_host.is_some(), "{}: ceso alone judges it", family.name);
+        }
+    }
+
+    #[test]
+    fn every_operation_of_a_host_is_of_one_family() {
+        // These nouns are of this machine: their peers stand in chapters of their own.
+        let elsewhere = ["catalog", "cloudinit", "document", "image", "repository", "test"];
+        for operation in crate::ops::all() {
+            let families = FAMILIES.iter().filter(|family| family.operations.contains(&operation.name)).count();
+            let noun = operation.name.split('.').next().unwrap_or_default();
+            let wanted = usize::from(!elsewhere.contains(&noun));
+            assert_eq!(families, wanted, "{}: name it in one family of src/ops/reference/peers.rs", operation.name);
+        }
+        for name in FAMILIES.iter().flat_map(|family| family.operations) {
+            assert!(crate::ops::find(name).is_some(), "{name}: there is no such operation");
+        }
+    }
+}
