@@ -15,8 +15,8 @@ use super::error::{Error, Result};
 use super::id::Id;
 use super::manifest::SEGMENT;
 use super::reader::DiskReader;
-use super::source::Source;
 use super::target::{WRITTEN_OUT, begin_writing_out};
+use crate::vmdk::Source;
 use crate::vmdk::{self, CreateType, Descriptor, StreamOptions, write_stream};
 
 /// How a disk is written.

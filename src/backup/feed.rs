@@ -9,8 +9,8 @@ use super::blob::{Kind, Press};
 use super::error::{Error, Result};
 use super::id::Id;
 use super::manifest::{Root, SEGMENT};
-use super::source::Source;
 use super::store::Store;
+use crate::vmdk::Source;
 
 /// The disk of an earlier backup, and where this one differs from it.
 pub(super) struct Base<'a> {

@@ -31,7 +31,7 @@ mod repository;
 mod runs;
 mod scan;
 mod seal;
-mod source;
+
 mod stats;
 mod store;
 pub mod target;
@@ -41,6 +41,7 @@ mod threads;
 mod watch;
 mod writer;
 
+pub use crate::vmdk::{FileSource, Source};
 pub use blob::Codec;
 pub use check::{CheckReport, Depth, Problem};
 pub use copy::{Copied, CopyOptions, CopyPlan, CopyProgress, CopyReport, NotCopied};
@@ -57,7 +58,6 @@ pub use prune::{PruneOptions, PrunePlan, PruneReport};
 pub use reader::DiskReader;
 pub use repair::RepairReport;
 pub use repository::{InitOptions, Like, Repository};
-pub use source::{FileSource, Source};
 pub use stats::Stats;
 pub use watch::{Watch, WatchedSource};
 pub use writer::{BackupOptions, Session, Since, Summary};

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 
 use super::error::{Error, Result};
 use super::repository::Repository;
-use super::source::Source;
 use super::target::{Listed, Spool, Target};
+use crate::vmdk::Source;
 
 /// One piece of work, as the one who waits for it sees it.
 #[derive(Debug, Default)]

@@ -20,9 +20,9 @@ use super::id::Id;
 use super::lease::Lease;
 use super::manifest::{self, Attached, Disk, Manifest, Root, SEGMENT, State};
 use super::repository::Repository;
-use super::source::Source;
 use super::store::Store;
 use super::threads::{on_threads, processors};
+use crate::vmdk::Source;
 
 /// How a backup is made, and what is noted with it.
 #[derive(Clone)]

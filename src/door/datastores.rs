@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::bind::{Binder, BoundVm, foreign, vouch};
 use super::object::{Connected, Object, Target, kind};
 use crate::error::Fault;
-use crate::esxi;
 use crate::esxi::checked::Checked;
+use crate::esxi::{self, FilePath};
 
 /// A datastore that the operation under way may use, and the host that it is on.
 pub struct BoundDatastore {
@@ -27,21 +27,24 @@ impl Binder<'_> {
         self.datastore_with(target, verbs, None).await
     }
 
-    /// The same, to take away what lies at a path there: what the run itself has made counts as made.
-    pub async fn datastore_without(
+    /// A path of a datastore, below its root, for all of these verbs; what `delete` takes away counts as made where the run made it.
+    pub async fn file_of(
         &self,
         target: &Target<kind::Datastore>,
         verbs: &[&'static str],
-        path: &esxi::FilePath,
-    ) -> Result<BoundDatastore, Fault> {
-        self.datastore_with(target, verbs, Some(path)).await
+        path: &str,
+    ) -> Result<(BoundDatastore, FilePath), Fault> {
+        let path = FilePath::below_root(path)?;
+        let taken = verbs.contains(&"delete").then_some(&path);
+        let bound = self.datastore_with(target, verbs, taken).await?;
+        Ok((bound, path))
     }
 
     async fn datastore_with(
         &self,
         target: &Target<kind::Datastore>,
         verbs: &[&'static str],
-        path: Option<&esxi::FilePath>,
+        path: Option<&FilePath>,
     ) -> Result<BoundDatastore, Fault> {
         let Some(Object::Datastore(host, known)) = self.object(target.id) else {
             return Err(foreign(target.id));
@@ -85,6 +88,6 @@ impl Binder<'_> {
 }
 
 /// What tells a file or folder that the run made from every other.
-pub(super) fn file_key(host: &str, datastore: &str, path: &esxi::FilePath) -> String {
+pub(super) fn file_key(host: &str, datastore: &str, path: &FilePath) -> String {
     format!("{host} file {}", path.on(datastore))
 }

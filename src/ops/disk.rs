@@ -76,8 +76,7 @@ impl Operation for Info {
     type Output = DiskInfo;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        Ok((binder.datastore_of(&self.datastore, &["read"]).await?, path))
+        binder.file_of(&self.datastore, &["read"], &self.path).await
     }
 
     async fn act(self, (bound, path): Self::Bound, _: &Pass<'_>) -> Result<DiskInfo, Fault> {
@@ -120,8 +119,7 @@ impl Operation for Create {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        Ok((binder.datastore_of(&self.datastore, &["write"]).await?, path))
+        binder.file_of(&self.datastore, &["write"], &self.path).await
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {
@@ -204,8 +202,7 @@ impl Operation for Extend {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        Ok((binder.datastore_of(&self.datastore, &["write"]).await?, path))
+        binder.file_of(&self.datastore, &["write"], &self.path).await
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {
@@ -237,8 +234,7 @@ impl Operation for Inflate {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        Ok((binder.datastore_of(&self.datastore, &["write"]).await?, path))
+        binder.file_of(&self.datastore, &["write"], &self.path).await
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {

@@ -77,8 +77,7 @@ impl Operation for Upload {
     type Output = Transfer;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        let bound = binder.datastore_of(&self.datastore, &["write"]).await?;
+        let (bound, path) = binder.file_of(&self.datastore, &["write"], &self.path).await?;
         Ok((bound, binder.file(&self.file, Access::Read)?, path))
     }
 
@@ -120,8 +119,7 @@ impl Operation for Download {
     type Output = Transfer;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        let bound = binder.datastore_of(&self.datastore, &["copy_from"]).await?;
+        let (bound, path) = binder.file_of(&self.datastore, &["copy_from"], &self.path).await?;
         Ok((bound, binder.file(&self.into, Access::Write)?, path))
     }
 

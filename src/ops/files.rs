@@ -117,8 +117,7 @@ impl Operation for ReadText {
     type Output = String;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        Ok((binder.datastore_of(&self.datastore, &["copy_from"]).await?, path))
+        binder.file_of(&self.datastore, &["copy_from"], &self.path).await
     }
 
     async fn act(self, (bound, path): Self::Bound, _: &Pass<'_>) -> Result<String, Fault> {
@@ -157,12 +156,11 @@ impl Operation for WriteText {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
         if self.content.len() as u64 > LARGEST_TEXT {
             return Err(Fault::new("limit.text", format!("{}: content: has more than 1 MiB", Self::NAME))
                 .hint("upload a file instead: ceso datastore upload"));
         }
-        Ok((binder.datastore_of(&self.datastore, &["write"]).await?, path))
+        binder.file_of(&self.datastore, &["write"], &self.path).await
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {
@@ -202,8 +200,7 @@ impl Operation for MakeDirectory {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        Ok((binder.datastore_of(&self.datastore, &["write"]).await?, path))
+        binder.file_of(&self.datastore, &["write"], &self.path).await
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {
@@ -252,18 +249,15 @@ pub async fn bind_two(
     (from, to): (&str, &str),
     to_datastore: Option<&str>,
 ) -> Result<BoundTwo, Fault> {
-    let (from, to) = (FilePath::below_root(from)?, FilePath::below_root(to)?);
-    if to_datastore.is_none_or(|name| name == datastore.name) && to.is_in(&from) {
+    let to = FilePath::below_root(to)?;
+    if to_datastore.is_none_or(|name| name == datastore.name) && to.is_in(&FilePath::below_root(from)?) {
         return Err(
             Fault::new("usage.argument", format!("to: {to} is {from}, or lies in it")).hint("choose another place")
         );
     }
-    let bound = match verbs.contains(&"delete") {
-        true => binder.datastore_without(datastore, verbs, &from).await?,
-        false => binder.datastore_of(datastore, verbs).await?,
-    };
-    let target = binder.datastore_beside(&bound, to_datastore, "write").await?;
-    Ok(BoundTwo { from: (bound, from), to: (target, to) })
+    let from = binder.file_of(datastore, verbs, from).await?;
+    let target = binder.datastore_beside(&from.0, to_datastore, "write").await?;
+    Ok(BoundTwo { from, to: (target, to) })
 }
 
 impl Operation for Copy {
@@ -364,8 +358,7 @@ impl Operation for Delete {
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        let path = FilePath::below_root(&self.path)?;
-        Ok((binder.datastore_without(&self.datastore, &["delete"], &path).await?, path))
+        binder.file_of(&self.datastore, &["delete"], &self.path).await
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {

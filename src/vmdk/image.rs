@@ -12,7 +12,7 @@ use std::path::Path;
 use super::descriptor::{Descriptor, Extent, ExtentKind};
 use super::error::{Error, Result};
 use super::header::{LARGEST_DESCRIPTOR, MAGIC};
-use super::source::Source;
+use super::source::{Source, data_in};
 use super::sparse::{Sparse, as_io};
 use super::{CreateType, SECTOR};
 
@@ -218,7 +218,7 @@ impl Source for Image {
                 Content::Zero => None,
                 Content::Flat(file, begin) => {
                     let end = begin + (part.range.end - start);
-                    flat_data(file, begin + inside, end)?.map(|data| data.start - begin..data.end - begin)
+                    data_in(file, begin + inside..end)?.map(|data| data.start - begin..data.end - begin)
                 }
                 Content::Sparse(extent) => as_io(extent.next_data(inside))?,
             };
@@ -229,24 +229,4 @@ impl Source for Image {
         }
         Ok(None)
     }
-}
-
-/// The first range of a file between `at` and `end` that is no hole.
-#[cfg(target_os = "linux")]
-fn flat_data(file: &File, at: u64, end: u64) -> io::Result<Option<Range<u64>>> {
-    use rustix::fs::{SeekFrom, seek};
-    let data = match seek(file, SeekFrom::Data(at)) {
-        Ok(data) => data,
-        Err(rustix::io::Errno::NXIO) => return Ok(None),
-        // The file system, or the device, knows no holes.
-        Err(rustix::io::Errno::INVAL) => return Ok(Some(at..end)),
-        Err(error) => return Err(error.into()),
-    };
-    let hole = seek(file, SeekFrom::Hole(data))?;
-    Ok((data < end).then(|| data..hole.clamp(data + 1, end)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn flat_data(_: &File, at: u64, end: u64) -> io::Result<Option<Range<u64>>> {
-    Ok((at < end).then_some(at..end))
 }

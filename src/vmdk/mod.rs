@@ -7,7 +7,7 @@
 //! Descriptor      the text that describes a disk: read, checked, written                  (flat disks)
 //! ```
 //!
-//! To export: implement [`Source`] (a size, `read_at`, and where data is; [`Image`] and `FileSource` of a backup are sources), and call
+//! To export: implement [`Source`] (a size, `read_at`, and where data is; [`Image`] and [`FileSource`] are sources), and call
 //! [`write_stream`]`(&source, &mut to, &StreamOptions::default())`. It blocks: an asynchronous caller gives it a thread. An error of `to` ends it.
 //! To import: [`StreamReader::new`]`(from)`, then [`StreamReader::next_grain`] until it says `None`: each call gives the place and the bytes of one
 //! grain, never behind the capacity; what no grain covers is zeros. Only after the `None` is the stream known to be whole: what was
@@ -44,7 +44,7 @@ pub use descriptor::{CreateType, Descriptor, Extent, ExtentKind};
 pub use error::{Error, Result};
 pub use image::{Form, Image};
 pub use reader::StreamReader;
-pub use source::Source;
+pub use source::{FileSource, Source, data_in};
 pub use writer::{StreamOptions, Written, write_stream};
 
 /// Bytes of a sector.

@@ -17,9 +17,9 @@ use std::sync::Arc;
 use secrecy::SecretSlice;
 
 use super::keys::KeyCost;
-use super::source::Source;
 use super::target::{FolderTarget, Target};
 use super::{BackupOptions, Id, InitOptions, Repository, Result, Summary};
+use crate::vmdk::Source;
 
 /// The cheapest key that argon2 takes.
 pub const CHEAP: KeyCost = KeyCost { memory_kib: 8, passes: 1, lanes: 1 };

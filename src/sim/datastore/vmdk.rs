@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use crate::vmdk::data_in;
+
 use super::delta::Delta;
 
 /// Descriptors are text of a few hundred bytes; what is larger is content.
@@ -234,7 +236,7 @@ pub fn copy_content(
     let mut target = OpenOptions::new().write(true).open(to)?;
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
-    while let Some(begin) = next_data(&source, at)? {
+    while let Some(begin) = data_in(&source, at..length)?.map(|data| data.start) {
         source.seek(SeekFrom::Start(begin))?;
         let count = source.read(&mut buffer)?;
         let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
@@ -253,22 +255,6 @@ pub fn copy_content(
         }
     }
     Ok(())
-}
-
-/// Where the next data at or after `at` begins: holes are skipped where the file system tells of them.
-#[cfg(target_os = "linux")]
-fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
-    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
-        Ok(begin) => Ok(Some(begin)),
-        Err(rustix::io::Errno::NXIO) => Ok(None),
-        Err(rustix::io::Errno::INVAL) => Ok(Some(at)),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn next_data(_: &File, at: u64) -> io::Result<Option<u64>> {
-    Ok(Some(at))
 }
 
 /// Makes an empty delta above the disk whose descriptor is `below`. Neither of its two files may be there yet.

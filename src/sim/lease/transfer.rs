@@ -2,7 +2,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::vmdk::Descriptor;
 use crate::sim::http::{Body, Dropped, Head, status};
 use crate::sim::server::Host;
-use crate::vmdk::{Source, StreamOptions, StreamReader, write_stream};
+use crate::vmdk::{FileSource, StreamOptions, StreamReader, write_stream};
 
 /// Pieces between the socket and the thread that packs or unpacks.
 const QUEUE: usize = 8;
@@ -110,52 +109,19 @@ fn sent(host: &Host, lease: &str, name: &str, bytes: u64, sum: String) {
     }
 }
 
-/// A flat disk as a source. Holes are found where the file system tells of them.
-struct Flat {
-    file: fs::File,
-    size: u64,
-}
-
-impl Source for Flat {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(bytes, at)
-    }
-
-    #[cfg(target_os = "linux")]
-    fn next_data(&self, at: u64) -> io::Result<Option<Range<u64>>> {
-        use rustix::fs::{SeekFrom, seek};
-        if at >= self.size {
-            return Ok(None);
-        }
-        match seek(&self.file, SeekFrom::Data(at)) {
-            Ok(begin) => {
-                let end = seek(&self.file, SeekFrom::Hole(begin)).unwrap_or(self.size);
-                Ok(Some(begin..end.min(self.size)))
-            }
-            Err(rustix::io::Errno::NXIO) => Ok(None),
-            Err(_) => Ok(Some(at..self.size)),
-        }
-    }
-}
-
 /// Opens what a disk holds as one flat file: a chain is put together first.
-fn flat(chain: &Chain) -> io::Result<(Flat, Option<tempfile::TempDir>)> {
+fn flat(chain: &Chain) -> io::Result<(FileSource, Option<tempfile::TempDir>)> {
     let other = |error: crate::sim::datastore::vmdk::VmdkError| io::Error::other(error.to_string());
     let top = chain.top().map_err(other)?;
-    let open = |path: PathBuf| Ok::<Flat, io::Error>(Flat { file: fs::File::open(path)?, size: chain.capacity() });
     if chain.links.len() == 1 {
-        return Ok((open(top.descriptor.content(&top.at))?, None));
+        return Ok((FileSource::open(&top.descriptor.content(&top.at))?, None));
     }
     let folder = top.at.parent().unwrap_or(Path::new("."));
     let beside = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
     let path = beside.path().join("whole.vmdk");
     chain.copy(&path, "lsilogic", true, |_| true).map_err(other)?;
     let content = Descriptor::read(&path).map_err(other)?.content(&path);
-    Ok((open(content)?, Some(beside)))
+    Ok((FileSource::open(&content)?, Some(beside)))
 }
 
 fn send(host: &Arc<Host>, lease: &str, file: File, chain: Chain, cut: Option<u64>) -> Response<Body> {
