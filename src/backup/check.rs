@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde::Serialize;
 
 use super::blob::{Codec, Kind, Press};
+use super::doom::Dooms;
 use super::error::{Error, Result};
 use super::format::read_config;
 use super::id::Id;
 use super::known::Known;
 use super::manifest::{Manifest, Root};
 use super::repository::Repository;
-use super::target::listed;
+use super::target::{Listed, listed};
 use super::{doom, index, keys, lease, mark, pack};
 
 /// How much is read.
@@ -88,8 +89,35 @@ impl CheckReport {
     }
 }
 
+/// How often a check looks again where things moved while it looked.
+const MOST_LOOKS: u32 = 8;
+
+/// What was read of packs so far.
+struct Read {
+    depth: Depth,
+    packs: HashSet<Id>,
+    bytes: u64,
+    problems: Vec<(Id, Problem)>,
+    /// The packs that are damaged, and what of them can be read all the same.
+    damaged: HashMap<Id, HashSet<Id>>,
+}
+
+/// What a prune or a repair changes.
+struct Moving {
+    dooms: Dooms,
+    index: BTreeSet<String>,
+    packs: HashSet<Id>,
+}
+
+impl Moving {
+    /// Whether something was announced or went until a later look. A backup only adds, and so hides no damage from a check.
+    fn went_on(&self, later: &Self) -> bool {
+        self.dooms != later.dooms || !self.index.is_subset(&later.index) || !self.packs.is_subset(&later.packs)
+    }
+}
+
 impl Repository {
-    /// Checks the repository.
+    /// Checks the repository. Where a prune moves things meanwhile and something was not at its place, it looks again.
     ///
     /// Errors: only what keeps the check from being made, such as a target that goes away.
     pub fn check(&self, depth: Depth) -> Result<CheckReport> {
@@ -98,8 +126,40 @@ impl Repository {
         {
             return Err(Error::Option(format!("there is no part {part} of {of}")));
         }
+        let mut read = Read { depth, packs: HashSet::new(), bytes: 0, problems: Vec::new(), damaged: HashMap::new() };
+        for _ in 0..MOST_LOOKS {
+            let before = self.moving()?;
+            let report = self.look(&mut read)?;
+            if report.is_clean() && report.hurt.is_empty() {
+                return Ok(report);
+            }
+            // What a prune has moved and deleted beneath a look is no damage; what is found while nothing moves, is.
+            if !before.went_on(&self.moving()?) {
+                return Ok(report);
+            }
+        }
+        Err(Error::Moving("this check".to_owned()))
+    }
+
+    fn moving(&self) -> Result<Moving> {
+        let dooms = Dooms::read(self.target());
+        let names = |folder: &str| -> Result<BTreeSet<String>> {
+            Ok(listed(self.target(), folder)?.into_iter().map(|file| file.name).collect())
+        };
+        // A doom that cannot be read is a problem of its own.
+        let dooms = match dooms {
+            Err(error) if error.is_damage() => Dooms::default(),
+            dooms => dooms?,
+        };
+        Ok(Moving { dooms, index: names("index")?, packs: self.packs()?.into_keys().collect() })
+    }
+
+    /// One look at everything. What was read of packs before is not read again: a pack never changes.
+    fn look(&self, read: &mut Read) -> Result<CheckReport> {
         let mut report = CheckReport::default();
         self.check_small_files(&mut report)?;
+        // First who needs something, then where it lies: what a backup that ends meanwhile needs is not missed here.
+        let backups = self.listed_backups()?;
         let indexed = self.check_index(&mut report)?;
         // After the index, so that a pack that is not there was deleted after it was named no more.
         let packs = self.packs()?;
@@ -117,26 +177,37 @@ impl Repository {
         }
         let known = Known::load_what_is_whole(self.target(), &self.sealer, &self.cache)?;
         let mut wanted: Vec<(Id, u64)> = packs.iter().map(|(id, size)| (*id, *size)).collect();
-        wanted.retain(|(id, _)| depth.reads(id));
+        wanted.retain(|(id, _)| read.depth.reads(id) && !read.packs.contains(id));
         wanted.sort();
-        let states = self.read_packs(&wanted, &known)?;
-        report.read = wanted.iter().map(|(_, size)| size).sum();
-        let mut damaged: HashMap<Id, HashSet<Id>> = HashMap::new();
-        for state in states {
-            // A pack that no index names and that a prune has deleted meanwhile is nothing.
-            report.problems.extend(state.problems);
-            damaged.insert(state.id, state.whole);
+        for state in self.read_packs(&wanted, &known)? {
+            read.problems.extend(state.problems.into_iter().map(|problem| (state.id, problem)));
+            read.damaged.insert(state.id, state.whole);
         }
+        read.bytes += wanted.iter().map(|(_, size)| size).sum::<u64>();
+        read.packs.extend(wanted.into_iter().map(|(id, _)| id));
+        report.read = read.bytes;
+        let still = |(pack, _): &&(Id, Problem)| packs.contains_key(pack);
+        report.problems.extend(read.problems.iter().filter(still).map(|(_, problem)| problem.clone()));
+        let mut damaged = read.damaged.clone();
         for (id, size) in &packs {
             if indexed.get(id).is_some_and(|named| named != size) {
                 damaged.entry(*id).or_default();
             }
         }
-        self.check_backups(&known, &packs, &damaged, &mut report)?;
+        self.check_backups(&backups, &known, &packs, &damaged, &mut report)?;
         report.problems.sort();
         report.problems.dedup();
         report.notes.sort();
         Ok(report)
+    }
+
+    /// The files of claims, then of manifests: what moves from one to the other between is seen twice, not missed.
+    fn listed_backups(&self) -> Result<Vec<(&'static str, Listed)>> {
+        let mut files = Vec::new();
+        for folder in ["claims", "manifests"] {
+            files.extend(listed(self.target(), folder)?.into_iter().map(|file| (folder, file)));
+        }
+        Ok(files)
     }
 
     fn check_small_files(&self, report: &mut CheckReport) -> Result<()> {
@@ -190,6 +261,7 @@ impl Repository {
     /// Reads every claim and manifest and looks for each of its blobs.
     fn check_backups(
         &self,
+        backups: &[(&str, Listed)],
         known: &Known,
         packs: &HashMap<Id, u64>,
         damaged: &HashMap<Id, HashSet<Id>>,
@@ -197,27 +269,23 @@ impl Repository {
     ) -> Result<()> {
         let mut look =
             Look { repository: self, known, packs, damaged, segments: HashMap::new(), lacking: BTreeMap::new() };
-        for folder in ["claims", "manifests"] {
-            for file in listed(self.target(), folder)? {
-                let manifest = match Manifest::read(self.target(), &self.sealer, &file.name) {
-                    Err(error) if error.is_missing() => continue,
-                    other => report.note(&file.name, other)?,
-                };
-                let id = file.name.rsplit('/').next().and_then(|id| id.parse::<Id>().ok());
-                let whole = match manifest {
-                    Some(manifest) => look.backup(&manifest)?,
-                    None => false,
-                };
-                if folder == "claims" {
-                    report
-                        .notes
-                        .push(format!("{}: a backup that was not finished; a prune finishes or drops it", file.name));
-                    continue;
-                }
-                report.backups += 1;
-                if !whole {
-                    report.hurt.extend(id);
-                }
+        for (folder, file) in backups {
+            let manifest = match Manifest::read(self.target(), &self.sealer, &file.name) {
+                Err(error) if error.is_missing() => continue,
+                other => report.note(&file.name, other)?,
+            };
+            let id = file.name.rsplit('/').next().and_then(|id| id.parse::<Id>().ok());
+            let whole = match manifest {
+                Some(manifest) => look.backup(&manifest)?,
+                None => false,
+            };
+            if *folder == "claims" {
+                report.notes.push(format!("{}: a backup that was not finished; a prune finishes or drops it", file.name));
+                continue;
+            }
+            report.backups += 1;
+            if !whole {
+                report.hurt.extend(id);
             }
         }
         for (file, count) in look.lacking {

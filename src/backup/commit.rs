@@ -75,7 +75,8 @@ impl Safe<'_> {
 ///
 /// Errors: `Lost` or `Missing` where something is in no pack that can be read.
 pub(super) fn save(repository: &Repository, view: View, manifests: &[Manifest]) -> Result<u64> {
-    let everything = view.everything;
+    // An index file may name packs that are gone, beside a place of the same blob that is not.
+    let everything = view.everything.relying_on(&|id, _| view.packs.contains_key(id));
     let store = Store::new(repository, view.known, 64 << 20);
     for (id, size) in view.unnamed {
         match repository.table(id, size) {

@@ -15,9 +15,10 @@ use super::commit;
 use super::error::{Error, Result};
 use super::feed::store_segment;
 use super::id::Id;
-use super::known::Known;
+use super::known::Location;
 use super::manifest::{self, Attached, Disk, Manifest, Root};
 use super::pack;
+use super::reader::Blobs;
 use super::repository::Repository;
 use super::seal::Sealer;
 use super::store::Store;
@@ -166,7 +167,7 @@ impl Repository {
     ) -> Result<CopyReport> {
         let mut report = CopyReport { present: plan.present.clone(), ..CopyReport::default() };
         let mut known = There::default();
-        let here = self.known()?;
+        let here = Blobs::new(self)?;
         for (number, planned) in plan.copy.iter().enumerate() {
             known.look(there)?;
             if known.by_uuid.contains_key(&planned.uuid) {
@@ -225,7 +226,7 @@ fn here(error: Error) -> Trouble {
 struct Copy<'a> {
     from: &'a Repository,
     to: &'a Repository,
-    here: &'a Known,
+    here: &'a Blobs<'a>,
     threads: usize,
     alike: bool,
     read: AtomicU64,
@@ -316,8 +317,8 @@ impl Copy<'_> {
         }
         let mut press = Press::new(Codec::Stored);
         let roots = self
-            .from
-            .root(&mut press, self.here, &one)
+            .here
+            .with(|press, known| self.from.root(press, known, &one))
             .and_then(|here| Ok(Pair { here, there: self.to.root(&mut press, &store.known, &other)? }));
         match roots {
             Err(error) if error.is_damage() => Ok(None),
@@ -328,7 +329,7 @@ impl Copy<'_> {
     fn disk(&self, store: &Store<'_>, disk: &Disk, base: Option<&(Manifest, Manifest)>) -> Result<Disk, Trouble> {
         let mut press = Press::new(Codec::default());
         let pair = self.pair(store, disk, base)?;
-        let root = self.from.root(&mut press, self.here, disk).map_err(here)?;
+        let root = self.here.with(|press, known| self.from.root(press, known, disk)).map_err(here)?;
         let before = store.added();
         let mut segments = Vec::with_capacity(root.segments.len());
         for (number, segment) in root.segments.iter().enumerate() {
@@ -359,7 +360,8 @@ impl Copy<'_> {
         let mut known = HashMap::new();
         // Where ids are alike, a look into the index says the same.
         if let Some(pair) = pair.filter(|_| !self.alike) {
-            let both = self.from.segment(press, self.here, &pair.here, number as u64).and_then(|one| {
+            let one = self.here.with(|press, known| self.from.segment(press, known, &pair.here, number as u64));
+            let both = one.and_then(|one| {
                 let other = self.to.segment(press, &store.known, &pair.there, number as u64)?;
                 Ok(one.into_iter().zip(other).filter(|(here, _)| *here != Id::ZERO).collect())
             });
@@ -368,7 +370,8 @@ impl Copy<'_> {
                 both => both?,
             };
         }
-        let chunks = self.from.segment(press, self.here, root, number as u64).map_err(here)?;
+        let chunks = self.here.with(|press, known| self.from.segment(press, known, root, number as u64));
+        let chunks = chunks.map_err(here)?;
         let ids = self.blobs(store, Kind::Chunk, &chunks, &known)?;
         let there: Vec<Id> = chunks.iter().map(|chunk| ids.get(chunk).copied().unwrap_or(Id::ZERO)).collect();
         Ok(store_segment(store, press, &there)?)
@@ -395,9 +398,8 @@ impl Copy<'_> {
         }
         let (next, made) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(missing.len())));
         let work = || -> Result<(), Trouble> {
-            let mut press = Press::new(Codec::default());
             while let Some(id) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let there = self.blob(store, &mut press, kind, id).inspect_err(|_| {
+                let there = self.blob(store, kind, id).inspect_err(|_| {
                     // The others need not go on.
                     next.store(missing.len(), Ordering::Relaxed);
                 })?;
@@ -411,24 +413,27 @@ impl Copy<'_> {
     }
 
     /// Copies one blob where it is missing: verified here, sealed anew there, and compressed as it was.
-    fn blob(&self, store: &Store<'_>, press: &mut Press, kind: Kind, id: &Id) -> Result<Id, Trouble> {
+    fn blob(&self, store: &Store<'_>, kind: Kind, id: &Id) -> Result<Id, Trouble> {
         if self.alike && store.known.find(id)?.is_some() {
             return Ok(*id);
         }
-        let location = self.here.find(id)?.filter(|location| location.entry.flags.kind() == kind);
-        let lost = || Error::Lost { what: format!("the {kind:?} {id}").to_lowercase() };
-        let location = location.ok_or_else(lost).map_err(here)?;
-        let (file, entry) = (pack::name(location.pack), location.entry);
-        let from = u64::from(entry.offset);
-        let frame = self.from.target().get(&file, from..from + u64::from(entry.stored)).map_err(here)?;
+        let (Location { pack, entry }, frame, there, raw) = self
+            .here
+            .with(|press, known| {
+                known.from_any_place(kind, id, |location| {
+                    let (file, entry) = (pack::name(location.pack), location.entry);
+                    let frame = self.from.target().get(&file, location.range())?;
+                    let mut opened = frame.clone();
+                    let bytes = press.open(&self.from.sealer, entry.flags, entry.id, entry.raw, &mut opened, &file)?;
+                    Ok((*location, frame, self.to.sealer.id(kind, bytes), bytes.len()))
+                })
+            })
+            .map_err(here)?;
         self.read.fetch_add(u64::from(entry.stored), Ordering::Relaxed);
-        let mut opened = frame.clone();
-        let bytes =
-            press.open(&self.from.sealer, entry.flags, entry.id, entry.raw, &mut opened, &file).map_err(here)?;
-        let there = self.to.sealer.id(kind, bytes);
         if store.known.take_on(&there)? {
-            let frame = Press::reseal(&self.from.sealer, &self.to.sealer, &entry, there, frame, &file)?;
-            store.carry(entry.flags, there, bytes.len(), &frame)?;
+            let frame =
+                Press::reseal(&self.from.sealer, &self.to.sealer, &entry, there, frame, &pack::name(pack))?;
+            store.carry(entry.flags, there, raw, &frame)?;
         }
         Ok(there)
     }

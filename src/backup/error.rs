@@ -32,6 +32,8 @@ pub enum Error {
     Lost { what: String },
     #[error("a prune has deleted what this backup needed: {0}")]
     Raced(String),
+    #[error("prunes moved things each time that {0} looked")]
+    Moving(String),
     #[error("{0}")]
     Option(String),
     #[error("{place}: cannot be read: {source}")]
@@ -99,6 +101,7 @@ impl From<Error> for Fault {
             ),
             Error::Key(_) => ("backup.key", "give the passphrase or key file that the repository was made with", false),
             Error::Raced(_) => ("backup.raced", "run the backup again", true),
+            Error::Moving(_) => ("backup.moving", "run it again when they have ended", true),
             Error::Option(_) => ("backup.option", "see the command's --help", false),
             Error::Vmdk(error) => error.told(),
             Error::Source { source, .. } if vmdk_inside(source).is_some() => vmdk_inside(source)

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::blob::Kind;
 use super::error::{Error, Result};
 use super::id::Id;
 use super::index;
@@ -281,6 +282,14 @@ impl Known {
         }
     }
 
+    /// Whether this and another are made of the same index files.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let covers = |known: &Self| -> HashSet<Id> {
+            known.mounted().iter().flat_map(|mounted| mounted.run.covers.clone()).collect()
+        };
+        covers(self) == covers(other)
+    }
+
     fn mounted(&self) -> Vec<Arc<Mounted>> {
         self.runs.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -327,6 +336,31 @@ impl Known {
             base += mounted.run.len();
         }
         Ok(())
+    }
+
+    /// Reads a blob from the first of its places that has it whole.
+    ///
+    /// Errors: `Lost` where no index file names it; `Missing` where a pack is gone that one names, as after a prune; the damage of a blob.
+    pub fn from_any_place<T>(&self, kind: Kind, id: &Id, mut read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
+        let of_kind = |location: &Location| location.entry.flags.kind() == kind;
+        let Some(first) = self.find(id)?.filter(of_kind) else {
+            return Err(Error::Lost { what: format!("the {kind:?} {id}").to_lowercase() });
+        };
+        let mut told = match read(&first) {
+            Err(error) if error.is_damage() => error,
+            other => return other,
+        };
+        let mut others = Vec::new();
+        self.each_place(id, &mut |_, location| others.push(location))?;
+        for location in others.iter().filter(|location| of_kind(location) && **location != first) {
+            match read(location) {
+                // A pack that is gone says most: another look at the index may find what was in it.
+                Err(error) if error.is_damage() && told.is_missing() => drop(error),
+                Err(error) if error.is_damage() => told = error,
+                other => return other,
+            }
+        }
+        Err(told)
     }
 
     /// The entries of a pack by the index files, in the order of their offsets.

@@ -18,6 +18,9 @@ use super::threads::on_threads;
 /// Segments that are kept: 128 KiB each.
 const KEPT_SEGMENTS: usize = 8;
 
+/// How often the index is read anew for one blob that was not at its place: so many prunes may follow each other meanwhile.
+const MOST_LOOKS: u32 = 8;
+
 /// A thread that reads a whole disk takes so many bytes of it at a time.
 const BATCH: u64 = 4 << 20;
 
@@ -33,7 +36,7 @@ pub struct DiskReader<'r> {
 type Each<'e> = &'e (dyn Fn(u64, &[u8]) -> Result<()> + Sync);
 
 /// Blobs of a repository that a prune may be moving.
-struct Blobs<'r> {
+pub(super) struct Blobs<'r> {
     repository: &'r Repository,
     known: RwLock<Arc<Known>>,
     presses: Mutex<Vec<Press>>,
@@ -44,7 +47,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<'r> Blobs<'r> {
-    fn new(repository: &'r Repository) -> Result<Self> {
+    pub fn new(repository: &'r Repository) -> Result<Self> {
         let known = RwLock::new(Arc::new(repository.known()?));
         Ok(Self { repository, known, presses: Mutex::new(Vec::new()) })
     }
@@ -53,42 +56,40 @@ impl<'r> Blobs<'r> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Does something with blobs, and once more with a fresh index where something was not at its place: a prune may have moved it.
-    fn with<T>(&self, job: impl Fn(&mut Press, &Known) -> Result<T>) -> Result<T> {
+    /// Does something with blobs, and again with a fresh index where something was not at its place: a prune may have moved it.
+    ///
+    /// A prune names the new place before it deletes the old one, so a fresh index is wrong only where yet another prune came after it.
+    pub fn with<T>(&self, job: impl Fn(&mut Press, &Known) -> Result<T>) -> Result<T> {
         let mut press = locked(&self.presses).pop().unwrap_or_else(|| Press::new(Codec::Stored));
-        let before = self.known();
+        let mut before = self.known();
         let mut done = job(&mut press, &before);
-        if matches!(done, Err(Error::Missing(_) | Error::Lost { .. })) {
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&known, &before) {
-                *known = Arc::new(self.repository.known()?);
+        for _ in 0..MOST_LOOKS {
+            if !matches!(done, Err(Error::Missing(_) | Error::Lost { .. })) {
+                break;
             }
-            let known = Arc::clone(&known);
+            let known = self.looked_again(&before)?;
+            if known.is_same(&before) {
+                break;
+            }
             done = job(&mut press, &known);
+            before = known;
         }
         locked(&self.presses).push(press);
         done
     }
 
-    fn blob(&self, kind: Kind, id: &Id) -> Result<Vec<u8>> {
-        self.with(|press, known| read_any(self.repository, press, known, kind, id))
-    }
-}
-
-/// Reads a blob from the first of its places that has it whole.
-fn read_any(repository: &Repository, press: &mut Press, known: &Known, kind: Kind, id: &Id) -> Result<Vec<u8>> {
-    let mut places = Vec::new();
-    known.each_place(id, &mut |_, location| places.push(location))?;
-    let mut first = None;
-    for location in places.iter().filter(|location| location.entry.flags.kind() == kind) {
-        match repository.read_blob(press, location) {
-            Err(error) if error.is_damage() => {
-                first.get_or_insert(error);
-            }
-            other => return other,
+    /// A later index than `before`: that of another thread, or one that is read now.
+    fn looked_again(&self, before: &Arc<Known>) -> Result<Arc<Known>> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&known, before) {
+            *known = Arc::new(self.repository.known()?);
         }
+        Ok(Arc::clone(&known))
     }
-    Err(first.unwrap_or_else(|| Error::Lost { what: format!("the {kind:?} {id}").to_lowercase() }))
+
+    fn blob(&self, kind: Kind, id: &Id) -> Result<Vec<u8>> {
+        self.with(|press, known| self.repository.blob(press, known, kind, id))
+    }
 }
 
 impl Repository {

@@ -292,10 +292,10 @@ impl Repository {
     }
 
     /// Reads a blob of a kind that index files must know.
+    ///
+    /// Errors: those of [`Known::from_any_place`].
     pub(super) fn blob(&self, press: &mut Press, known: &Known, kind: Kind, id: &Id) -> Result<Vec<u8>> {
-        let location = known.find(id)?.filter(|location| location.entry.flags.kind() == kind);
-        let location = location.ok_or_else(|| Error::Lost { what: format!("the {kind:?} {id}").to_lowercase() })?;
-        self.read_blob(press, &location)
+        known.from_any_place(kind, id, |location| self.read_blob(press, location))
     }
 
     /// The root of a disk, which must agree with its manifest.

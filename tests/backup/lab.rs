@@ -5,10 +5,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ceso::backup::target::FolderTarget;
-use ceso::backup::{Depth, Id, InitOptions, KeyCost, Repository};
+use ceso::backup::target::{FolderTarget, Target};
+use ceso::backup::{Depth, Id, InitOptions, KeyCost, Place, Repository};
 use secrecy::SecretSlice;
 use sha2::{Digest, Sha256};
+
+use super::servers::{BUCKET, SECRET, Server};
 
 pub const CHUNK: usize = 64 << 10;
 
@@ -97,9 +99,10 @@ pub enum Work {
     Copy,
 }
 
-/// A repository and what was reported of it.
+/// A repository and what was reported of it, in a folder or in a bucket.
 pub struct Lab {
     pub folder: tempfile::TempDir,
+    server: Option<Server>,
     /// Passphrases that may open it, the likeliest first.
     pub passphrases: Vec<String>,
     pub reported: Vec<(Id, [u8; 32])>,
@@ -107,7 +110,12 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Self {
-        let lab = Self { folder: folder(), passphrases: vec!["the first".to_owned()], reported: Vec::new() };
+        Self::on(None)
+    }
+
+    /// In the bucket of a server, where one is given.
+    pub fn on(server: Option<Server>) -> Self {
+        let lab = Self { folder: folder(), server, passphrases: vec!["the first".to_owned()], reported: Vec::new() };
         for place in ["repository", "second"] {
             let options = InitOptions {
                 secret: Some(lab.secret(0)),
@@ -116,13 +124,28 @@ impl Lab {
                 grace: Duration::ZERO,
                 like: None,
             };
-            Repository::init(Arc::new(FolderTarget::new(lab.path(place))), &options, None).unwrap();
+            Repository::init(lab.target(place), &options, None).unwrap();
         }
         lab
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    fn target(&self, name: &str) -> Arc<dyn Target> {
+        match &self.server {
+            None => Arc::new(FolderTarget::new(self.path(name))),
+            Some(server) => self.place(name).parse::<Place>().unwrap().open(&server.access()).unwrap(),
+        }
+    }
+
+    /// A repository as commands name it.
+    fn place(&self, name: &str) -> String {
+        match &self.server {
+            None => self.path(name).display().to_string(),
+            Some(_) => format!("s3://{BUCKET}/{name}"),
+        }
     }
 
     fn secret(&self, number: usize) -> SecretSlice<u8> {
@@ -139,8 +162,7 @@ impl Lab {
     /// The repository, opened with the first passphrase that opens it; which that is, is known after.
     pub fn open(&mut self) -> Repository {
         for number in 0..self.passphrases.len() {
-            let target = Arc::new(FolderTarget::new(self.path("repository")));
-            if let Ok(repository) = Repository::open(target, Some(&self.secret(number)), None) {
+            if let Ok(repository) = Repository::open(self.target("repository"), Some(&self.secret(number)), None) {
                 let opens = self.passphrases.remove(number);
                 self.passphrases = vec![opens];
                 return repository;
@@ -150,8 +172,7 @@ impl Lab {
     }
 
     pub fn open_second(&self) -> Repository {
-        let target = Arc::new(FolderTarget::new(self.path("second")));
-        Repository::open(target, Some(&b"the first".to_vec().into()), None).unwrap()
+        Repository::open(self.target("second"), Some(&b"the first".to_vec().into()), None).unwrap()
     }
 
     /// A command of ceso, with a home of its own.
@@ -161,12 +182,16 @@ impl Lab {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ceso"));
         command.env_clear().env("HOME", &home).env("PATH", "/usr/bin:/bin").current_dir(&home);
         command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nobody").args(arguments);
+        if let Some(server) = &self.server {
+            command.env("AWS_ENDPOINT_URL_S3", format!("http://{}", server.address));
+            command.env("AWS_ACCESS_KEY_ID", "tester").env("AWS_SECRET_ACCESS_KEY", SECRET);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     pub fn backup(&self, home: &str, image: &Path) -> Command {
-        let (place, secret) = (self.path("repository"), self.passphrase_file());
+        let (place, secret) = (self.place("repository"), self.passphrase_file());
         let mut command = self.ceso(home, &["disk", "backup"]);
         command.arg(image).arg("--repository").arg(place).arg("--passphrase-file").arg(secret);
         command.args(["--output", "json"]);
@@ -176,7 +201,7 @@ impl Lab {
     /// A command about the repository, opened by its passphrase.
     fn about(&self, home: &str, words: &[&str]) -> Command {
         let mut command = self.ceso(home, words);
-        command.arg(self.path("repository")).arg("--passphrase-file").arg(self.passphrase_file());
+        command.arg(self.place("repository")).arg("--passphrase-file").arg(self.passphrase_file());
         command.args(["--output", "json"]);
         command
     }
@@ -199,15 +224,16 @@ impl Lab {
         let file = self.path("passphrase-of-second");
         std::fs::write(&file, "the first").unwrap();
         let mut command = self.about(home, &["repository", "copy"]);
-        command.arg(self.path("second")).arg("--to-passphrase-file").arg(file);
+        command.arg(self.place("second")).arg("--to-passphrase-file").arg(file);
         command
     }
 
     /// Forgets backups until at most so many are left.
     pub fn forget(&mut self, left: usize, dice: &mut Dice) {
+        let target = self.target("repository");
         while self.reported.len() > left {
             let (id, _) = self.reported.swap_remove(dice.below(self.reported.len() as u64) as usize);
-            std::fs::remove_file(self.path("repository").join(format!("manifests/{id}"))).unwrap();
+            target.delete(&[format!("manifests/{id}")]).unwrap();
         }
     }
 

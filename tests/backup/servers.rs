@@ -11,6 +11,19 @@ use ceso::backup::{Access, Keys};
 pub const BUCKET: &str = "backups";
 pub const SECRET: &str = "the-secret-key-of-the-test";
 
+/// moto, one request at a time. By itself it looks whether a name is free and writes it later, so that of two that create at once both may
+/// be told that they did; no store that a repository relies on does that.
+const MOTO: &str = "
+import threading
+from moto import server
+turn, whole = threading.Lock(), server.DomainDispatcherApplication.__call__
+def one_at_a_time(self, environ, answer):
+    with turn:
+        return whole(self, environ, answer)
+server.DomainDispatcherApplication.__call__ = one_at_a_time
+server.main(['-H', '127.0.0.1', '-p', '0'])
+";
+
 /// A server that runs.
 pub struct Server {
     child: Child,
@@ -30,10 +43,10 @@ fn program(name: &str) -> PathBuf {
 }
 
 impl Server {
-    /// moto: right in conditional puts and their races; takes any keys.
+    /// moto: right in conditional puts; takes any keys.
     pub fn moto() -> Self {
-        let mut command = Command::new(program("venv/bin/moto_server"));
-        command.args(["-H", "127.0.0.1", "-p", "0"]);
+        let mut command = Command::new(program("venv/bin/python"));
+        command.args(["-c", MOTO]);
         let server = Self::start(command, tempfile::tempdir().unwrap());
         let answer = server.http(&format!(
             "PUT /{BUCKET} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::lab::{Dice, Ended, Image, Lab, reported, times, wait};
+use super::servers::Server;
 
-fn rounds(count: u64) {
+/// Rounds on a folder, or in the bucket of a server. Kills fall into so many milliseconds after a process began.
+fn rounds(count: u64, server: Option<Server>, kills_within: u64) {
     let mut dice = Dice::new("rounds");
-    let mut lab = Lab::new();
+    let mut lab = Lab::on(server);
     let mut images: Vec<Image> =
         (0..4).map(|writer| Image::new(lab.path(&format!("image-{writer}")), 16, &mut dice)).collect();
     let (mut killed, mut raced, mut made) = (0u64, 0u64, 0u64);
@@ -26,7 +28,7 @@ fn rounds(count: u64) {
         let mut plans = Vec::new();
         for (writer, command) in running {
             let start = Duration::from_millis(if writer.is_some() { dice.below(150) } else { dice.below(500) });
-            let kill = dice.percent(30).then(|| Duration::from_millis(dice.below(1200)));
+            let kill = dice.percent(30).then(|| Duration::from_millis(dice.below(kills_within)));
             plans.push((writer, command, start, kill));
         }
         let ended: Vec<(Option<usize>, Ended)> = std::thread::scope(|scope| {
@@ -64,11 +66,23 @@ fn rounds(count: u64) {
 
 #[test]
 fn four_writers_and_prunes_with_kills_lose_nothing_that_was_reported() {
-    rounds(times("CESO_ROUNDS", 2));
+    rounds(times("CESO_ROUNDS", 2), None, 1200);
 }
 
 #[test]
 #[ignore = "long: 100 rounds take minutes; CESO_ROUNDS scales them"]
 fn long_rounds_of_writers_and_prunes_lose_nothing_that_was_reported() {
-    rounds(times("CESO_ROUNDS", 20));
+    rounds(times("CESO_ROUNDS", 20), None, 1200);
+}
+
+#[test]
+#[ignore = "needs versitygw; CESO_S3_ROUNDS scales it"]
+fn versitygw_rounds_of_writers_and_prunes_lose_nothing_that_was_reported() {
+    rounds(times("CESO_S3_ROUNDS", 4), Some(Server::versitygw()), 2500);
+}
+
+#[test]
+#[ignore = "needs moto; CESO_S3_ROUNDS scales it"]
+fn moto_rounds_of_writers_and_prunes_lose_nothing_that_was_reported() {
+    rounds(times("CESO_S3_ROUNDS", 3), Some(Server::moto()), 2500);
 }
