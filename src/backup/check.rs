@@ -280,7 +280,9 @@ impl Repository {
                 None => false,
             };
             if *folder == "claims" {
-                report.notes.push(format!("{}: a backup that was not finished; a prune finishes or drops it", file.name));
+                report
+                    .notes
+                    .push(format!("{}: a backup that was not finished; a prune finishes or drops it", file.name));
                 continue;
             }
             report.backups += 1;

@@ -431,8 +431,7 @@ impl Copy<'_> {
             .map_err(here)?;
         self.read.fetch_add(u64::from(entry.stored), Ordering::Relaxed);
         if store.known.take_on(&there)? {
-            let frame =
-                Press::reseal(&self.from.sealer, &self.to.sealer, &entry, there, frame, &pack::name(pack))?;
+            let frame = Press::reseal(&self.from.sealer, &self.to.sealer, &entry, there, frame, &pack::name(pack))?;
             store.carry(entry.flags, there, raw, &frame)?;
         }
         Ok(there)
