@@ -87,9 +87,22 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Heed no Range of a download, as some hosts do not"),
         )
-        .arg(Arg::new("fault").long("fault").value_name("METHOD:FAULT[:TIMES]").action(ArgAction::Append).help(
-            "Have a method fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta or delay=2s, a transfer with cut=BYTES or no-ranges; may be repeated",
-        ))
+        .arg(
+            Arg::new("seed")
+                .long("seed")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .help("What decides by chance which requests a fault catches: the same seed, the same run [default: 1]"),
+        )
+        .arg(
+            Arg::new("fault")
+                .long("fault")
+                .value_name("METHOD:FAULT[:TIMES][:after=N][:chance=P]")
+                .action(ArgAction::Append)
+                .help(
+                    "Have a method (or * for all) fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s] or restart-after[=2s], a transfer with cut=BYTES or no-ranges; may be repeated. A running one takes the same lines at /simulator/faults",
+                ),
+        )
 }
 
 pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
@@ -119,9 +132,9 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
         options.lease_timeout = lease.0;
     }
     options.ranges = !matches.get_flag("no-ranges");
-    let delay = |text: &str| text.parse::<Span>().ok().map(|span| span.0);
+    options.seed = matches.get_one::<u64>("seed").copied().unwrap_or(options.seed);
     let faults = matches.get_many::<String>("fault").unwrap_or_default();
-    let faults = faults.map(|text| read_fault(text, delay)).collect::<Result<Vec<_>, _>>()?;
+    let faults = faults.map(|text| read_fault(text)).collect::<Result<Vec<_>, _>>()?;
     let made_up = matches.get_one::<String>("password").is_none();
     let username = options.username.clone();
     context.block_on(async move {

@@ -188,4 +188,12 @@ pub enum Trouble {
         after: bool,
     },
     Expire,
+    /// The datastore is full but for so many bytes.
+    Fill(Bytes),
+    /// All connections are cut, and nobody is answered for so long.
+    Partition(Span),
+    /// The host's agent starts anew, and nobody is answered for so long.
+    Restart(Span),
+    /// A file transfer ends after so many bytes.
+    Cut(Bytes),
 }

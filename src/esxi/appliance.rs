@@ -9,12 +9,14 @@ use super::error::Error;
 use super::fault::VimFault;
 use super::file_path::FilePath;
 use super::files::split;
-use super::host::Host;
+use super::host::{Host, silent};
 use super::lease::Lease;
+use super::link::patient;
 use super::moref::MoRef;
 use super::object::{Datastore, Network, NewVm, Vm};
 use super::property::Query;
 use super::soap::{Call, Method};
+use super::task::Task;
 
 /// The largest file of firmware variables: EFI has 256 KiB or so.
 const LARGEST_NVRAM: u64 = 8 << 20;
@@ -146,7 +148,16 @@ impl Host {
         let call = Call::new(&places.resource_pool, Method::ImportVApp)
             .with(plan.spec.clone())
             .with_ref("folder", &places.vm_folder);
-        Lease::start(self, &call).await.map_err(|error| error.doing(format!("import {:?}", new.name)))
+        let started = match Lease::start(self, &call).await {
+            // Its lease was lost with the answer, so it ends by itself, and the machine with it.
+            Err(error) if error.outcome_unknown() => {
+                let left =
+                    format!("perhaps the machine {:?}, which the host removes when its lease runs out", new.name);
+                Err(Error::LeftBehind { host: self.name().to_owned(), left: vec![left], source: Box::new(error) })
+            }
+            started => started,
+        };
+        started.map_err(|error| error.doing(format!("import {:?}", new.name)))
     }
 
     /// The machine that an import has made.
@@ -155,19 +166,30 @@ impl Host {
         self.identity(&entity).await
     }
 
-    /// The machine of an import that failed, where it is still there after the host had time to remove it.
+    /// Removes the machine of an import that failed where the host has not done so in time; names it where it cannot be removed.
     pub async fn left_by_import(&self, lease: &Lease<'_>) -> Option<String> {
         let entity = lease.entity.as_ref()?;
-        let mut left = None;
-        for _ in 0..20 {
-            match self.identity(entity).await {
-                Ok(vm) => left = Some(format!("the machine {:?} at {}", vm.name, vm.path)),
-                Err(error) if error.outcome_unknown() => left = Some(format!("perhaps the machine {entity}")),
-                Err(_) => return None,
+        let removed = patient(async {
+            let mut left = None;
+            for look in 0..20 {
+                match self.identity(entity).await {
+                    Ok(vm) => left = Some(format!("the machine {:?} at {}", vm.name, vm.path)),
+                    Err(error) if error.outcome_unknown() => left = Some(format!("perhaps the machine {entity}")),
+                    Err(_) => return None,
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+                // A lease that nobody holds any more, the host's agent having started anew, removes nothing.
+                if look >= 3 {
+                    let destroy = Call::new(entity, Method::Destroy);
+                    let destroyed = async { Task::start(self, "remove", &destroy).await?.done(&silent).await };
+                    if let Err(error) = destroyed.await {
+                        tracing::debug!(host = self.name(), "{entity} was not removed: {error}");
+                    }
+                }
             }
-            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-        }
-        left
+            left
+        });
+        removed.await
     }
 
     async fn ovf_manager(&self) -> Result<MoRef, Error> {

@@ -19,6 +19,12 @@ pub enum Error {
     /// The request was on its way and the answer did not come: a change may have happened.
     #[error("the connection to host {host} was lost: {reason}")]
     Lost { host: String, reason: String },
+    /// The request was on its way, the answer did not come, and the host, which answers again, knows no task of it.
+    #[error("the connection to host {host} was lost ({reason}), and the host knows no task of it: it was not begun")]
+    NotBegun { host: String, reason: String },
+    /// The host's agent was started anew in the middle of a task: nobody is at work on it any more.
+    #[error("host {host} knows the task {task} no longer: its agent was started anew in the middle of it")]
+    TaskForgotten { host: String, task: String },
     #[error("host {host} did not answer within {after}")]
     Timeout { host: String, after: Span },
     #[error("the certificate of host {host} has changed: its fingerprint was {expected} and is now {seen}")]
@@ -117,11 +123,17 @@ impl Error {
         matches!(self.root(), Self::Lost { .. } | Self::Timeout { .. } | Self::BadAnswer { .. })
     }
 
+    /// Whether nobody is at work on what was asked for, and what became of it has to be seen by its effect.
+    pub(super) fn lost_track(&self) -> bool {
+        matches!(self.root(), Self::NotBegun { .. } | Self::TaskForgotten { .. })
+    }
+
     /// The stable dotted kind.
     pub fn kind(&self) -> String {
         match self.root() {
             Self::Unreachable { .. } => "esxi.unreachable".into(),
-            Self::Lost { .. } => "esxi.connection_lost".into(),
+            Self::Lost { .. } | Self::NotBegun { .. } => "esxi.connection_lost".into(),
+            Self::TaskForgotten { .. } => "esxi.task_forgotten".into(),
             Self::Timeout { .. } | Self::WaitedInVain { .. } => "esxi.timeout".into(),
             Self::CertificateChanged { .. } => "esxi.certificate_changed".into(),
             Self::CertificateUntrusted { .. } => "esxi.certificate_untrusted".into(),
@@ -158,6 +170,8 @@ impl Error {
                 format!("check the address, the network and that the host is up: ceso host check {host}")
             }
             Self::Lost { .. } => "what was asked for may have happened: look before trying again".into(),
+            Self::NotBegun { .. } => "try again".into(),
+            Self::TaskForgotten { .. } => "look what it did, for it may have ended or stopped half-way; then try again".into(),
             Self::Timeout { .. } => "the host may be busy: look what it did, then try again or set a longer time".into(),
             Self::CertificateChanged { host, .. } => {
                 format!("if the host was reinstalled or got a new certificate, compare the fingerprint on its console, then: ceso host trust {host}")
@@ -205,7 +219,7 @@ impl Error {
     /// Whether the same call may simply succeed when it is made again.
     pub fn may_retry(&self) -> bool {
         match self.root() {
-            Self::Unreachable { .. } | Self::Busy { .. } => true,
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::NotBegun { .. } => true,
             Self::Vim { fault, .. } => matches!(fault.known(), Known::TaskInProgress { .. } | Known::ConcurrentAccess),
             Self::Credentials(fault) | Self::Refused(fault) => fault.may_retry(),
             _ => false,

@@ -18,6 +18,8 @@ pub struct VimFault {
     pub data: Element,
     /// The fault underneath.
     pub cause: Option<Box<VimFault>>,
+    /// What this client found out about it: who is at work, who holds a file, how much is free.
+    pub learned: Option<String>,
 }
 
 /// How deep causes are followed: a host nests two or three.
@@ -39,6 +41,7 @@ impl VimFault {
                 details: Vec::new(),
                 data: Element::default(),
                 cause: None,
+                learned: None,
             },
         }
     }
@@ -52,9 +55,14 @@ impl VimFault {
         let message = localized.text_at("localizedMessage").unwrap_or_default().trim().to_owned();
         match localized.child("fault") {
             Some(data) => Self::typed(data, message, depth),
-            None => {
-                Self { name: "MethodFault".into(), message, details: vec![], data: Element::default(), cause: None }
-            }
+            None => Self {
+                name: "MethodFault".into(),
+                message,
+                details: vec![],
+                data: Element::default(),
+                cause: None,
+                learned: None,
+            },
         }
     }
 
@@ -72,6 +80,7 @@ impl VimFault {
                 .collect(),
             data: data.clone(),
             cause: cause.map(|cause| Box::new(Self::localized(cause, depth - 1))),
+            learned: None,
         }
     }
 
@@ -243,6 +252,9 @@ impl std::fmt::Display for VimFault {
             _ => self.telling().name.clone(),
         };
         f.write_str(&said)?;
+        if let Some(learned) = &self.learned {
+            write!(f, ": {}", clip(learned))?;
+        }
         let mut written: Vec<&str> = vec![&said];
         for fault in self.chain() {
             for text in std::iter::once(&fault.message).chain(&fault.details) {

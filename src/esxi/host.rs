@@ -18,6 +18,7 @@ use super::options::{Credentials, HostOptions, Login};
 use super::places::Places;
 use super::session_file::SessionFile;
 use super::task::Task;
+use super::task_found::KnownTasks;
 
 /// A client for one host, with one session.
 pub struct Host {
@@ -25,6 +26,7 @@ pub struct Host {
     pub(super) monitor: Monitor,
     pub(super) places: OnceCell<Places>,
     pub(super) last_scan: LastScan,
+    pub(super) tasks: KnownTasks,
 }
 
 /// What a client has sent and received so far.
@@ -52,7 +54,13 @@ impl Host {
             tokio::spawn(async move { link.warm_up(ahead).await });
         }
         let monitor = Monitor::new(link.clone());
-        Ok(Self { link, monitor, places: OnceCell::new(), last_scan: LastScan::default() })
+        Ok(Self {
+            link,
+            monitor,
+            places: OnceCell::new(),
+            last_scan: LastScan::default(),
+            tasks: KnownTasks::default(),
+        })
     }
 
     /// The host's name in the configuration.

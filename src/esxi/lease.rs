@@ -14,6 +14,7 @@ use crate::xml::Element;
 use super::error::Error;
 use super::fault::VimFault;
 use super::host::{Host, Progress, Step};
+use super::link::patient;
 use super::moref::MoRef;
 use super::property::Query;
 use super::soap::{Call, Method};
@@ -49,7 +50,10 @@ impl<'a> Lease<'a> {
     /// Makes a call that gives a lease, and waits until it is ready.
     pub(super) async fn start(host: &'a Host, call: &Call) -> Result<Lease<'a>, Error> {
         host.monitor.prepare();
-        let answer = host.link.call(call).await?;
+        let answer = match host.link.call(call).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(host.explained(error).await),
+        };
         let moref = answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
             host: host.name().to_owned(),
             reason: format!("{} without a lease", call.method.wire_name()),
@@ -129,13 +133,13 @@ impl<'a> Lease<'a> {
             error = self.keep_alive() => Err(E::from(error)),
         };
         match done {
-            Ok(value) => match self.tell(Call::new(&self.moref, Method::LeaseComplete)).await {
+            Ok(value) => match patient(self.tell(Call::new(&self.moref, Method::LeaseComplete))).await {
                 Ok(()) => Ok(value),
                 Err(error) => Err(E::from(error.doing("complete the lease"))),
             },
             Err(error) => {
                 let abort = Call::new(&self.moref, Method::LeaseAbort);
-                if let Err(failure) = self.tell(abort).await {
+                if let Err(failure) = patient(self.tell(abort)).await {
                     tracing::warn!(host = self.host.name(), "a lease was not aborted and ends by itself: {failure}");
                 }
                 Err(error)

@@ -49,6 +49,8 @@ fn know_cookie(host: &str, cookie: &str) {
 }
 
 tokio::task_local! {
+    /// Set while something is made or taken away: a host that is away for a while is waited for, instead of leaving things half done.
+    static PATIENT: ();
     /// The `operationID` of the requests that the current call sends.
     static OPERATION: String;
 }
@@ -58,6 +60,15 @@ tokio::task_local! {
 pub fn identified<F: Future>(id: String, future: F) -> impl Future<Output = F::Output> {
     OPERATION.scope(id, future)
 }
+
+/// Has the requests that the future sends wait for a host that cannot be reached or is too busy: neither request has reached it. They wait
+/// as long as [`Timeouts::reconnect`](super::options::Timeouts) says.
+pub(super) fn patient<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    PATIENT.scope((), future)
+}
+
+/// The first pause before a host that is away is asked again; it doubles up to eight times that.
+const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct Link {
     pub(super) options: HostOptions,
@@ -199,11 +210,25 @@ impl Link {
         let waits = method == Method::WaitForUpdatesEx;
         let timeouts = &self.options.timeouts;
         let timeout = if waits { timeouts.wait + Duration::from_secs(30) } else { timeouts.request };
-        let began = Instant::now();
-        let span = tracing::debug_span!("request", host = %self.options.name, method = method.wire_name());
-        let result = self.transport.post(envelope, version, cookie, timeout, waits).instrument(span).await;
-        self.transport.count(method.wire_name(), &result, began);
-        result
+        let first = Instant::now();
+        let mut pause = PAUSE;
+        loop {
+            let began = Instant::now();
+            let span = tracing::debug_span!("request", host = %self.options.name, method = method.wire_name());
+            let result = self.transport.post(envelope.clone(), version, cookie, timeout, waits).instrument(span).await;
+            self.transport.count(method.wire_name(), &result, began);
+            let away = match &result {
+                Err(Error::Unreachable { .. }) => true,
+                Ok(reply) => reply.status == 503,
+                Err(_) => false,
+            };
+            if !away || PATIENT.try_with(|()| ()).is_err() || first.elapsed() > timeouts.reconnect {
+                return result;
+            }
+            self.transport.label.retry("away");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE * 8);
+        }
     }
 
     /// Uploads a file to a datastore, renewing the session where it has run out. The path is relative to the datastore.

@@ -28,8 +28,17 @@ impl<'a> Making<'a> {
             Self { host, datastore, base, disks: Vec::new(), files: Vec::new(), configured: false, children: false };
         match host.make_folder(&making.folder_path()).await {
             Ok(()) => Ok(making),
-            // It may be there, and may be somebody else's: it is named, not removed.
-            Err(error) if error.outcome_unknown() => Err(making.left_behind(vec![making.folder_path()], error)),
+            Err(error) if error.outcome_unknown() => {
+                match host.folder_files(datastore, &making.folder_path()).await {
+                    // It was not made, and nobody is at work on it: it is no task.
+                    Err(gone) if gone.is("FileNotFound") => {
+                        host.make_folder(&making.folder_path()).await?;
+                        Ok(making)
+                    }
+                    // It is there, and may be somebody else's: it is named, not removed.
+                    _ => Err(making.left_behind(vec![format!("perhaps {}", making.folder_path())], error)),
+                }
+            }
             Err(error) => Err(error),
         }
     }

@@ -14,6 +14,7 @@ mod content;
 mod datastore_files;
 mod disks;
 mod error;
+mod explained;
 mod facts;
 mod fault;
 mod file_path;
@@ -39,6 +40,7 @@ mod snapshot;
 mod soap;
 mod storage;
 mod task;
+mod task_found;
 #[cfg(test)]
 mod tests;
 mod transfer;

@@ -34,6 +34,7 @@ macro_rules! methods {
 
 methods! {
     RetrieveServiceContent = "RetrieveServiceContent" true,
+    CurrentTime = "CurrentTime" true,
     Login = "Login" false,
     Logout = "Logout" false,
     RetrievePropertiesEx = "RetrievePropertiesEx" true,

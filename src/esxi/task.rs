@@ -36,11 +36,17 @@ impl<'a> Task<'a> {
     /// Makes a call that starts a task. `what` is for progress: `power on`.
     pub(super) async fn start(host: &'a Host, what: impl Into<String>, call: &Call) -> Result<Task<'a>, Error> {
         host.monitor.prepare();
-        let answer = host.link.call(call).await?;
-        let moref = answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
-            host: host.name().to_owned(),
-            reason: format!("{} without a task", call.method.wire_name()),
-        })?;
+        let asked = Instant::now();
+        let moref = match host.link.call(call).await {
+            Ok(answer) => answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
+                host: host.name().to_owned(),
+                reason: format!("{} without a task", call.method.wire_name()),
+            })?,
+            // The host may be at work on it: its task is looked for, and nothing is sent twice.
+            Err(error) if error.outcome_unknown() => host.find_task(call, asked, error).await?,
+            Err(error) => return Err(host.explained(error).await),
+        };
+        host.tasks.note(&moref);
         let what = what.into();
         tracing::debug!(host = host.name(), task = %moref, what, "a task has begun");
         Ok(Self { host, moref, what, began: Instant::now(), outcome: "abandoned" })
@@ -61,8 +67,11 @@ impl<'a> Task<'a> {
         });
         let mut told = None;
         loop {
-            let mut info =
-                watch.next().await.map_err(|error| error.doing(format!("wait for {} ({})", self.what, self.moref)))?;
+            let next = watch.next().await.map_err(|error| match error.is("ManagedObjectNotFound") {
+                true => Error::TaskForgotten { host: self.host.name().to_owned(), task: self.moref.to_string() },
+                false => error,
+            });
+            let mut info = next.map_err(|error| error.doing(format!("wait for {} ({})", self.what, self.moref)))?;
             match state(&info) {
                 Some("success") => {
                     self.outcome = "success";
@@ -76,8 +85,10 @@ impl<'a> Task<'a> {
                         details: Vec::new(),
                         data: Element::default(),
                         cause: None,
+                        learned: None,
                     });
-                    return Err(Error::Vim { host: self.host.name().to_owned(), fault: Box::new(fault) });
+                    let error = Error::Vim { host: self.host.name().to_owned(), fault: Box::new(fault) };
+                    return Err(self.host.explained(error).await);
                 }
                 _ => {}
             }

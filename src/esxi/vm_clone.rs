@@ -17,6 +17,7 @@ use super::error::Error;
 use super::files::split;
 use super::hardware::{Controller, ControllerKind, Disk, Hardware, NewDevice, known_nic};
 use super::host::{Host, Progress};
+use super::link::patient;
 use super::making::{Making, folder_name};
 use super::object::{Datastore, Network, NewVm, Vm};
 use super::property::{From, Object, Query};
@@ -71,9 +72,11 @@ impl Host {
         let made = async {
             let plan = self.plan(template, new, datastore, spec).await?;
             let making = Making::folder(self, datastore, &new.name).await?;
-            self.carry_out(&plan, making, new, spec, progress).await
+            let made = self.carry_out(&plan, making, new, spec, progress).await;
+            // What it takes is known, and what was copied before the space ran out is gone again.
+            self.with_space(datastore, (!spec.linked).then_some(plan.needed), made).await
         };
-        made.await.map_err(|error| error.doing(format!("clone {:?} to {:?}", template.name, new.name)))
+        patient(made).await.map_err(|error| error.doing(format!("clone {:?} to {:?}", template.name, new.name)))
     }
 
     /// Reads the template, and refuses what cannot be cloned before anything is made.

@@ -12,9 +12,11 @@ use super::config_spec::{ConfigSpec, pairs};
 use super::error::Error;
 use super::hardware::{ControllerKind, NewDevice};
 use super::host::{Host, Progress};
+use super::link::patient;
 use super::making::Making;
 use super::moref::MoRef;
 use super::object::{Datastore, Network, NewVm, Vm};
+use super::places::Reach;
 use super::soap::{Call, Method};
 use super::task::Task;
 use super::vm_info::Firmware;
@@ -88,7 +90,8 @@ impl Host {
         };
         // Wrong values are refused before anything is made.
         config.element("config")?;
-        let mut making = Making::folder(self, datastore, &new.name).await.map_err(|error| self.creating(error, new))?;
+        let making = patient(Making::folder(self, datastore, &new.name)).await;
+        let mut making = making.map_err(|error| self.creating(error, new))?;
         let vmx = making.file_path(".vmx");
         let disk = making.disk_path(0);
         let mut devices = Vec::new();
@@ -102,11 +105,13 @@ impl Host {
         }
         let config = ConfigSpec { path: Some(&vmx), devices, ..config };
         making.configuration(spec.disk.map(|_| disk.clone()));
-        match self.make_vm(&config, progress).await {
-            Ok(moref) => self.made_vm(&making, &moref).await,
-            Err(error) => Err(making.undo(error).await),
-        }
-        .map_err(|error| self.creating(error, new))
+        let made = async {
+            match self.make_vm(&config, progress).await {
+                Ok(moref) => self.made_vm(&making, &moref).await,
+                Err(error) => Err(making.undo(error).await),
+            }
+        };
+        patient(made).await.map_err(|error| self.creating(error, new))
     }
 
     fn creating(&self, error: Error, new: &NewVm) -> Error {
@@ -119,7 +124,26 @@ impl Host {
         let call = Call::new(&places.vm_folder, Method::CreateVm)
             .with(config.element("config")?)
             .with_ref("pool", &places.resource_pool);
-        Task::start(self, "create the machine", &call).await?.made(progress).await
+        let made = async { Task::start(self, "create the machine", &call).await?.made(progress).await };
+        match (made.await, config.path) {
+            (Err(error), Some(path)) if error.lost_track() => self.made_at(path).await.ok_or(error),
+            (made, _) => made,
+        }
+    }
+
+    /// The machine whose configuration lies there: its folder is this call's own, so it is what the call has made.
+    async fn made_at(&self, path: &str) -> Option<MoRef> {
+        const LOOKS: usize = 3;
+        for _ in 0..LOOKS {
+            let query = self.link.everything(&[Reach::Vms], vec![("VirtualMachine", vec!["config.files.vmPathName"])]);
+            let objects = self.link.retrieve(&query).await.unwrap_or_default();
+            let found = objects.into_iter().find(|object| object.text("config.files.vmPathName") == Some(path));
+            if let Some(found) = found {
+                return Some(found.moref);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        }
+        None
     }
 
     /// Reads the identity of a machine that was just made. It is there, so it is named where it cannot be read.

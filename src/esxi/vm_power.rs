@@ -8,9 +8,12 @@ use std::time::Duration;
 use super::checked::Checked;
 use super::error::Error;
 use super::host::{Host, Progress, Step};
+use super::link::patient;
 use super::object::Vm;
+use super::property::Query;
 use super::soap::{Call, Method};
 use super::task::Task;
+use super::vm_list::PowerState;
 
 impl Host {
     /// Powers a machine on, or resumes a suspended one. Errors: `esxi.invalid_power_state` where it is on already.
@@ -66,6 +69,29 @@ impl Host {
 
     async fn vm_task(&self, vm: &Checked<Vm>, method: Method, what: &str, progress: Progress<'_>) -> Result<(), Error> {
         let task = async { Task::start(self, what, &Call::new(&vm.moref, method)).await?.done(progress).await };
-        task.await.map(|_| ()).map_err(|error| error.doing(format!("{what} {:?}", vm.name)))
+        let done = match patient(task).await {
+            // Nobody can say any more what became of it, but the machine itself.
+            Err(error) if error.lost_track() && self.took_effect(vm, method).await => Ok(()),
+            done => done.map(|_| ()),
+        };
+        done.map_err(|error| error.doing(format!("{what} {:?}", vm.name)))
+    }
+
+    /// Whether a machine is as the method was to leave it. What leaves no trace has not been seen.
+    async fn took_effect(&self, vm: &Vm, method: Method) -> bool {
+        let wanted = match method {
+            Method::PowerOnVm => PowerState::On,
+            Method::PowerOffVm => PowerState::Off,
+            Method::SuspendVm => PowerState::Suspended,
+            Method::Destroy => {
+                let read = patient(self.identity(&vm.moref)).await;
+                return matches!(read, Err(error) if error.is("ManagedObjectNotFound") || matches!(error.root(), Error::NotFound { .. }));
+            }
+            _ => return false,
+        };
+        let query = Query::object(&vm.moref, "VirtualMachine", &["runtime.powerState"]);
+        let objects = patient(self.link.retrieve(&query)).await.unwrap_or_default();
+        let states = objects.iter().filter_map(|object| object.text("runtime.powerState"));
+        states.map(PowerState::read).any(|state| state == wanted)
     }
 }

@@ -108,6 +108,7 @@ pub(super) fn gone(host: &str, object: &MoRef) -> Error {
         details: Vec::new(),
         data: Element::new("fault").with(object.element("obj")),
         cause: None,
+        learned: None,
     };
     Error::Vim { host: host.to_owned(), fault: Box::new(fault) }
 }

@@ -16,7 +16,7 @@ use crate::door::bind::Binder;
 use crate::door::object::{Fields, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Touch};
 use crate::error::Fault;
-use crate::units::Span;
+use crate::units::{Bytes, Span};
 
 const fn method(name: &'static str) -> Place {
     Place::Method { kind: "test", name }
@@ -92,7 +92,7 @@ pub struct Calls {
 
 /// Has the test's simulator answer a method with a fault, once or more often.
 ///
-/// One of `fault`, `status`, `delay`, `drop` and `expire` says what happens. Of a method that ends in `_Task` most faults end the
+/// One of `fault`, `status`, `delay`, `drop`, `expire`, `fill`, `partition`, `restart` and `cut` says what happens. Of a method that ends in `_Task` most faults end the
 /// task, as on a host; the others come at once.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +113,15 @@ pub struct AddFault {
     pub drop: Option<Lost>,
     /// The session has ended.
     pub expire: Option<bool>,
+    /// The datastore is full from then on, but for so many bytes.
+    pub fill: Option<Bytes>,
+    /// The request is carried out, then all connections are cut, and nobody is answered for so long.
+    pub partition: Option<Span>,
+    /// The request is carried out, then the host's agent starts anew: sessions, tasks and leases are forgotten, the work of tasks stops
+    /// where it is, and nobody is answered for so long.
+    pub restart: Option<Span>,
+    /// Of a transfer: the connection is closed after so many bytes of the file.
+    pub cut: Option<Bytes>,
     /// How many calls go well before. Default: 0.
     pub after: Option<u64>,
     /// How many calls go wrong, 0 for all of them from then on. Default: 1.
@@ -237,7 +246,7 @@ of_a_test!(ClearFaults, "test.clear_faults", "clear_faults", &[], "t:clear_fault
 
 impl AddFault {
     fn rule(self) -> Result<bench::Rule, Fault> {
-        let Self { fault, message, status, delay, drop, expire, .. } = self;
+        let Self { fault, message, status, delay, drop, expire, fill, partition, restart, cut, .. } = self;
         let expire = expire.filter(|expire| *expire);
         let wrong = |what: &str| Fault::new("usage.argument", format!("test.fault: {what}"));
         if message.is_some() && fault.is_none() {
@@ -249,10 +258,16 @@ impl AddFault {
             delay.map(bench::Trouble::Delay),
             drop.map(|lost| bench::Trouble::Drop { after: matches!(lost, Lost::Answer) }),
             expire.map(|_| bench::Trouble::Expire),
+            fill.map(bench::Trouble::Fill),
+            partition.map(bench::Trouble::Partition),
+            restart.map(bench::Trouble::Restart),
+            cut.map(bench::Trouble::Cut),
         ];
         let mut asked = asked.into_iter().flatten();
         let (Some(trouble), None) = (asked.next(), asked.next()) else {
-            return Err(wrong("exactly one of fault, status, delay, drop and expire says what happens"));
+            return Err(wrong(
+                "exactly one of fault, status, delay, drop, expire, fill, partition, restart and cut says what happens",
+            ));
         };
         let times = match self.times {
             None => Some(1),

@@ -28,6 +28,8 @@ pub struct Outcome {
     pub unavailable: bool,
     /// What somebody asked for in place of the answer.
     pub instead: Option<Instead>,
+    /// What befalls the whole host once this was carried out.
+    pub after: Option<Due>,
 }
 
 /// No answer, or one of the web server's own.
@@ -43,7 +45,7 @@ const PUBLIC: &[&str] = &["RetrieveServiceContent", "Login", "CurrentTime"];
 /// Answers one SOAP document.
 pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
     let mut outcome =
-        Outcome { document: String::new(), fault: false, cookie: None, unavailable: false, instead: None };
+        Outcome { document: String::new(), fault: false, cookie: None, unavailable: false, instead: None, after: None };
     let version = version(head.action.as_deref());
     let spoken = version.as_ref().copied().unwrap_or(Version::NEWEST);
     let answered = async {
@@ -57,6 +59,8 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
             Some(Due::Fault { fault: asked, in_task }) => fault = Some((asked, in_task)),
             Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Due::LeaveDelta) => leave_delta = true,
+            Some(Due::Fill(left)) => host.fill(left),
+            Some(after @ (Due::Late(_) | Due::Partition(_) | Due::Restart { .. })) => outcome.after = Some(after),
             Some(Due::DropAnswer) => outcome.instead = Some(Instead::Drop),
             Some(Due::Expire) => {
                 host.expire_sessions();

@@ -22,7 +22,7 @@ use super::dispatch::Instead;
 use super::faults::Due;
 use super::schema::VERSIONS;
 use super::server::Host;
-use super::{datastore, dispatch, lease, soap};
+use super::{control, datastore, dispatch, lease, soap};
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -65,6 +65,7 @@ pub async fn accept(
             () = stopping(&mut stopped) => break,
             _ = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if room => match accepted {
+                Ok((stream, _)) if host.is_away() => drop(stream),
                 Ok((stream, peer)) => {
                     let serving = serve(stream, peer, acceptor.clone(), Arc::clone(&host), watched.clone());
                     connections.spawn(serving);
@@ -91,6 +92,7 @@ async fn serve(
     host: Arc<Host>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let mut cuts = host.cuts.subscribe();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
@@ -112,6 +114,8 @@ async fn serve(
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stopping(&mut stopped) => None,
+        // Cut as it is, with whatever was under way on it.
+        _ = cuts.changed() => return,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -146,6 +150,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     let head = head(&request, peer);
     let path = request.uri().path().to_owned();
     let mut drops = false;
+    let mut late = Duration::ZERO;
     let mut trouble = datastore::folder::Trouble { ranges: host.options.ranges, cut: None };
     let place = match path.as_str() {
         "/folder" => Some("folder"),
@@ -156,6 +161,16 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     if let Some(place) = place {
         match host.faults.due(&format!("{} {place}", request.method())) {
             None | Some(Due::Fault { .. } | Due::LeaveDelta) => {}
+            Some(Due::Fill(left)) => host.fill(left),
+            Some(Due::Late(delay)) => late = delay,
+            Some(Due::Partition(away)) => {
+                host.cut_off(away);
+                return Err(Dropped);
+            }
+            Some(Due::Restart { away, finishes }) => {
+                host.restart(away, finishes);
+                return Err(Dropped);
+            }
             Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Due::Drop) => return Err(Dropped),
             Some(Due::DropAnswer) => drops = true,
@@ -175,6 +190,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     let response = match (request.method(), path.as_str()) {
         (&Method::GET, "/sdk/vimServiceVersions.xml") => answer(StatusCode::OK, "text/xml", versions()),
         (&Method::GET, "/") => answer(StatusCode::OK, "text/html; charset=utf-8", WELCOME.to_owned()),
+        (_, "/simulator/faults") => control::faults(request, &host).await,
         (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService") => sdk(request, head, host).await?,
         (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
         (_, "/folder") => datastore::folder::serve(request, head, host, trouble).await?,
@@ -182,6 +198,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
         (_, path) if path.starts_with("/nfc/") => lease::transfer::serve(request, head, host, trouble).await?,
         _ => status(StatusCode::NOT_FOUND, "Nothing is here. The API is at /sdk, files are below /folder."),
     };
+    tokio::time::sleep(late).await;
     if drops { Err(Dropped) } else { Ok(response) }
 }
 
@@ -208,6 +225,18 @@ async fn sdk(request: Request<Incoming>, head: Head, host: Arc<Host>) -> Result<
         Err(error) => return Ok(status(StatusCode::BAD_REQUEST, &format!("The request ended early: {error}"))),
     };
     let outcome = dispatch::soap(&host, &head, &body).await;
+    match outcome.after {
+        Some(Due::Late(delay)) => tokio::time::sleep(delay).await,
+        Some(Due::Partition(away)) => {
+            host.cut_off(away);
+            return Err(Dropped);
+        }
+        Some(Due::Restart { away, finishes }) => {
+            host.restart(away, finishes);
+            return Err(Dropped);
+        }
+        _ => {}
+    }
     match outcome.instead {
         None => {}
         Some(Instead::Drop) => return Err(Dropped),

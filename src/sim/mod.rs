@@ -12,7 +12,7 @@
 //! service, esx/             facts about the host itself
 //! lease/, ovf/              machines that are streamed out and in
 //! state                     what outlives the process
-//! stage, faults             what a test puts in, looks at, and has go wrong
+//! stage, faults/, control   what a test puts in, looks at, and has go wrong
 //! ```
 //!
 //! It knows nothing of the client in `esxi/`: the two are held against other implementations, not against each other. The rules it
@@ -21,6 +21,7 @@
 mod call;
 mod cert;
 mod collector;
+mod control;
 mod datastore;
 mod decode;
 mod dispatch;
@@ -48,6 +49,6 @@ mod view;
 mod vm;
 mod world;
 
-pub use faults::{Rule, Trouble, read as read_fault};
+pub use faults::{Rule, Tally, Trouble, read as read_fault};
 pub use server::{Options, Server};
 pub use stage::{Called, Machine, Stage, Staged};

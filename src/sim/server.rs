@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::faults::{Faults, Rule};
+use super::faults::{Faults, Rule, Tally};
 use super::stage::{Called, Calls};
 use super::state::Store;
 use super::world::World;
@@ -87,6 +87,10 @@ pub struct Host {
     pub requests: Mutex<BTreeMap<String, u64>>,
     pub faults: Faults,
     pub calls: Calls,
+    /// Rises whenever all connections are cut.
+    pub cuts: watch::Sender<u64>,
+    /// Until when nobody is answered.
+    away: Mutex<Option<Instant>>,
     pub options: Options,
     /// The host's address as clients reach it, for links that it hands out.
     pub authority: String,
@@ -114,6 +118,41 @@ impl Host {
         let gone = world.sessions.clear();
         gone.iter().for_each(|key| world.end_session(key));
         gone.len()
+    }
+
+    /// Cuts all connections, and answers nobody for so long.
+    pub fn cut_off(&self, away: Duration) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + away);
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Whether nobody is answered now.
+    pub fn is_away(&self) -> bool {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Starts the agent anew: what it knew of sessions, tasks and leases is gone, and machines and files stay as they are. The work of
+    /// tasks goes on to its end where `finishes` says so, else it stops where it is.
+    pub fn restart(&self, away: Duration, finishes: bool) {
+        {
+            let mut world = self.world();
+            let world = &mut *world;
+            for key in world.sessions.clear() {
+                world.end_session(&key);
+            }
+            super::lease::forget(world);
+            super::task::forget(world, finishes);
+            self.announce(world.tick());
+        }
+        self.cut_off(away);
+    }
+
+    /// Has somebody fill the datastore, but for so many bytes.
+    pub fn fill(&self, left: u64) {
+        let mut world = self.world();
+        world.datastore.fill(left);
+        world.touch(&super::datastore::OBJECT);
+        self.announce(world.tick());
     }
 
     pub fn count(&self, request: &str) {
@@ -154,6 +193,8 @@ impl Server {
             requests: Mutex::default(),
             faults: Faults::new(options.seed),
             calls: Calls::default(),
+            cuts: watch::channel(0).0,
+            away: Mutex::new(None),
             options,
             authority: address.to_string(),
         });
@@ -193,6 +234,27 @@ impl Server {
     /// Has requests go wrong from now on. Faults: `sim.fault` for what the API does not have.
     pub fn fault(&self, rule: Rule) -> Result<(), Fault> {
         self.host.faults.add(rule)
+    }
+
+    /// The rules in their order, with how often each came up.
+    pub fn faults(&self) -> Vec<Tally> {
+        self.host.faults.tally()
+    }
+
+    /// Cuts all connections, and answers nobody for so long: what a failure of the network looks like.
+    pub fn partition(&self, away: Duration) {
+        self.host.cut_off(away);
+    }
+
+    /// Starts the host's agent anew: sessions, tasks and leases are forgotten, and nobody is answered for so long. The work of tasks
+    /// under way goes on where `finishes` says so, else it stops where it is.
+    pub fn restart(&self, away: Duration, finishes: bool) {
+        self.host.restart(away, finishes);
+    }
+
+    /// Has somebody fill the datastore, but for so many bytes; [`Server::set_capacity`] undoes it.
+    pub fn fill(&self, left: u64) {
+        self.host.fill(left);
     }
 
     /// Has nothing go wrong any more.

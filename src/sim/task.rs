@@ -3,13 +3,14 @@
 //! The work itself belongs to whoever begins the task: a change of the world in one step ([`change`]), or work on files outside the
 //! world's lock ([`work`]).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 
 use super::call::{Answer, Call, Reply};
+use super::datastore::vmdk::VmdkError;
 use super::fault::VimFault;
 use super::server::Host;
 use super::value::{Data, Ref, Value};
@@ -43,6 +44,8 @@ pub struct Task {
 pub struct Tasks {
     all: VecDeque<Task>,
     begun: u64,
+    /// Forgotten tasks, the agent having started anew, whose work goes on all the same.
+    detached: HashSet<Ref>,
 }
 
 impl Tasks {
@@ -85,6 +88,9 @@ pub fn change(
     tokio::spawn(async move {
         tokio::time::sleep(host.options.task_delay).await;
         let mut world = host.world();
+        if world.tasks.get(&running.id).is_none() && !world.tasks.detached.remove(&running) {
+            return;
+        }
         let outcome = work(&host, &mut world);
         finish(&mut world, &running, outcome);
         host.announce(world.tick());
@@ -125,19 +131,32 @@ pub fn release(world: &mut World, task: &Ref, outcome: Result<Option<Value>, Vim
     finish(world, task, outcome);
 }
 
-/// Notes a running task's progress; answers whether it was cancelled.
-pub fn progress(host: &Host, task: &Ref, percent: i32) -> bool {
+/// Notes a running task's progress. Errors: it was cancelled, or the agent was started anew and its work ends here.
+pub fn progress(host: &Host, task: &Ref, percent: i32) -> Result<(), VmdkError> {
     let mut world = host.world();
-    let cancelled = match world.tasks.get_mut(task) {
-        Some(running) => {
-            running.progress = Some(percent.clamp(0, 100));
-            running.cancelled
-        }
-        None => false,
+    let detached = world.tasks.detached.contains(task);
+    let Some(running) = world.tasks.get_mut(task) else {
+        return if detached { Ok(()) } else { Err(VmdkError::Abandoned) };
     };
+    running.progress = Some(percent.clamp(0, 100));
+    let cancelled = running.cancelled;
     world.touch(task);
     host.announce(world.tick());
-    cancelled
+    if cancelled { Err(VmdkError::Canceled) } else { Ok(()) }
+}
+
+/// Forgets all tasks, as an agent that starts anew does. The work of those under way goes on where `finishes` says so; else what has not
+/// begun never does, and what copies files stops where it is.
+pub fn forget(world: &mut World, finishes: bool) {
+    for task in std::mem::take(&mut world.tasks.all) {
+        if task.outcome.is_none() {
+            world.touch(&task.entity);
+            if finishes {
+                world.tasks.detached.insert(task.object.clone());
+            }
+        }
+        world.forget(&task.object);
+    }
 }
 
 fn begin(world: &mut World, call: &Call, entity: &Ref, cancelable: bool) -> Ref {
@@ -176,13 +195,14 @@ fn begin(world: &mut World, call: &Call, entity: &Ref, cancelable: bool) -> Ref 
 }
 
 fn finish(world: &mut World, object: &Ref, outcome: Result<Option<Value>, VimFault>) {
+    world.tasks.detached.remove(object);
     if let Some(task) = world.tasks.get_mut(object) {
         task.completed = Some(OffsetDateTime::now_utc());
         task.outcome = Some(outcome);
         let entity = task.entity.clone();
         world.touch(&entity);
+        world.touch(object);
     }
-    world.touch(object);
 }
 
 pub fn call(world: &mut World, call: &Call) -> Answer {

@@ -22,11 +22,11 @@ fn new(name: &str) -> Checked<NewVm> {
     checked(NewVm { name: name.to_owned() })
 }
 
-fn options(server: &Server) -> HostOptions {
+pub fn options(server: &Server) -> HostOptions {
     HostOptions::new("sim", server.url().parse().unwrap(), Trust::Fingerprint(server.fingerprint().parse().unwrap()))
 }
 
-fn login(password: &str) -> std::sync::Arc<Login> {
+pub fn login(password: &str) -> std::sync::Arc<Login> {
     std::sync::Arc::new(Login { username: "root".into(), password: password.to_owned().into() })
 }
 

@@ -3,6 +3,7 @@
 mod client_on_sim;
 mod files_on_sim;
 mod pyvmomi_requests;
+mod scenarios;
 mod sim;
 mod snapshots_on_sim;
 #[path = "../support/vcsim.rs"]

@@ -211,6 +211,10 @@ impl Bench for TestBench {
             Trouble::Drop { after: false } => sim::Trouble::Drop,
             Trouble::Drop { after: true } => sim::Trouble::DropAnswer,
             Trouble::Expire => sim::Trouble::Expire,
+            Trouble::Fill(left) => sim::Trouble::Fill(left.0),
+            Trouble::Partition(away) => sim::Trouble::Partition(away.0),
+            Trouble::Restart(away) => sim::Trouble::Restart { away: away.0, finishes: false },
+            Trouble::Cut(bytes) => sim::Trouble::Cut(bytes.0),
         };
         let Rule { method, after, times, chance, .. } = rule;
         self.server.fault(sim::Rule { method, trouble, after, times, chance })

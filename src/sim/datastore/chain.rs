@@ -97,32 +97,34 @@ impl Chain {
         })
     }
 
-    /// Copies what the disk holds into a new flat disk, its holes with it. `progress` hears percents and answers whether to go on.
+    /// Copies what the disk holds into a new flat disk, its holes with it. `progress` hears percents and may end it.
     pub fn copy(
         &self,
         to: &Path,
         adapter: &str,
         thin: bool,
-        mut progress: impl FnMut(i32) -> bool,
+        mut progress: impl FnMut(i32) -> Result<(), VmdkError>,
     ) -> Result<(), VmdkError> {
         let target = vmdk::create(to, self.capacity(), adapter, thin)?;
         let copied = self.copy_content(&target.content(to), &mut progress);
-        if copied.is_err() {
+        if copied.is_err() && !matches!(copied, Err(VmdkError::Abandoned)) {
             vmdk::remove(to)?;
         }
         copied
     }
 
-    fn copy_content(&self, target: &Path, progress: &mut impl FnMut(i32) -> bool) -> Result<(), VmdkError> {
+    fn copy_content(
+        &self,
+        target: &Path,
+        progress: &mut impl FnMut(i32) -> Result<(), VmdkError>,
+    ) -> Result<(), VmdkError> {
         let (base, deltas) = self.links.split_last().ok_or(VmdkError::Format("a chain without a disk"))?;
         vmdk::copy_content(&base.descriptor.content(&base.at), target, self.capacity(), progress)?;
         let file = OpenOptions::new().write(true).open(target)?;
         for link in deltas.iter().rev() {
             let delta = Delta::open(&link.descriptor.content(&link.at), link.descriptor.capacity, false)?;
             each(&delta, |sector, bytes| Ok(file.write_all_at(bytes, sector * SECTOR)?))?;
-            if !progress(99) {
-                return Err(VmdkError::Canceled);
-            }
+            progress(99)?;
         }
         // What lies behind the last whole sector of a delta was never the disk's.
         Ok(file.set_len(self.capacity())?)
@@ -306,7 +308,7 @@ mod tests {
         assert_eq!((read(&top, 510), read(&top, (1 << 30) - 2)), (*b"baXX", *b"zz\0\0"));
         assert_eq!(read(&open(&datastore, "a/a.vmdk"), 510), *b"base");
         let copy = datastore.resolve(&at("a/flat.vmdk")).unwrap();
-        top.copy(&copy, "buslogic", false, |_| true).unwrap();
+        top.copy(&copy, "buslogic", false, |_| Ok(())).unwrap();
         let flat = open(&datastore, "a/flat.vmdk");
         assert_eq!((flat.links.len(), read(&flat, 510), read(&flat, (1 << 30) - 2)), (1, *b"baXX", *b"zz\0\0"));
         assert!(vmdk::allocated(&std::fs::metadata(flat.links[0].descriptor.content(&copy)).unwrap()) < 1 << 20);
@@ -360,7 +362,8 @@ mod tests {
         open(&datastore, "a/a.vmdk").write(0, b"x").unwrap();
         let chain = open(&datastore, "a/a.vmdk");
         assert!(chain.boots());
-        let copied = chain.copy(&datastore.resolve(&at("a/b.vmdk")).unwrap(), "lsilogic", true, |_| false);
+        let copied =
+            chain.copy(&datastore.resolve(&at("a/b.vmdk")).unwrap(), "lsilogic", true, |_| Err(VmdkError::Canceled));
         assert!(matches!(copied, Err(VmdkError::Canceled)));
         assert_eq!(std::fs::read_dir(folder.path().join("datastore1/a")).unwrap().count(), 2);
     }

@@ -141,12 +141,12 @@ fn copy(world: &mut World, call: &Call, force: bool) -> Answer {
 }
 
 /// Tells a task of its progress, and the copying whether to go on. Only news is told: it wakes whoever waits.
-pub fn heard(host: Arc<Host>, task: Ref) -> impl FnMut(i32) -> bool {
+pub fn heard(host: Arc<Host>, task: Ref) -> impl FnMut(i32) -> Result<(), VmdkError> {
     let mut last = -1;
     move |percent| {
         let news = percent != last;
         last = percent;
-        !(news && task::progress(&host, &task, percent))
+        if news { task::progress(&host, &task, percent) } else { Ok(()) }
     }
 }
 
@@ -162,7 +162,7 @@ fn copy_folder(from: &Path, to: &Path, depth: usize) -> Result<(), VmdkError> {
         if kind.is_dir() {
             copy_folder(&entry.path(), &target, depth + 1)?;
         } else if kind.is_file() {
-            copy_file(&entry.path(), &target, |_| true)?;
+            copy_file(&entry.path(), &target, |_| Ok(()))?;
         }
     }
     Ok(())

@@ -63,6 +63,11 @@ impl Datastore {
         self.capacity = capacity;
     }
 
+    /// Has it be as large as what lies on it, but for so many bytes.
+    pub fn fill(&mut self, left: u64) {
+        self.capacity = Some(used(&self.root).saturating_add(left));
+    }
+
     /// Capacity and free space in bytes: of the file system below, or of the size that was given, by what the files take up.
     pub fn space(&self) -> (u64, u64) {
         let (whole, free) = self.file_system();
@@ -269,6 +274,7 @@ pub fn disk_fault(path: &DatastorePath, error: &vmdk::VmdkError) -> VimFault {
     match error {
         vmdk::VmdkError::Io(error) => file_fault(path, error),
         vmdk::VmdkError::Format(why) => VimFault::new("InvalidDiskFormat", format!("{path} is no disk to use: {why}.")),
+        vmdk::VmdkError::Abandoned => VimFault::system("the host's agent was started anew"),
         vmdk::VmdkError::Canceled => VimFault::new("RequestCanceled", "The task was canceled by a user."),
     }
 }

@@ -31,6 +31,9 @@ pub enum VmdkError {
     Format(&'static str),
     #[error("the disk is being copied no longer: the task was canceled")]
     Canceled,
+    /// What was copied so far stays.
+    #[error("the disk is being copied no longer: the host's agent was started anew")]
+    Abandoned,
 }
 
 /// What a descriptor says.
@@ -216,7 +219,11 @@ pub fn create(path: &Path, capacity: u64, adapter: &str, thin: bool) -> Result<D
 }
 
 /// Copies any file, which must not be there yet, with its holes.
-pub fn copy_file(from: &Path, to: &Path, mut progress: impl FnMut(i32) -> bool) -> Result<(), VmdkError> {
+pub fn copy_file(
+    from: &Path,
+    to: &Path,
+    mut progress: impl FnMut(i32) -> Result<(), VmdkError>,
+) -> Result<(), VmdkError> {
     let length = fs::metadata(from)?.len();
     OpenOptions::new().write(true).create_new(true).open(to)?.set_len(length)?;
     let copied = copy_content(from, to, length, &mut progress);
@@ -230,7 +237,7 @@ pub fn copy_content(
     from: &Path,
     to: &Path,
     length: u64,
-    progress: &mut impl FnMut(i32) -> bool,
+    progress: &mut impl FnMut(i32) -> Result<(), VmdkError>,
 ) -> Result<(), VmdkError> {
     let mut source = File::open(from)?;
     let mut target = OpenOptions::new().write(true).open(to)?;
@@ -250,9 +257,7 @@ pub fn copy_content(
         }
         at = begin + count as u64;
         let percent = at.saturating_mul(100).checked_div(length).unwrap_or(100).min(99);
-        if !progress(i32::try_from(percent).unwrap_or(99)) {
-            return Err(VmdkError::Canceled);
-        }
+        progress(i32::try_from(percent).unwrap_or(99))?;
     }
     Ok(())
 }

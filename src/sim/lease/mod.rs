@@ -190,6 +190,13 @@ fn end(world: &mut World, object: &Ref, state: State) {
     world.touch(object);
 }
 
+/// Forgets all leases, as an agent that starts anew does. A machine that was being imported stays as it is.
+pub fn forget(world: &mut World) {
+    for lease in std::mem::take(&mut world.leases.all).into_values() {
+        world.forget(&lease.object);
+    }
+}
+
 fn live<'a>(world: &'a mut World, object: &Ref) -> Result<&'a mut Lease, VimFault> {
     let lease = world.leases.get_mut(&object.id).ok_or_else(|| VimFault::not_found(object))?;
     match &lease.state {

@@ -119,7 +119,7 @@ fn flat(chain: &Chain) -> io::Result<(FileSource, Option<tempfile::TempDir>)> {
     let folder = top.at.parent().unwrap_or(Path::new("."));
     let beside = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
     let path = beside.path().join("whole.vmdk");
-    chain.copy(&path, "lsilogic", true, |_| true).map_err(other)?;
+    chain.copy(&path, "lsilogic", true, |_| Ok(())).map_err(other)?;
     let content = Descriptor::read(&path).map_err(other)?.content(&path);
     Ok((FileSource::open(&content)?, Some(beside)))
 }

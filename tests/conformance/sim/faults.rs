@@ -94,6 +94,103 @@ async fn a_connection_is_dropped_before_or_after_the_work() {
     server.stop().await;
 }
 
+const ON: &str = r#"<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body><PowerOnVM_Task xmlns="urn:vim25"><_this type="VirtualMachine">1</_this></PowerOnVM_Task></Body></Envelope>"#;
+
+async fn lost(client: &Client) {
+    let request = client.http.post(format!("{}/sdk", client.base)).header("Cookie", client.cookie.clone().unwrap());
+    assert!(request.body(ON).send().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_cuts_everybody_off_and_forgets_nothing() {
+    let server = start(options()).await;
+    let mut client = Client::logged_in(&server).await;
+    server.fault(rule("PowerOnVM_Task", Trouble::Partition(Duration::from_millis(300)), 1)).unwrap();
+    let began = Instant::now();
+    lost(&client).await;
+    let version = || client.http.get(format!("{}/sdk/vimServiceVersions.xml", client.base)).send();
+    while version().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(250));
+    assert_eq!(client.value(("VirtualMachine", "1"), "runtime.powerState").await, "poweredOn");
+    assert_eq!(server.open_sessions(), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_starts_anew_forgets_sessions_and_tasks_and_their_work_stops_or_goes_on() {
+    for (finishes, state) in [(false, "off"), (true, "on")] {
+        let slow = ceso::sim::Options { task_delay: Duration::from_millis(150), ..options() };
+        let server = start(slow).await;
+        let mut client = Client::logged_in(&server).await;
+        server
+            .fault(rule("PowerOnVM_Task", Trouble::Restart { away: Duration::from_millis(50), finishes }, 1))
+            .unwrap();
+        lost(&client).await;
+        assert_eq!(server.open_sessions(), 0);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        client.login(USER, PASSWORD).await.unwrap();
+        assert_eq!(server.machines()[0].power, state);
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datastore_is_filled_by_somebody_else() {
+    let server = start(options()).await;
+    let mut client = Client::logged_in(&server).await;
+    server.fault(rule("MakeDirectory", Trouble::Fill(4096), 1)).unwrap();
+    let folder = format!("<name>[datastore1] a</name>{}", super::client::DATACENTER);
+    client.call("MakeDirectory", super::client::FILES, &folder).await.unwrap();
+    let store = ("Datastore", "6370e3a0-c0de5e30-7a11-0c0ffee00001");
+    let free: u64 = client.value(store, "summary.freeSpace").await.parse().unwrap();
+    assert!(free <= 4096, "{free}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_seed_gives_the_same_run_over_the_wire() {
+    let mut runs = Vec::new();
+    for seed in [7, 7, 8] {
+        let server = start(ceso::sim::Options { seed, ..options() }).await;
+        let mut client = Client::logged_in(&server).await;
+        server.fault(ceso::sim::read_fault("PowerOnVM_Task:NoPermission:chance=0.5").unwrap()).unwrap();
+        let mut run = Vec::new();
+        for _ in 0..40 {
+            run.push(client.call("PowerOnVM_Task", vm("1"), "").await.is_ok());
+        }
+        runs.push(run);
+        server.stop().await;
+    }
+    assert!(runs[0] == runs[1] && runs[0] != runs[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_simulator_is_given_faults_over_http_by_its_own_account_alone() {
+    let server = start(options()).await;
+    let mut client = Client::logged_in(&server).await;
+    let url = format!("{}/simulator/faults", server.url());
+    let ask = |method: reqwest::Method, password: &str, body: &str| {
+        client.http.request(method, &url).basic_auth(USER, Some(password)).body(body.to_owned()).send()
+    };
+    let post = reqwest::Method::POST;
+    assert_eq!(client.http.get(&url).send().await.unwrap().status(), 401);
+    assert_eq!(ask(post.clone(), "wrong", "Login:503").await.unwrap().status(), 401);
+    let refused = ask(post.clone(), PASSWORD, "Login:503\nLogin:NoSuchFault").await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert!(server.faults().is_empty(), "all or none");
+    assert_eq!(ask(post, PASSWORD, "# once\nPowerOnVM_Task:NoPermission:1\n\n").await.unwrap().status(), 200);
+    let fault = client.call("PowerOnVM_Task", vm("1"), "").await.unwrap_err();
+    assert_eq!(fault.kind, "NoPermission");
+    let listed = client.http.get(&url).basic_auth(USER, Some(PASSWORD)).send().await.unwrap().text().await.unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((&listed["simulator"], &listed["faults"][0]["caught"]), (&true.into(), &1.into()));
+    let gone = client.http.delete(&url).basic_auth(USER, Some(PASSWORD)).send().await.unwrap();
+    assert!(gone.status() == 200 && server.faults().is_empty());
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_staged_is_what_a_client_finds() {
     let server = start(options()).await;

@@ -4,6 +4,8 @@
 //! decides. A typed fault is answered where a host answers it: of a `…_Task` method most faults end the task, and those that are
 //! found before a task begins come at once. It decides nothing by itself: who asks for no faults gets none.
 
+mod read;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use super::fault::VimFault;
 use super::schema::{Kind, schema};
 use super::value::Value;
 use crate::error::{Fault, nearest};
+
+pub use read::read;
 
 /// The most rules that may be set at once.
 const MOST: usize = 1000;
@@ -57,12 +61,24 @@ pub enum Trouble {
     Cut(u64),
     /// Of a file transfer: a Range is not heeded, as some hosts do not.
     NoRanges,
+    /// Before it is carried out somebody fills the datastore, but for so many bytes.
+    Fill(u64),
+    /// It is carried out, and the answer comes after a while.
+    Late(Duration),
+    /// It is carried out, and the network fails: all connections are cut, and for so long nobody is answered.
+    Partition(Duration),
+    /// It is carried out, and the host's agent starts anew: sessions, tasks and leases are forgotten, all connections are cut, and for so
+    /// long nobody is answered. The work of tasks that are under way goes on to its end, or stops where it is.
+    Restart { away: Duration, finishes: bool },
 }
+
+/// The word for a rule that catches each request, whatever its method.
+pub const ANY: &str = "*";
 
 /// One rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// A method, or `GET folder`, `PUT folder`, `HEAD folder`, `DELETE folder`, `GET nfc`, `PUT nfc`, `POST nfc`.
+    /// A method, or `*` for each of them, or `GET folder`, `PUT folder`, `HEAD folder`, `DELETE folder`, `GET nfc`, `PUT nfc`, `POST nfc`.
     pub method: String,
     pub trouble: Trouble,
     /// How many requests pass before the first that is caught.
@@ -107,6 +123,23 @@ pub enum Due {
     LeaveDelta,
     Cut(u64),
     NoRanges,
+    Fill(u64),
+    Late(Duration),
+    Partition(Duration),
+    Restart {
+        away: Duration,
+        finishes: bool,
+    },
+}
+
+/// How often a rule has come up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tally {
+    pub rule: Rule,
+    /// Requests that it was asked about.
+    pub seen: u64,
+    /// Requests that it caught.
+    pub caught: u64,
 }
 
 impl Faults {
@@ -120,7 +153,7 @@ impl Faults {
         let transfer = rule.method.rsplit_once(' ').is_some_and(|(method, place)| {
             matches!((method, place), ("GET" | "PUT" | "HEAD" | "DELETE", "folder") | ("GET" | "PUT" | "POST", "nfc"))
         });
-        if !transfer && !schema().knows_method(&rule.method) {
+        if !transfer && rule.method != ANY && !schema().knows_method(&rule.method) {
             let shown: String = rule.method.chars().take(60).collect();
             let near = nearest(&shown, schema().method_names());
             let hint = near.first().map_or_else(
@@ -142,7 +175,12 @@ impl Faults {
                     .hint("such as GET folder"));
             }
             Trouble::Fault { kind, message } => Some(typed(kind, message.as_deref())?),
-            Trouble::Delay(delay) if *delay > LONGEST => {
+            Trouble::Delay(delay)
+            | Trouble::Late(delay)
+            | Trouble::Partition(delay)
+            | Trouble::Restart { away: delay, .. }
+                if *delay > LONGEST =>
+            {
                 return Err(wrong(format!("a request is held up for {LONGEST:?} at most")));
             }
             Trouble::Status(code) if !(400..=599).contains(code) => {
@@ -170,11 +208,19 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).rules.clear();
     }
 
+    /// The rules in their order, with how often each came up.
+    pub fn tally(&self) -> Vec<Tally> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally =
+            |counted: &Counted| Tally { rule: counted.rule.clone(), seen: counted.seen, caught: counted.caught };
+        state.rules.iter().map(tally).collect()
+    }
+
     /// What is to happen to a request, which is counted by each rule that it reaches.
     pub fn due(&self, method: &str) -> Option<Due> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { rules, random } = &mut *state;
-        for counted in rules.iter_mut().filter(|counted| counted.rule.method == method) {
+        for counted in rules.iter_mut().filter(|counted| counted.rule.method == method || counted.rule.method == ANY) {
             counted.seen += 1;
             let over = counted.rule.times.is_some_and(|times| counted.caught >= times);
             if counted.seen <= counted.rule.after || over || draw(random) >= counted.rule.chance {
@@ -193,6 +239,10 @@ impl Faults {
                 (Trouble::LeaveDelta, _) => Due::LeaveDelta,
                 (Trouble::Cut(bytes), _) => Due::Cut(*bytes),
                 (Trouble::NoRanges, _) => Due::NoRanges,
+                (Trouble::Fill(left), _) => Due::Fill(*left),
+                (Trouble::Late(delay), _) => Due::Late(*delay),
+                (Trouble::Partition(away), _) => Due::Partition(*away),
+                (Trouble::Restart { away, finishes }, _) => Due::Restart { away: *away, finishes: *finishes },
                 (Trouble::Drop | Trouble::Fault { .. }, _) => Due::Drop,
             });
         }
@@ -257,35 +307,6 @@ fn usual(kind: &str) -> String {
         }
         other => format!("{other} (asked for)"),
     }
-}
-
-/// Reads `METHOD:FAULT[:TIMES]`, as a command line gives it. FAULT is a fault's name, a status such as `503`, `drop`, `drop-answer`,
-/// `expire`, `leave-delta`, `delay=2s`, or of a file transfer `cut=BYTES` and `no-ranges`.
-pub fn read(text: &str, delay: impl Fn(&str) -> Option<Duration>) -> Result<Rule, Fault> {
-    let wrong = || {
-        Fault::new("sim.fault", format!("{:?} is no rule for a fault", text.chars().take(80).collect::<String>()))
-            .hint("write METHOD:FAULT or METHOD:FAULT:TIMES, such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, drop, drop-answer, expire, leave-delta, delay=2s, or of a transfer cut=BYTES or no-ranges")
-    };
-    let mut parts = text.splitn(3, ':');
-    let (Some(method), Some(what), times) = (parts.next(), parts.next(), parts.next()) else { return Err(wrong()) };
-    let trouble = match what {
-        "drop" => Trouble::Drop,
-        "drop-answer" => Trouble::DropAnswer,
-        "expire" => Trouble::Expire,
-        "leave-delta" => Trouble::LeaveDelta,
-        "no-ranges" => Trouble::NoRanges,
-        what => match (what.parse::<u16>(), what.strip_prefix("delay=")) {
-            (Ok(code), _) => Trouble::Status(code),
-            _ if what.starts_with("cut=") => {
-                let bytes = what.strip_prefix("cut=").and_then(|bytes| bytes.parse().ok());
-                Trouble::Cut(bytes.ok_or_else(wrong)?)
-            }
-            (_, Some(time)) => Trouble::Delay(delay(time).ok_or_else(wrong)?),
-            _ => Trouble::Fault { kind: what.to_owned(), message: None },
-        },
-    };
-    let times = times.map(|times| times.parse().map_err(|_| wrong())).transpose()?;
-    Ok(Rule { method: method.to_owned(), trouble, after: 0, times, chance: 1.0 })
 }
 
 #[cfg(test)]
@@ -354,28 +375,5 @@ mod tests {
             count += 1;
         }
         assert!(count > 300, "{count}");
-    }
-
-    #[test]
-    fn a_rule_is_read_from_a_command_line() {
-        let delay = |text: &str| text.strip_suffix('s').and_then(|text| text.parse().ok()).map(Duration::from_secs);
-        let read = |text| read(text, delay);
-        assert_eq!(
-            read("PowerOnVM_Task:NoDiskSpace:2").unwrap(),
-            Rule { times: Some(2), ..rule("PowerOnVM_Task", "NoDiskSpace") }
-        );
-        assert_eq!(read("Login:503").unwrap().trouble, Trouble::Status(503));
-        assert_eq!(read("Login:delay=2s").unwrap().trouble, Trouble::Delay(Duration::from_secs(2)));
-        assert_eq!(read("Login:drop-answer:1").unwrap().trouble, Trouble::DropAnswer);
-        assert_eq!(read("GET folder:cut=1000:1").unwrap().trouble, Trouble::Cut(1000));
-        assert_eq!(read("GET folder:no-ranges").unwrap().trouble, Trouble::NoRanges);
-        let faults = Faults::new(1);
-        faults.add(read("PUT folder:cut=0").unwrap()).unwrap();
-        assert!(
-            faults.add(read("Login:cut=1").unwrap()).is_err() && faults.add(read("Login:no-ranges").unwrap()).is_err()
-        );
-        for text in ["", "Login", "Login:x:y", "Login:delay=z", "GET folder:cut=x"] {
-            assert_eq!(read(text).unwrap_err().kind(), "sim.fault", "{text}");
-        }
     }
 }

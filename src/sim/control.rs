@@ -1,0 +1,98 @@
+//! Faults of a running simulator, asked for over HTTP: `/simulator/faults`, with the simulator's own account.
+//!
+//! `GET` lists the rules with how often each came up, as JSON; `POST` adds rules, one a line, as `--fault` takes them: all of them or, where
+//! one is wrong, none; `DELETE` forgets them. No real host has such a place, and nothing else is reachable through it.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, Request, Response, StatusCode};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+
+use super::faults::{Tally, Trouble, read};
+use super::http::{Body, answer, status};
+use super::server::Host;
+use crate::error::Fault;
+
+/// The longest list of rules.
+const LONGEST: usize = 64 << 10;
+/// How long it may take to come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers a request about the faults.
+pub async fn faults(request: Request<Incoming>, host: &Host) -> Response<Body> {
+    if !knows(&request, host) {
+        let mut refused = status(StatusCode::UNAUTHORIZED, "The simulator's own account is asked for.");
+        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"ceso SIMULATOR\""));
+        return refused;
+    }
+    match *request.method() {
+        Method::GET => {
+            let rules: Vec<_> = host.faults.tally().iter().map(row).collect();
+            answer(StatusCode::OK, "application/json", format!("{}\n", json!({ "simulator": true, "faults": rules })))
+        }
+        Method::DELETE => {
+            host.faults.clear();
+            status(StatusCode::OK, "Nothing goes wrong any more.")
+        }
+        Method::POST => {
+            let whole = tokio::time::timeout(PATIENCE, Limited::new(request.into_body(), LONGEST).collect()).await;
+            let Ok(Ok(whole)) = whole else { return status(StatusCode::BAD_REQUEST, "The rules did not come whole.") };
+            match add(host, &String::from_utf8_lossy(&whole.to_bytes())) {
+                Ok(count) => status(StatusCode::OK, &format!("{count} rules were added.")),
+                Err(fault) => {
+                    let hint = fault.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                    status(StatusCode::BAD_REQUEST, &format!("{}{hint}", fault.message()))
+                }
+            }
+        }
+        _ => status(StatusCode::METHOD_NOT_ALLOWED, "GET lists the faults, POST adds some, DELETE forgets them."),
+    }
+}
+
+fn knows(request: &Request<Incoming>, host: &Host) -> bool {
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
+    let given = given.and_then(|given| STANDARD.decode(given.trim()).ok());
+    let own = format!("{}:{}", host.options.username, host.options.password.expose_secret());
+    given.is_some_and(|given| given == own.as_bytes())
+}
+
+fn add(host: &Host, text: &str) -> Result<usize, Fault> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let rules = lines.map(read).collect::<Result<Vec<_>, _>>()?;
+    let trial = super::faults::Faults::new(0);
+    rules.iter().cloned().try_for_each(|rule| trial.add(rule))?;
+    let count = rules.len();
+    rules.into_iter().try_for_each(|rule| host.faults.add(rule))?;
+    Ok(count)
+}
+
+fn row(tally: &Tally) -> serde_json::Value {
+    let Tally { rule, seen, caught } = tally;
+    let fault = match &rule.trouble {
+        Trouble::Fault { kind, .. } => kind.clone(),
+        Trouble::Delay(time) => format!("delay={}ms", time.as_millis()),
+        Trouble::Late(time) => format!("late={}ms", time.as_millis()),
+        Trouble::Drop => "drop".to_owned(),
+        Trouble::DropAnswer => "drop-answer".to_owned(),
+        Trouble::Status(code) => code.to_string(),
+        Trouble::Expire => "expire".to_owned(),
+        Trouble::LeaveDelta => "leave-delta".to_owned(),
+        Trouble::Cut(bytes) => format!("cut={bytes}"),
+        Trouble::NoRanges => "no-ranges".to_owned(),
+        Trouble::Fill(left) => format!("fill={left}"),
+        Trouble::Partition(time) => format!("partition={}ms", time.as_millis()),
+        Trouble::Restart { away, finishes } => {
+            format!("{}={}ms", if *finishes { "restart-after" } else { "restart" }, away.as_millis())
+        }
+    };
+    json!({
+        "method": rule.method, "fault": fault, "times": rule.times, "after": rule.after, "chance": rule.chance,
+        "seen": seen, "caught": caught,
+    })
+}
