@@ -252,6 +252,7 @@ impl Plan {
         let thick = hardware.disks.iter().filter(|disk| disk.thin == Some(false)).map(|disk| disk.size.0);
         let needed =
             thick.fold(0u64, u64::saturating_add).max(of_type("diskExtent").map(size).fold(0, u64::saturating_add));
+        let needed = needed.saturating_add(nvram.and_then(|_| of_type("nvram").next()).map_or(0, size));
         let config = extra_config(object);
         Self {
             power: PowerState::read(object.text("runtime.powerState").unwrap_or_default()),

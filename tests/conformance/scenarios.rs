@@ -164,7 +164,7 @@ async fn a_datastore_that_fills_up_during_a_clone_is_told_with_what_is_missing_a
     for seed in 1..=3 {
         let lab =
             Lab::start(Options { seed, ..Options::default() }, Duration::from_secs(10), Duration::from_secs(5)).await;
-        let left = picked(seed, 100 << 10);
+        let left = picked(seed, 4 << 10);
         lab.fault(&format!("CopyVirtualDisk_Task:fill={left}:1"));
         let error = lab.clone("web-1").await.unwrap_err();
         assert_eq!(error.kind(), "esxi.no_disk_space", "{error}");
