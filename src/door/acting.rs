@@ -103,6 +103,20 @@ impl Pass<'_> {
         vouch(vm)
     }
 
+    /// A machine that was taken in under a name that was checked. It is not of the run's making.
+    pub fn registered(&self, vm: esxi::Vm) -> Checked<esxi::Vm> {
+        vouch(vm)
+    }
+
+    /// Notes that a machine has another name now, which was checked. What the run made stays the run's, and is named by it.
+    pub fn renamed(&self, host: &Connected, vm: &esxi::Vm, name: &str) -> Checked<esxi::Vm> {
+        if self.door.journal.has_made(&made_key(&host.name, vm)) {
+            self.door.journal.fell(&host.name, &vm.name);
+            self.door.journal.stands(&host.name, name);
+        }
+        vouch(esxi::Vm { name: name.to_owned(), ..vm.clone() })
+    }
+
     /// Notes a file or folder as made by this run, which may then delete it.
     pub fn made_file(&self, host: &Connected, datastore: &esxi::Datastore, path: &esxi::FilePath) {
         self.has_made.store(true, Ordering::Relaxed);

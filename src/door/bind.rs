@@ -175,13 +175,18 @@ impl<'a> Binder<'a> {
 
     /// A name for a machine that is to be made; an error where it is taken.
     pub async fn new_vm(&self, host: &BoundHost, name: &str) -> Result<Checked<NewVm>, Fault> {
-        let new = self.new_vm_name(name)?;
-        let all = host.host.client.lookup_vms().await?;
+        self.free_name(&host.host, name, "create").await
+    }
+
+    /// A name that a machine is to have, for a declared verb; an error where it is taken.
+    pub async fn free_name(&self, host: &Connected, name: &str, verb: &'static str) -> Result<Checked<NewVm>, Fault> {
+        let new = self.vm_name(name, verb)?;
+        let all = host.client.lookup_vms().await?;
         if let Some(there) = all.iter().find(|vm| vm.name == name) {
             let place = if self.pass.may_read("vm", name) { format!(", at {}", there.path) } else { String::new() };
             return Err(Fault::new(
                 "esxi.duplicate_name",
-                format!("there is a machine named {name:?} on {} already{place}", host.host.name),
+                format!("there is a machine named {name:?} on {} already{place}", host.name),
             )
             .hint("choose another name, or use the ensure form, which takes the machine that is there"));
         }
@@ -190,8 +195,13 @@ impl<'a> Binder<'a> {
 
     /// A name for a machine that is known not to be there.
     pub fn new_vm_name(&self, name: &str) -> Result<Checked<NewVm>, Fault> {
+        self.vm_name(name, "create")
+    }
+
+    /// A name that a machine may have, for a declared verb; nothing is asked.
+    pub fn vm_name(&self, name: &str, verb: &'static str) -> Result<Checked<NewVm>, Fault> {
         check_name(name)?;
-        self.check("vm", "create", name, false)?;
+        self.check("vm", verb, name, false)?;
         Ok(vouch(NewVm { name: name.to_owned() }))
     }
 

@@ -24,7 +24,7 @@ pub fn table(mode: Mode) -> Table {
 fn pattern(mode: Mode, verb: &str) -> Option<Pattern> {
     match (mode, verb) {
         (_, "read" | "connect") | (Mode::Unrestricted, _) => Some(Pattern::Any),
-        (Mode::Standard, "destroy" | "delete" | "revert" | "remove_snapshot") => Some(Pattern::Made),
+        (Mode::Standard, "destroy" | "delete" | "revert" | "remove_snapshot" | "register") => Some(Pattern::Made),
         (Mode::Standard, _) => Some(Pattern::Any),
         (Mode::Restricted, _) => None,
     }
@@ -45,7 +45,7 @@ mod tests {
             assert!(allows(Mode::Unrestricted, "vm", verb, false), "{verb}");
         }
         assert!(!allows(Mode::Restricted, "secret", "use", false) && allows(Mode::Standard, "secret", "use", false));
-        for verb in ["destroy", "revert", "remove_snapshot"] {
+        for verb in ["destroy", "revert", "remove_snapshot", "register"] {
             assert!(!allows(Mode::Standard, "vm", verb, false), "{verb}");
             assert!(allows(Mode::Standard, "vm", verb, true), "{verb}");
         }

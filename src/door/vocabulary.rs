@@ -24,6 +24,14 @@ pub const NOUNS: &[Noun] = &[
             ("create", "make a machine of that name"),
             ("copy_from", "clone the machine: its disks' content becomes another machine's"),
             ("configure", "change processors, memory, notes, extra configuration, cloud-init data"),
+            (
+                "rename",
+                "give the machine another name, on its old name and its new one: other entries go by the new one then",
+            ),
+            (
+                "register",
+                "take the machine out of the inventory, or a configuration file into it with all disks that it names",
+            ),
             ("reach", "connect to an address that the machine's guest reports: whether a port or a URL answers"),
             ("snapshot", "take snapshots, name them, merge deltas that no snapshot owns"),
             ("revert", "go back to a snapshot: what was written since is lost"),

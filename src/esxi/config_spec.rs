@@ -82,7 +82,7 @@ fn whole_mebibytes(memory: Bytes) -> Result<u64, Error> {
 }
 
 /// A name as it goes over the wire: `%`, `/` and `\` are escaped as in a URL, nothing else is.
-fn escape_name(name: &str) -> String {
+pub(super) fn escape_name(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2f").replace('\\', "%5c")
 }
 

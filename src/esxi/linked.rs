@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::checked::Checked;
 use super::config_spec::ConfigSpec;
 use super::error::Error;
+use super::file_path::FilePath;
 use super::files::{path, split};
 use super::hardware::{Disk, Hardware, removal};
 use super::host::{Host, Progress};
@@ -71,6 +72,23 @@ impl Host {
         let children = all.iter().filter(|other| other.vm != vm.moref);
         let children = children.filter(|other| other.disks.iter().flat_map(|disk| &disk.parents).any(builds));
         Ok(children.map(|other| other.name.clone()).collect())
+    }
+
+    /// The names of the machines whose disks build on what lies at a path, or below it, without being of that folder themselves.
+    pub async fn linked_clones_on(
+        &self,
+        datastore: &Checked<Datastore>,
+        place: &FilePath,
+    ) -> Result<Vec<String>, Error> {
+        let file = place.on(&datastore.name);
+        let all = self.scan().await.map_err(|error| error.doing(format!("look for linked clones of {file}")))?;
+        let lies_there = |parent: &str| {
+            split(parent).is_some_and(|(name, rest)| {
+                name == datastore.name && FilePath::parse(rest.trim()).is_ok_and(|path| path.is_in(place))
+            })
+        };
+        let builds = |other: &&Builds| other.disks.iter().flat_map(Disk::inherited).any(lies_there);
+        Ok(all.iter().filter(builds).map(|other| other.name.clone()).collect())
     }
 
     /// All machines' disks, as of now. Calls that come while somebody looks share the next look.

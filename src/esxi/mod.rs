@@ -51,6 +51,7 @@ mod vm_clone;
 mod vm_configure;
 mod vm_create;
 mod vm_info;
+mod vm_inventory;
 mod vm_list;
 mod vm_power;
 mod watch;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::files::{BoundTwo, bind_two, method, on};
+use super::linked::refuse_with_clones_on;
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::datastores::BoundDatastore;
@@ -178,8 +179,8 @@ impl Operation for Copy {
 
 /// Makes a virtual disk larger; the guest's own partitions and filesystems stay as they are.
 ///
-/// Errors: `esxi.in_use` where a snapshot or another machine builds on it, `esxi.file_locked` where a running machine holds it,
-/// `esxi.no_disk_space`, `esxi.invalid_argument` where it has that size already.
+/// Errors: `esxi.in_use` where a snapshot builds on it, `esxi.has_linked_clones` where another machine does, `esxi.file_locked` where a
+/// running machine holds it, `esxi.no_disk_space`, `esxi.invalid_argument` where it has that size already.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Extend {
@@ -206,13 +207,15 @@ impl Operation for Extend {
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {
+        refuse_with_clones_on(&bound, &path, pass, "extended").await?;
         Ok(bound.host.client.extend_disk(&bound.datastore, &path, self.size, &|step| pass.step(step)).await?)
     }
 }
 
 /// Gives a thin virtual disk all of its space.
 ///
-/// Errors: `esxi.no_disk_space`, `esxi.file_locked` where a running machine holds it.
+/// Errors: `esxi.no_disk_space`, `esxi.file_locked` where a running machine holds it, `esxi.has_linked_clones` where other machines
+/// build on it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inflate {
@@ -238,6 +241,7 @@ impl Operation for Inflate {
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {
+        refuse_with_clones_on(&bound, &path, pass, "inflated").await?;
         Ok(bound.host.client.inflate_disk(&bound.datastore, &path, &|step| pass.step(step)).await?)
     }
 }

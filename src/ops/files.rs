@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::linked::refuse_with_clones_on;
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::datastores::BoundDatastore;
@@ -289,8 +290,8 @@ impl Operation for Copy {
 
 /// Moves a file, a folder or a virtual disk to where nothing is yet.
 ///
-/// Errors: `esxi.in_use` for what a registered machine is made of, `esxi.file_already_exists`, `esxi.file_not_found`,
-/// `esxi.file_locked`.
+/// Errors: `esxi.in_use` for what a registered machine is made of, `esxi.has_linked_clones` for what other machines build on,
+/// `esxi.file_already_exists`, `esxi.file_not_found`, `esxi.file_locked`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
@@ -325,6 +326,7 @@ impl Operation for Move {
         BoundTwo { from: (bound, from), to: (store, to) }: BoundTwo,
         pass: &Pass<'_>,
     ) -> Result<(), Fault> {
+        refuse_with_clones_on(&bound, &from, pass, "moved").await?;
         let client = &bound.host.client;
         client.move_path((&bound.datastore, &from), (&store, &to), &|step| pass.step(step)).await?;
         pass.moved_file(&bound.host, (&bound.datastore, &from), (&store, &to));
@@ -334,8 +336,8 @@ impl Operation for Move {
 
 /// Deletes a file, a virtual disk with its content, or a folder with all that is in it, for good.
 ///
-/// Errors: `esxi.in_use` for what a registered machine is made of, and each folder that holds such a thing; `esxi.file_not_found`,
-/// `esxi.file_locked`.
+/// Errors: `esxi.in_use` for what a registered machine is made of, and each folder that holds such a thing; `esxi.has_linked_clones`
+/// for what other machines build on; `esxi.file_not_found`, `esxi.file_locked`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Delete {
@@ -362,6 +364,7 @@ impl Operation for Delete {
     }
 
     async fn act(self, (bound, path): Self::Bound, pass: &Pass<'_>) -> Result<(), Fault> {
+        refuse_with_clones_on(&bound, &path, pass, "deleted").await?;
         bound.host.client.delete_path(&bound.datastore, &path, &|step| pass.step(step)).await?;
         pass.unmade_file(&bound.host, &bound.datastore, &path);
         Ok(())

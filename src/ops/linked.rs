@@ -1,6 +1,7 @@
 //! What protects the parents of linked clones: a write to a parent's disks ruins every machine that builds on them.
 
 use crate::door::Pass;
+use crate::door::datastores::BoundDatastore;
 use crate::door::object::Connected;
 use crate::error::Fault;
 use crate::esxi;
@@ -18,6 +19,22 @@ pub async fn refuse_with_clones(
     written: bool,
 ) -> Result<(), Fault> {
     let clones = host.client.linked_clones(vm, written).await?;
+    refuse(pass, &clones, &format!("{:?} on {}", vm.name, host.name), what)
+}
+
+/// The same for what lies at a path of a datastore, or below it: a disk or a folder that machines elsewhere build on, be it of a
+/// machine that is registered or not.
+pub async fn refuse_with_clones_on(
+    bound: &BoundDatastore,
+    path: &esxi::FilePath,
+    pass: &Pass<'_>,
+    what: &str,
+) -> Result<(), Fault> {
+    let clones = bound.host.client.linked_clones_on(&bound.datastore, path).await?;
+    refuse(pass, &clones, &format!("{} on {}", path.on(&bound.datastore.name), bound.host.name), what)
+}
+
+fn refuse(pass: &Pass<'_>, clones: &[String], object: &str, what: &str) -> Result<(), Fault> {
     if clones.is_empty() {
         return Ok(());
     }
@@ -29,7 +46,7 @@ pub async fn refuse_with_clones(
     }
     Err(Fault::new(
         "esxi.has_linked_clones",
-        format!("{:?} on {} is not {what}: linked clones build on its disks: {}", vm.name, host.name, told.join(", ")),
+        format!("{object} is not {what}: linked clones build on its disks: {}", told.join(", ")),
     )
     .hint("every one of them would be lost: destroy them first, or clone them in full and destroy them then"))
 }

@@ -31,6 +31,7 @@ pub mod snapshot;
 pub mod testing;
 pub mod vm;
 pub mod vm_change;
+pub mod vm_inventory;
 pub mod vm_make;
 pub mod vm_reach;
 pub mod vm_seed;
@@ -166,6 +167,9 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_make::Clone>(),
         Declared::of::<vm_make::EnsureClone>(),
         Declared::of::<vm_make::Destroy>(),
+        Declared::of::<vm_inventory::Register>(),
+        Declared::of::<vm_inventory::Unregister>(),
+        Declared::of::<vm_inventory::Rename>(),
         Declared::of::<appliance::Import>(),
         Declared::of::<appliance::Export>(),
         Declared::of::<vm_change::Configure>(),

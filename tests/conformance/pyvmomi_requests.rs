@@ -114,9 +114,20 @@ async fn everything(options: HostOptions) {
         let change = Reconfigure { notes: Some(format!("{number}")), ..Reconfigure::default() };
         host.reconfigure(&template, &change, &silent).await.unwrap();
     }
+    moved_in_and_out(&host, &datastore).await;
     files(&host, &datastore).await;
     appliances(&host, &datastore, &network).await;
     host.logout().await.unwrap();
+}
+
+/// Another name, out of the inventory, and in again.
+async fn moved_in_and_out(host: &Host, datastore: &Checked<Datastore>) {
+    let spec = CreateSpec { disk: Some(Bytes(64 << 20)), ..CreateSpec::default() };
+    let vm = checked(host.create_vm(&new("moved"), datastore, &[], &spec, &silent).await.unwrap());
+    let file = FilePath::parse("moved/moved.vmx").unwrap();
+    host.rename_vm(&vm, &new("renamed"), &silent).await.unwrap();
+    host.unregister_vm(&vm, &silent).await.unwrap();
+    host.register_vm(&new("moved"), datastore, &file, &silent).await.unwrap();
 }
 
 const OVF: &str = r#"<?xml version="1.0"?>

@@ -258,3 +258,24 @@ async fn vcsim_says_what_it_is() {
     assert!(datastores[0].accessible && datastores[0].capacity > Bytes(0), "{datastores:?}");
     assert_eq!(host.list_networks(&this).await.unwrap()[0].network.name, "VM Network");
 }
+
+#[tokio::test]
+#[ignore = "needs vcsim"]
+async fn vcsim_renames_machines_and_takes_them_out_of_its_inventory_and_in() {
+    let vcsim = Vcsim::start(&["-vm", "1"]);
+    let host = connect(&vcsim).await;
+    let vm = create(&host, "web-1").await;
+    let store = datastore(&host).await;
+    host.rename_vm(&vm, &new("web-2"), &silent).await.unwrap();
+    let renamed = host.lookup_vm(&vm.moref).await.unwrap();
+    assert_eq!((renamed.name.as_str(), &renamed.path), ("web-2", &vm.path));
+    let running = host.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == "ha-host_VM0").unwrap();
+    assert_eq!(host.unregister_vm(&checked(running), &silent).await.unwrap_err().kind(), "esxi.invalid_power_state");
+    host.unregister_vm(&vm, &silent).await.unwrap();
+    let file = ceso::esxi::FilePath::parse("web-1/web-1.vmx").unwrap();
+    let back = host.register_vm(&new("web-1"), &store, &file, &silent).await.unwrap();
+    assert_eq!((back.name.as_str(), &back.path), ("web-1", &vm.path));
+    let none = ceso::esxi::FilePath::parse("web-1/none.vmx").unwrap();
+    assert_eq!(host.register_vm(&new("x"), &store, &none, &silent).await.unwrap_err().kind(), "esxi.file_not_found");
+    host.close().await.unwrap();
+}
