@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use super::error::{Error, Result};
 use super::id::Id;
 use super::manifest::{self, Manifest, State};
+use super::prune::{PruneOptions, PrunePlan};
 use super::repository::Repository;
 
 /// What is kept of each group. A period without a complete backup does not count.
@@ -35,6 +36,8 @@ pub struct Decision {
     pub group: String,
     #[serde(with = "time::serde::rfc3339")]
     pub time: OffsetDateTime,
+    /// Whether it holds all that it was meant to.
+    pub complete: bool,
     /// Why it stays; nothing where it goes.
     pub kept_for: Vec<&'static str>,
 }
@@ -52,10 +55,42 @@ impl ForgetPlan {
     }
 
     /// Which share of all backups goes, 0 to 1.
-    pub fn share(&self) -> f64 {
+    fn share(&self) -> f64 {
         self.removed().count() as f64 / self.decisions.len().max(1) as f64
     }
+
+    /// The groups that have complete backups and would have none.
+    fn emptied(&self) -> Vec<&str> {
+        let mut left: BTreeMap<&str, bool> = BTreeMap::new();
+        for decision in self.decisions.iter().filter(|decision| decision.complete) {
+            *left.entry(&decision.group).or_default() |= !decision.kept_for.is_empty();
+        }
+        left.into_iter().filter(|(_, kept)| !kept).map(|(group, _)| group).collect()
+    }
+
+    /// Why the plan wants to be said twice: more than half of all backups would go, or the last good one of a group.
+    pub fn doubt(&self) -> Option<String> {
+        let (gone, all) = (self.removed().count(), self.decisions.len());
+        if self.share() > MOST {
+            return Some(format!("the plan would forget {gone} of {all} backups"));
+        }
+        let emptied = self.emptied();
+        let first = emptied.first()?;
+        let more = if emptied.len() > 1 { format!(" and {} others", emptied.len() - 1) } else { String::new() };
+        Some(format!("the plan would leave {first:?}{more} without any good backup"))
+    }
 }
+
+/// Backups that go and then what only they needed, as one plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RetentionPlan {
+    /// Nothing goes where there is no rule.
+    pub forget: Option<ForgetPlan>,
+    pub prune: PrunePlan,
+}
+
+/// The share of all backups that goes without being said twice.
+const MOST: f64 = 0.5;
 
 /// The number of a period of a time; a larger one is later.
 type Period = fn(OffsetDateTime) -> i64;
@@ -124,7 +159,13 @@ pub fn plan(backups: &[(Id, Manifest)], keep: &Keep) -> ForgetPlan {
             if backup.tags.iter().any(|tag| keep.tags.contains(tag)) {
                 kept_for.push("tag");
             }
-            decisions.push(Decision { id: *id, group: group.to_owned(), time: backup.time, kept_for });
+            decisions.push(Decision {
+                id: *id,
+                group: group.to_owned(),
+                time: backup.time,
+                complete: backup.state == State::Complete,
+                kept_for,
+            });
         }
     }
     ForgetPlan { decisions }
@@ -143,15 +184,25 @@ impl Repository {
 
     /// Carries out a plan. Returns how many backups were forgotten; their bytes go with the next prunes.
     ///
-    /// Errors: `Refused` where more than `most` (0 to 1) of all backups would go; nothing was done then.
-    pub fn forget(&self, plan: &ForgetPlan, most: f64) -> Result<u64> {
-        let names: Vec<String> = plan.removed().map(|decision| manifest::name(decision.id)).collect();
-        if plan.share() > most {
-            let all = plan.decisions.len();
-            return Err(Error::Refused(format!("the plan would forget {} of {all} backups", names.len())));
+    /// Errors: `Refused` where more than half of all backups would go, or the last good one of a group, and that is not said to be meant;
+    /// nothing was done then.
+    pub fn forget(&self, plan: &ForgetPlan, meant: bool) -> Result<u64> {
+        if let Some(doubt) = plan.doubt().filter(|_| !meant) {
+            return Err(Error::Refused(doubt));
         }
+        let names: Vec<String> = plan.removed().map(|decision| manifest::name(decision.id)).collect();
         self.target().delete(&names)?;
         Ok(names.len() as u64)
+    }
+
+    /// Plans which backups go, where there are rules, and a prune as it is without them.
+    ///
+    /// Errors: those of [`Repository::forget_plan`] and [`Repository::prune_plan`].
+    pub fn retention_plan(&self, keep: Option<&Keep>, options: &PruneOptions) -> Result<RetentionPlan> {
+        let forget = keep.map(|keep| self.forget_plan(keep)).transpose()?;
+        let without = forget.iter().flat_map(ForgetPlan::removed).map(|decision| decision.id).collect();
+        let prune = self.prune_plan(&PruneOptions { without, ..options.clone() })?;
+        Ok(RetentionPlan { forget, prune })
     }
 }
 

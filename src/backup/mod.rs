@@ -47,7 +47,7 @@ pub use check::{CheckReport, Depth, Problem};
 pub use copy::{Copied, CopyOptions, CopyPlan, CopyProgress, CopyReport, NotCopied};
 pub use error::{Error, Result};
 pub use export::{DiskForm, ExportOptions};
-pub use forget::{ForgetPlan, Keep};
+pub use forget::{ForgetPlan, Keep, RetentionPlan};
 pub use format::Config;
 pub use id::Id;
 pub use keys::{KeyCost, KeyInfo};

@@ -39,11 +39,13 @@ pub struct PruneOptions {
     pub unused: f64,
     /// Deletes without a grace period, and beside living leases. Nothing is lost by it, but running backups may fail or copy. Default: false.
     pub at_once: bool,
+    /// Backups that are forgotten before the plan is carried out: nothing is needed for them. Default: none.
+    pub without: HashSet<Id>,
 }
 
 impl Default for PruneOptions {
     fn default() -> Self {
-        Self { unused: 0.05, at_once: false }
+        Self { unused: 0.05, at_once: false, without: HashSet::new() }
     }
 }
 
@@ -94,7 +96,7 @@ struct Needs {
 
 impl Repository {
     /// Claims first, then manifests: what moves from one to the other between is seen twice, not missed.
-    fn needs(&self) -> Result<Needs> {
+    fn needs(&self, without: &HashSet<Id>) -> Result<Needs> {
         let mut claims = Vec::new();
         for file in listed(self.target(), "claims")? {
             match Manifest::read(self.target(), &self.sealer, &file.name) {
@@ -105,7 +107,8 @@ impl Repository {
                 }
             }
         }
-        let manifests = self.backups()?.into_iter().map(|(_, manifest)| manifest).collect();
+        let manifests = self.backups()?.into_iter().filter(|(id, _)| !without.contains(id));
+        let manifests = manifests.map(|(_, manifest)| manifest).collect();
         Ok(Needs { claims, manifests })
     }
 
@@ -171,7 +174,7 @@ impl Repository {
     pub fn prune_plan(&self, options: &PruneOptions) -> Result<PrunePlan> {
         let mut tries = 0;
         let (view, uses) = loop {
-            let needs = self.needs()?;
+            let needs = self.needs(&options.without)?;
             let view = self.view(true)?;
             match self.uses(&needs, &view) {
                 // Another prune moves things while this looks.
@@ -245,7 +248,7 @@ impl Repository {
         let above = Dooms::read(target)?.highest;
         let number = doom::announce(target, packs.iter().copied().collect(), above)?;
         // From here on every writer sees the doom, or was seen by us. First what is needed, then where it lies.
-        let needs = self.needs()?;
+        let needs = self.needs(&HashSet::new())?;
         lease.renew()?;
         report.copied_bytes += self.save_for_sure(&needs.manifests)?;
         for (_, _, claim) in &needs.claims {

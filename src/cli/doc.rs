@@ -265,6 +265,7 @@ fn operation(entry: &Entry) -> Value {
         .map(|touch| {
             let selector = match touch.selector {
                 Selector::Argument(name) => json!({ "argument": name }),
+                Selector::Given { argument, given } => json!({ "argument": argument, "given": given }),
                 Selector::Found => json!("found"),
                 Selector::Filtered => json!("filtered"),
             };

@@ -234,15 +234,27 @@ impl Rule<'_> {
         if base == with {
             return Ok(());
         }
-        if *base == Retention::default() {
+        if base.is_none() {
             return self.refuse("retention", "let backups be removed that you keep");
         }
-        let Retention { keep_last, keep_daily, keep_weekly, keep_monthly, keep_yearly } = with;
+        let Retention {
+            keep_last,
+            keep_hourly,
+            keep_daily,
+            keep_weekly,
+            keep_monthly,
+            keep_yearly,
+            keep_within,
+            keep_tags,
+        } = with;
         let fewer = *keep_last < base.keep_last
+            || *keep_hourly < base.keep_hourly
             || *keep_daily < base.keep_daily
             || *keep_weekly < base.keep_weekly
             || *keep_monthly < base.keep_monthly
-            || *keep_yearly < base.keep_yearly;
+            || *keep_yearly < base.keep_yearly
+            || *keep_within < base.keep_within
+            || base.keep_tags.iter().any(|tag| !keep_tags.contains(tag));
         if fewer { self.refuse("retention", "let backups be removed that you keep") } else { Ok(()) }
     }
 }

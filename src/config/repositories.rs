@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, Guard};
 use super::layers::Origin;
 use super::named_secrets::{self, SecretPurpose};
+use super::settings::Retention;
 use super::{Config, check_name};
 use crate::error::{Fault, nearest};
 use crate::redact;
@@ -31,7 +32,8 @@ const MAX_CREDENTIALS: usize = 256 << 10;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryEntry {
-    /// A folder (of this machine, or an NFS mount), or "s3://BUCKET/PREFIX".
+    /// A folder (of this machine, or an NFS mount), or "s3://BUCKET/PREFIX". A relative one begins at the folder of the file that it
+    /// stands in, "~/" at yours.
     #[schemars(extend("format" = "repository-url", "examples" = ["s3://backups/esxi"]))]
     pub url: String,
     /// A file that holds the repository's password and that only you can read (mode 0600). Of several places the first is taken:
@@ -113,6 +115,9 @@ pub struct RepositoryEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path", "examples" = ["/var/cache/ceso"]))]
     pub cache: Option<PathBuf>,
+    /// Which backups `ceso repository prune` and `forget` keep in it; without a rule those of the section "retention" hold.
+    #[serde(default, skip_serializing_if = "Retention::is_none")]
+    pub retention: Retention,
 }
 
 /// How an object is locked against deletion.
@@ -187,7 +192,8 @@ impl RepositoryEntry {
             return Err("\"object_lock\" and \"object_lock_days\" go together".to_owned());
         }
         if !self.url.starts_with(BUCKET)
-            && (Self { cache: self.cache.clone(), ..self.only_address() }) != self.unlocked()
+            && (Self { cache: self.cache.clone(), retention: self.retention.clone(), ..self.only_address() })
+                != self.unlocked()
         {
             return Err("it is a folder, and has settings of a bucket".to_owned());
         }
@@ -289,6 +295,13 @@ impl Config {
             return self.repository(text);
         }
         Ok(RepositoryConfig { name: None, entry, origin: None, cache: self.home().repository_cache() })
+    }
+
+    /// Which backups are kept in a repository: its own rules, or those of all that the settings name. Of a place that a person wrote out
+    /// the settings say nothing, so nothing of it goes without being asked for.
+    pub fn retention<'a>(&'a self, repository: &'a RepositoryConfig) -> Option<&'a Retention> {
+        repository.name.as_ref()?;
+        [&repository.entry.retention, &self.settings().retention].into_iter().find(|rules| !rules.is_none())
     }
 
     /// Reads the password or the key file that the settings name for a repository; `None` where they name none.

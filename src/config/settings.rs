@@ -45,7 +45,8 @@ pub struct Settings {
     pub traces: Traces,
     /// The places of backups, each under a name.
     pub repositories: BTreeMap<String, RepositoryEntry>,
-    /// Not in use yet: which backups are kept when a repository is pruned; without a rule all are kept.
+    /// Which backups `ceso repository prune` and `forget` keep in the repositories that are named above and have no rules of their own;
+    /// without a rule all are kept.
     pub retention: Retention,
 }
 
@@ -303,7 +304,8 @@ pub struct Traces {
     pub endpoint: Option<String>,
 }
 
-/// Which backups are kept. A backup stays when any rule keeps it.
+/// Which backups are kept, of each machine by itself. A backup stays when any rule keeps it; a failed one never counts, and neither does a
+/// period without a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
@@ -311,11 +313,15 @@ pub struct Retention {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("examples" = [7]))]
     pub keep_last: Option<u32>,
+    /// The newest one of each of this many hours that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("examples" = [24]))]
+    pub keep_hourly: Option<u32>,
     /// The newest one of each of this many days.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("examples" = [14]))]
     pub keep_daily: Option<u32>,
-    /// The newest one of each of this many weeks.
+    /// The newest one of each of this many weeks, which begin on Monday.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("examples" = [8]))]
     pub keep_weekly: Option<u32>,
@@ -327,4 +333,19 @@ pub struct Retention {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("examples" = [3]))]
     pub keep_yearly: Option<u32>,
+    /// All that are at most so much older than the machine's newest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["30 days"]))]
+    pub keep_within: Option<Span>,
+    /// All that bear one of these tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("examples" = [["forever"]]))]
+    pub keep_tags: Vec<String>,
+}
+
+impl Retention {
+    /// Whether there is no rule: then all are kept.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }

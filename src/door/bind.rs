@@ -376,7 +376,8 @@ pub(super) fn check_literals(
         match touch.selector {
             Selector::Filtered => policy.check_filtered(touch.noun, touch.verb)?,
             Selector::Found => policy.check_filtered(touch.noun, touch.verb)?,
-            Selector::Argument(argument) => match arguments.get(argument) {
+            Selector::Given { given, .. } if arguments.get(given).is_none_or(Value::is_nil) => {}
+            Selector::Argument(argument) | Selector::Given { argument, .. } => match arguments.get(argument) {
                 Some(Value::Text(name)) => {
                     check_length(argument, name)?;
                     policy.check_literal(touch.noun, touch.verb, name)?

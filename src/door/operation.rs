@@ -63,6 +63,8 @@ pub struct Touch {
 pub enum Selector {
     /// The object that this argument names or holds. Where the argument is left out, the object is found while binding.
     Argument(&'static str),
+    /// The object that `argument` names or holds, where the argument `given` is given: without it the entry is not needed.
+    Given { argument: &'static str, given: &'static str },
     /// An object that no argument names: it is found while binding (the datastore of a template).
     Found,
     /// Whatever the tables allow: a list, filtered.

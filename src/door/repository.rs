@@ -15,6 +15,7 @@ pub use super::catalog::repository_row;
 use super::object::{Object, Target, kind};
 use super::pass::out_of_time;
 use crate::backup::{Error, InitOptions, Repository, Watch, target};
+use crate::config::Retention;
 use crate::error::Fault;
 use crate::esxi::Step;
 
@@ -28,12 +29,15 @@ pub struct Stored {
     pub secret: Option<SecretSlice<u8>>,
     /// Where its index is kept on this machine between processes.
     pub cache: Option<PathBuf>,
+    /// Which of its backups are kept, where the configuration says so.
+    pub retention: Option<Retention>,
 }
 
 /// An open repository of a run.
 pub struct Opened {
     name: String,
     repository: Repository,
+    retention: Option<Retention>,
 }
 
 /// A repository that the tables allow for the operation under way.
@@ -65,6 +69,11 @@ impl BoundRepository {
         uuid::Uuid::parse_str(&self.0.repository.config().id).unwrap_or_default()
     }
 
+    /// Which of its backups are kept, where the configuration says so.
+    pub fn retention(&self) -> Option<&Retention> {
+        self.0.retention.as_ref()
+    }
+
     /// What its handle says of it.
     pub fn open(&self) -> &Repository {
         &self.0.repository
@@ -82,8 +91,13 @@ impl NewRepository {
 
     /// Makes it, encrypted where there is a secret to open it with.
     pub fn make(self, options: InitOptions) -> Result<Repository, Error> {
-        let Stored { target, secret, cache } = self.stored;
+        let Stored { target, secret, cache, retention: _ } = self.stored;
         Repository::init(target, &InitOptions { secret, ..options }, cache)
+    }
+
+    /// Which of its backups will be kept, where the configuration says so.
+    pub fn retention(&self) -> Option<&Retention> {
+        self.stored.retention.as_ref()
     }
 
     /// Whether there is a secret that will open it.
@@ -137,8 +151,9 @@ impl super::Door {
         }
         let (stored, name) = (self.stored(name).await?, name.to_owned());
         let opened = tokio::task::spawn_blocking(move || {
-            let Stored { target, secret, cache } = stored;
-            Repository::open(target, secret.as_ref(), cache).map(|repository| Opened { name, repository })
+            let Stored { target, secret, cache, retention } = stored;
+            let repository = Repository::open(target, secret.as_ref(), cache)?;
+            Ok::<_, Error>(Opened { name, repository, retention })
         });
         let opened = Arc::new(opened.await.map_err(broken)??);
         self.saw_repository(&opened.name, &opened.repository);

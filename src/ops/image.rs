@@ -81,11 +81,12 @@ impl Operation for Init {
         let like = like.map(|like| like.open().like());
         let chunk_size = self.chunk_size.map_or(alike, |size| u32::try_from(size.0).unwrap_or(u32::MAX));
         let grace = self.grace.map_or(usual.grace, |span| span.0);
-        let called = name.clone();
+        let (called, retention) = (name.clone(), bound.retention().cloned());
         let (fields, row) = pass
             .blocking(move |_| {
                 let made = bound.make(InitOptions { chunk_size, grace, like, ..InitOptions::default() })?;
-                Ok((RepositoryFields::of(&made), repository_row(&called, &made, Some(time::OffsetDateTime::now_utc()))))
+                let fields = RepositoryFields::of(&made, retention.as_ref());
+                Ok((fields, repository_row(&called, &made, Some(time::OffsetDateTime::now_utc()))))
             })
             .await?;
         // It is new, so all of its backups are known: there are none.

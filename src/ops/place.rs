@@ -74,7 +74,8 @@ fn open(config: &Config, repository: &RepositoryConfig, given: Option<SecretSlic
         Some(given) => Some(given),
         None => config.repository_secret(repository)?,
     };
-    Ok(Stored { target, secret, cache: Some(repository.cache.clone()) })
+    let retention = config.retention(repository).cloned();
+    Ok(Stored { target, secret, cache: Some(repository.cache.clone()), retention })
 }
 
 fn access(config: &Config, repository: &RepositoryConfig) -> Result<Access, Fault> {

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::repository_rows::{BackupRow, CheckResult, RepositoryStats};
 use crate::backup::{Depth, State, Stats};
+use crate::config::Retention;
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::object::{Fields, Given, Target, kind};
@@ -42,6 +43,9 @@ pub struct RepositoryFields {
     pub chunk_size: Bytes,
     /// How long what no backup needs is kept after it was marked.
     pub grace: Span,
+    /// The rules of the configuration about which backups are kept; nil where it has none. `repository:prune({ retention =
+    /// repository.retention })` follows them.
+    pub retention: Option<Retention>,
 }
 
 impl Fields for RepositoryFields {
@@ -49,7 +53,7 @@ impl Fields for RepositoryFields {
 }
 
 impl RepositoryFields {
-    pub(super) fn of(repository: &crate::backup::Repository) -> Self {
+    pub(super) fn of(repository: &crate::backup::Repository, retention: Option<&Retention>) -> Self {
         let config = repository.config();
         Self {
             id: config.id.clone(),
@@ -57,6 +61,7 @@ impl RepositoryFields {
             encrypted: config.encrypted,
             chunk_size: Bytes(u64::from(config.chunk_size)),
             grace: Span(std::time::Duration::from_secs(config.grace_seconds)),
+            retention: retention.cloned(),
         }
     }
 }
@@ -78,7 +83,7 @@ impl Operation for Open {
     }
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
-        let fields = RepositoryFields::of(bound.open());
+        let fields = RepositoryFields::of(bound.open(), bound.retention());
         pass.give_repository(&bound, &fields)
     }
 }

@@ -6,25 +6,63 @@ use serde::Deserialize;
 use super::catalog_rows::row_of;
 use super::repository::method;
 use super::repository_rows::{ForgetResult, LeaseRow, PruneResult, RepairResult};
-use crate::backup::{Keep, PruneOptions};
+use crate::backup::{ForgetPlan, Keep, PruneOptions, RetentionPlan};
 use crate::catalog;
+use crate::config::Retention;
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::object::{Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::door::repository::BoundRepository;
 use crate::error::Fault;
-use crate::units::Span;
 
-/// Removes what no backup needs: marks it first, and deletes what was marked before the grace period.
+/// The rules as the engine takes them.
+fn keep(rules: &Retention) -> Keep {
+    let Retention {
+        keep_last,
+        keep_hourly,
+        keep_daily,
+        keep_weekly,
+        keep_monthly,
+        keep_yearly,
+        keep_within,
+        keep_tags,
+    } = rules;
+    Keep {
+        last: keep_last.unwrap_or(0),
+        hourly: keep_hourly.unwrap_or(0),
+        daily: keep_daily.unwrap_or(0),
+        weekly: keep_weekly.unwrap_or(0),
+        monthly: keep_monthly.unwrap_or(0),
+        yearly: keep_yearly.unwrap_or(0),
+        within: keep_within.map(|span| span.0),
+        tags: keep_tags.clone(),
+    }
+}
+
+/// Carries out a plan of what goes, and has the catalog know of it.
+async fn forgotten(plan: &ForgetPlan, meant: bool, bound: &BoundRepository, pass: &Pass<'_>) -> Result<(), Fault> {
+    let (theirs, repository) = (plan.clone(), bound.clone());
+    pass.blocking(move |watch| Ok(repository.watched(watch).forget(&theirs, meant)?)).await?;
+    pass.note_forgotten(bound.identity(), plan.removed().map(|gone| catalog::Id(gone.id.0)).collect()).await;
+    Ok(())
+}
+
+/// Removes what no backup needs: marks it first, and deletes what was marked before the grace period. With `retention`, the backups that no
+/// rule keeps are forgotten before.
 ///
-/// No backup is lost by it, also beside backups that run, and an interrupted prune is taken up by the next. Backups are forgotten with
-/// `repository:forget`. Errors: `backup.refused` where a backup lacks something.
+/// No backup that stays is lost by it, also beside backups that run, and an interrupted prune is taken up by the next. The rules count for
+/// each machine by itself; a failed backup never counts, and a period without a backup does not either. Without `retention` no backup
+/// goes, whatever the configuration says: its rules are `repository.retention`. A plan that would forget more than half of all
+/// backups, or the last good one of a machine, is refused unless `yes` is set. Errors: `backup.refused`, also where a backup lacks
+/// something; `backup.option` where `retention` has no rule.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Prune {
     /// The repository.
     pub repository: Target<kind::Repository>,
+    /// Which backups stay; the others are forgotten for good. Default: all stay.
+    pub retention: Option<Retention>,
     /// Tell what would be done, and do nothing. Default: false.
     #[serde(default)]
     pub dry_run: bool,
@@ -33,21 +71,29 @@ pub struct Prune {
     pub at_once: bool,
     /// The share of what is stored that may stay although no backup needs it, 0 to 1: less costs more copying. Default: 0.05.
     pub unused: Option<f64>,
+    /// Forget also more than half of all backups, and the last good one of a machine. Default: false.
+    #[serde(default)]
+    pub yes: bool,
 }
 
 impl Prune {
-    fn options(&self) -> PruneOptions {
+    async fn plan(&self, bound: &BoundRepository, pass: &Pass<'_>) -> Result<RetentionPlan, Fault> {
         let usual = PruneOptions::default();
-        PruneOptions { unused: self.unused.unwrap_or(usual.unused), at_once: self.at_once }
+        let options = PruneOptions { unused: self.unused.unwrap_or(usual.unused), at_once: self.at_once, ..usual };
+        let (bound, keep) = (bound.clone(), self.retention.as_ref().map(keep));
+        pass.blocking(move |watch| Ok(bound.watched(watch).retention_plan(keep.as_ref(), &options)?)).await
     }
 }
 
 impl Operation for Prune {
     const NAME: &'static str = "repository.prune";
-    const EFFECT: Effect = Effect::Change;
+    const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = method("prune");
-    const TOUCHES: &'static [Touch] = &[touch("repository", "prune", Selector::Argument("repository"))];
-    const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal plan = repository:prune({ dry_run = true })\nprint(plan.marked, plan.deleted)\nrepository:prune()";
+    const TOUCHES: &'static [Touch] = &[
+        touch("repository", "prune", Selector::Argument("repository")),
+        touch("repository", "destroy", Selector::Given { argument: "repository", given: "retention" }),
+    ];
+    const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal rules = repository.retention or { keep_daily = 14, keep_weekly = 8 }\nlocal plan = repository:prune({ retention = rules, dry_run = true })\nprint(#plan.forgotten, #plan.kept, plan.marked, plan.deleted)\nif not plan.doubt then\n  repository:prune({ retention = rules })\nend";
 
     type Bound = BoundRepository;
     type Output = PruneResult;
@@ -57,6 +103,9 @@ impl Operation for Prune {
             return Err(Fault::new("usage.argument", "repository.prune: unused: is not a share")
                 .hint("give a number from 0 to 1"));
         }
+        if self.retention.is_some() {
+            binder.repository(&self.repository, "destroy")?;
+        }
         binder.repository(&self.repository, "prune")
     }
 
@@ -64,88 +113,57 @@ impl Operation for Prune {
         if !self.dry_run {
             return Ok(None);
         }
-        let (bound, options) = (bound.clone(), self.options());
-        let plan = pass.blocking(move |watch| Ok(bound.watched(watch).prune_plan(&options)?)).await?;
-        Ok(Some(PruneResult::planned(&plan)))
+        let plan = self.plan(bound, pass).await?;
+        Ok(Some(PruneResult::of(&plan, None)))
     }
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<PruneResult, Fault> {
-        let options = self.options();
         let identity = bound.identity();
-        let (result, finished) = pass
+        let RetentionPlan { forget, prune } = self.plan(&bound, pass).await?;
+        if let Some(plan) = &forget {
+            forgotten(plan, self.yes, &bound, pass).await?;
+        }
+        let (plan, report, finished) = pass
             .blocking(move |watch| {
                 let repository = bound.watched(watch);
-                let plan = repository.prune_plan(&options)?;
-                let report = repository.prune(&plan)?;
+                let report = repository.prune(&prune)?;
                 // Backups that were whole and only not yet visible.
                 let rows = report.finished.iter().filter_map(|id| repository.backup(&id.to_string()).ok());
                 let rows: Vec<_> = rows.map(|(id, manifest)| row_of(id, &manifest, identity)).collect();
-                Ok((PruneResult::carried_out(&plan, &report), rows))
+                Ok((RetentionPlan { forget, prune }, report, rows))
             })
             .await?;
         if !finished.is_empty() {
             pass.note_backups(finished).await;
         }
-        Ok(result)
+        Ok(PruneResult::of(&plan, Some(&report)))
     }
 }
 
-/// Forgets backups that no rule keeps, for good. Their bytes go with the next prunes.
+/// Forgets backups that no rule keeps, for good. Their bytes go with the next prunes; `repository:prune` does both.
 ///
 /// The rules count for each machine by itself. A failed backup never counts, and a period without a backup does not either. A plan
-/// that would forget more than half of all backups is refused unless `yes` is set. Errors: `backup.refused`, `backup.option` where no
-/// rule says what is kept.
+/// that would forget more than half of all backups, or the last good one of a machine, is refused unless `yes` is set. Errors:
+/// `backup.refused`, `backup.option` where no rule says what is kept.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Forget {
     /// The repository.
     pub repository: Target<kind::Repository>,
-    /// Keep the newest so many.
-    #[serde(default)]
-    pub keep_last: u32,
-    /// Keep the newest of each of so many hours that have a backup.
-    #[serde(default)]
-    pub keep_hourly: u32,
-    /// Keep the newest of each of so many days.
-    #[serde(default)]
-    pub keep_daily: u32,
-    /// Keep the newest of each of so many weeks, which begin on Monday.
-    #[serde(default)]
-    pub keep_weekly: u32,
-    /// Keep the newest of each of so many months.
-    #[serde(default)]
-    pub keep_monthly: u32,
-    /// Keep the newest of each of so many years.
-    #[serde(default)]
-    pub keep_yearly: u32,
-    /// Keep all that are at most so much older than the newest.
-    pub keep_within: Option<Span>,
-    /// Keep all that bear one of these tags.
-    #[serde(default)]
-    pub keep_tags: Vec<String>,
+    /// Which backups stay.
+    pub retention: Retention,
     /// Tell what would be forgotten, and do nothing. Default: false.
     #[serde(default)]
     pub dry_run: bool,
-    /// Forget also more than half of all backups. Default: false.
+    /// Forget also more than half of all backups, and the last good one of a machine. Default: false.
     #[serde(default)]
     pub yes: bool,
 }
 
-/// The share of all backups that may be forgotten without asking.
-const MOST: f64 = 0.5;
-
 impl Forget {
-    fn keep(&self) -> Keep {
-        Keep {
-            last: self.keep_last,
-            hourly: self.keep_hourly,
-            daily: self.keep_daily,
-            weekly: self.keep_weekly,
-            monthly: self.keep_monthly,
-            yearly: self.keep_yearly,
-            within: self.keep_within.map(|span| span.0),
-            tags: self.keep_tags.clone(),
-        }
+    async fn plan(&self, bound: &BoundRepository, pass: &Pass<'_>) -> Result<ForgetPlan, Fault> {
+        let (bound, keep) = (bound.clone(), keep(&self.retention));
+        pass.blocking(move |watch| Ok(bound.watched(watch).forget_plan(&keep)?)).await
     }
 }
 
@@ -154,7 +172,7 @@ impl Operation for Forget {
     const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = method("forget");
     const TOUCHES: &'static [Touch] = &[touch("repository", "destroy", Selector::Argument("repository"))];
-    const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal plan = repository:forget({ keep_last = 7, keep_weekly = 8, dry_run = true })\nfor _, backup in plan.forgotten do\n  print(backup.vm, backup.time)\nend";
+    const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal plan = repository:forget({ retention = { keep_last = 7, keep_weekly = 8 }, dry_run = true })\nfor _, backup in plan.forgotten do\n  print(backup.vm, backup.time)\nend";
 
     type Bound = BoundRepository;
     type Output = ForgetResult;
@@ -167,23 +185,12 @@ impl Operation for Forget {
         if !self.dry_run {
             return Ok(None);
         }
-        let (bound, keep) = (bound.clone(), self.keep());
-        let plan = pass.blocking(move |watch| Ok(bound.watched(watch).forget_plan(&keep)?)).await?;
-        Ok(Some(ForgetResult::of(&plan)))
+        Ok(Some(ForgetResult::of(&self.plan(bound, pass).await?)))
     }
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<ForgetResult, Fault> {
-        let (keep, most) = (self.keep(), if self.yes { 1.0 } else { MOST });
-        let identity = bound.identity();
-        let plan = pass
-            .blocking(move |watch| {
-                let repository = bound.watched(watch);
-                let plan = repository.forget_plan(&keep)?;
-                repository.forget(&plan, most)?;
-                Ok(plan)
-            })
-            .await?;
-        pass.note_forgotten(identity, plan.removed().map(|gone| catalog::Id(gone.id.0)).collect()).await;
+        let plan = self.plan(&bound, pass).await?;
+        forgotten(&plan, self.yes, &bound, pass).await?;
         Ok(ForgetResult::of(&plan))
     }
 }

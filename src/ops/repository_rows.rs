@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::backup::{
-    CheckReport, ForgetPlan, Id, LeaseInfo, Manifest, PrunePlan, PruneReport, RepairReport, State, Stats, Summary,
+    CheckReport, ForgetPlan, Id, LeaseInfo, Manifest, PruneReport, RepairReport, RetentionPlan, State, Stats, Summary,
 };
 use crate::units::Bytes;
 
@@ -155,6 +155,12 @@ impl From<Stats> for RepositoryStats {
 pub struct PruneResult {
     /// Whether it was only planned.
     pub dry_run: bool,
+    /// The backups that no rule keeps: machine by machine, the newest first. None where no rules were given.
+    pub forgotten: Vec<ForgetRow>,
+    /// The backups that rules keep.
+    pub kept: Vec<ForgetRow>,
+    /// Why the plan is refused unless `yes` is set; nothing where it is not.
+    pub doubt: Option<String>,
     /// How many packs are marked by it.
     pub marked: u64,
     /// How many packs it deletes.
@@ -174,40 +180,46 @@ pub struct PruneResult {
 }
 
 impl PruneResult {
-    pub(super) fn planned(plan: &PrunePlan) -> Self {
-        Self {
+    /// What comes of a plan; without a report it was not carried out.
+    pub(super) fn of(plan: &RetentionPlan, report: Option<&PruneReport>) -> Self {
+        let ForgetResult { forgotten, kept, doubt } = plan.forget.as_ref().map(ForgetResult::of).unwrap_or_default();
+        let plan = &plan.prune;
+        let planned = Self {
             dry_run: true,
+            forgotten,
+            kept,
+            doubt,
             marked: plan.mark.len() as u64,
             deleted: plan.delete.len() as u64,
             deleted_bytes: Bytes(plan.delete.iter().fold(0, |sum, pack| pack.size.saturating_add(sum))),
             copied: Bytes(plan.delete.iter().fold(0, |sum, pack| pack.needed.saturating_add(sum))),
             waiting: plan.waiting.len() as u64,
             ..Self::default()
-        }
-    }
-
-    pub(super) fn carried_out(plan: &PrunePlan, report: &PruneReport) -> Self {
+        };
+        let Some(report) = report else { return planned };
         Self {
             dry_run: false,
             marked: report.marked,
             deleted: report.deleted,
             deleted_bytes: Bytes(report.deleted_bytes),
             copied: Bytes(report.copied_bytes),
-            waiting: plan.waiting.len() as u64,
             finished: ids(&report.finished),
             dropped: ids(&report.dropped),
             tidied: report.tidied,
+            ..planned
         }
     }
 }
 
 /// What was forgotten and what stays, or would.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct ForgetResult {
     /// The backups that no rule keeps: machine by machine, the newest first.
     pub forgotten: Vec<ForgetRow>,
     /// The backups that stay.
     pub kept: Vec<ForgetRow>,
+    /// Why the plan is refused unless `yes` is set; nothing where it is not.
+    pub doubt: Option<String>,
 }
 
 /// A backup as a plan of retention sees it.
@@ -235,7 +247,7 @@ impl ForgetResult {
                 kept_for: decision.kept_for.iter().map(|rule| (*rule).to_owned()).collect(),
             })
             .partition(|row: &ForgetRow| !row.kept_for.is_empty());
-        Self { forgotten, kept }
+        Self { forgotten, kept, doubt: plan.doubt() }
     }
 }
 

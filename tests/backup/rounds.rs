@@ -73,7 +73,7 @@ fn round(proxy: &Proxy, pack_size: u64, disk: usize) {
     made.iter().for_each(|(id, wanted)| restore(&id.to_string(), *wanted));
     let repository = open();
     let plan = repository.forget_plan(&Keep { last: 1, ..Keep::default() }).unwrap();
-    assert_eq!(repository.forget(&plan, 1.0).unwrap(), 2);
+    assert_eq!(repository.forget(&plan, true).unwrap(), 2);
     let stored = |repository: &Repository| {
         let mut stored = 0;
         let mut each = |listed: ceso::backup::target::Listed| {

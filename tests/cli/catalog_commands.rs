@@ -53,7 +53,7 @@ fn backups_are_listed_as_they_are_made_and_forgotten() {
     assert_eq!((shown["backups"].as_u64(), shown["size"].as_str()), (Some(2), Some("200000 B")), "{shown}");
     let id = rows[0]["id"].as_str().unwrap();
     assert_eq!(json(&machine, &["catalog", "show", "--backup", &id[..10]])[0]["id"], id);
-    let forget = "backup.repository('main'):forget({ keep_tags = { 'daily' }, yes = true })";
+    let forget = "backup.repository('main'):forget({ retention = { keep_tags = { 'daily' } }, yes = true })";
     machine.script(forget, &["--mode", "unrestricted"]).ok();
     assert_eq!(json(&machine, &["catalog", "list"]).as_array().unwrap().len(), 2);
     let unknown = machine.run(&["catalog", "show", "wep"]);

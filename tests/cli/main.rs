@@ -21,6 +21,7 @@ mod policy_commands;
 mod repl_pipe;
 mod repl_terminal;
 mod repository_commands;
+mod repository_retention;
 mod run_files;
 mod run_limits;
 mod run_playbooks;

@@ -124,7 +124,7 @@ fn a_script_opens_repositories_of_the_configuration_and_no_other_place() {
     );
     assert_eq!(json(&done), serde_json::json!([false, 0, true]));
     // Forgetting is for good.
-    let forget = "return backup.repository('main'):forget({ keep_last = 1 })";
+    let forget = "return backup.repository('main'):forget({ retention = { keep_last = 1 } })";
     let done = machine.script(forget, &[]);
     assert!(done.code == 3 && done.err.contains("--mode unrestricted"), "{done:?}");
     let done = machine.script(forget, &["--mode", "unrestricted"]);
@@ -296,7 +296,7 @@ fn backups_are_copied_to_a_second_place_and_forgotten_by_rules() {
 
     let forget = "repository forget ./kept --passphrase-file one --keep-last 1 --mode unrestricted";
     let none = run("repository forget ./kept --passphrase-file one --mode unrestricted");
-    assert!(none.code == 1 && none.err.contains("backup.option"), "{none:?}");
+    assert!(none.code == 2 && none.err.contains("--keep-last 7"), "{none:?}");
     let many = run(forget);
     assert!(many.code == 1 && many.err.contains("backup.refused"), "{many:?}");
     let plan = json(&run(&format!("{forget} --dry-run")));

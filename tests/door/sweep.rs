@@ -52,7 +52,7 @@ impl Hosts for Simulated {
 
     fn repository(&self, _: &str) -> Result<Stored, Fault> {
         let target = Arc::new(FolderTarget::new(self.folder.path().join("repository")));
-        Ok(Stored { target, secret: None, cache: None })
+        Ok(Stored { target, secret: None, cache: None, retention: None })
     }
 
     fn connect<'a>(&'a self, name: Option<&'a str>) -> BoxFuture<'a, Result<Connected, Fault>> {
@@ -130,7 +130,13 @@ pub fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
     let schema = schema.as_value();
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
-    let touched = |name: &str| declared.touches.iter().any(|touch| touch.selector == Selector::Argument(leak(name)));
+    let touched = |name: &str| {
+        declared.touches.iter().any(|touch| match touch.selector {
+            Selector::Argument(argument) => argument == name,
+            Selector::Given { argument, given } => argument == name || given == name,
+            Selector::Found | Selector::Filtered => false,
+        })
+    };
     let mut entries = Vec::new();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         if required.contains(&name.as_str()) || touched(name) {
@@ -138,10 +144,6 @@ pub fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
         }
     }
     Value::Map(entries)
-}
-
-fn leak(name: &str) -> &'static str {
-    Box::leak(name.to_owned().into_boxed_str())
 }
 
 fn value(name: &str, property: &serde_json::Value, handles: &[Handle]) -> Value {
@@ -167,6 +169,7 @@ fn value(name: &str, property: &serde_json::Value, handles: &[Handle]) -> Value 
         ("to", _) => Value::Text("elsewhere".to_owned()),
         ("network", _) => Value::Text("VM Network".to_owned()),
         ("id", _) => Value::Text("0123456789abcdef".to_owned()),
+        ("retention", _) => Value::Map(vec![("keep_last".to_owned(), Value::Int(1))]),
         ("hostname", _) => Value::Text("sweep".to_owned()),
         (_, Some("string")) => Value::Text("debian-12".to_owned()),
         (_, Some("integer" | "number")) => Value::Int(1),

@@ -11,7 +11,7 @@ use crate::backup::target::listed;
 use crate::backup::{Depth, Error, Keep, PruneOptions};
 
 fn at_once() -> PruneOptions {
-    PruneOptions { unused: 0.0, at_once: true }
+    PruneOptions { unused: 0.0, at_once: true, ..PruneOptions::default() }
 }
 
 pub fn prune(repository: &Repository) -> Result<crate::backup::PruneReport> {
@@ -219,9 +219,9 @@ fn a_forget_is_its_plan_and_a_large_one_is_refused() {
     }
     assert!(matches!(repository.forget_plan(&Keep::default()), Err(Error::Option(_))));
     let plan = repository.forget_plan(&Keep { last: 1, ..Keep::default() }).unwrap();
-    assert!(matches!(repository.forget(&plan, 0.5), Err(Error::Refused(_))));
+    assert!(matches!(repository.forget(&plan, false), Err(Error::Refused(_))));
     assert_eq!(repository.backups().unwrap().len(), 4);
-    assert_eq!(repository.forget(&plan, 1.0).unwrap(), 3);
+    assert_eq!(repository.forget(&plan, true).unwrap(), 3);
     let left = repository.backups().unwrap();
     let kept: Vec<Id> = plan.decisions.iter().filter(|d| !d.kept_for.is_empty()).map(|d| d.id).collect();
     assert_eq!(left.iter().map(|(id, _)| *id).collect::<Vec<_>>(), kept);

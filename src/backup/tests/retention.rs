@@ -102,3 +102,25 @@ fn empty_periods_and_failed_backups_do_not_count() {
     assert_eq!(kept(&Keep { daily: 2, ..Keep::default() }), [1, 3, 4]);
     assert_eq!(kept(&Keep { last: 1, ..Keep::default() }), [3, 4]);
 }
+
+#[test]
+fn a_plan_is_doubted_where_much_goes_or_the_last_good_backup_of_a_group() {
+    let day = 86_400;
+    let all = [
+        backup(0, 1, 0, false, true),
+        backup(1, 1, day, false, true),
+        backup(2, 1, 2 * day, false, true),
+        backup(3, 2, 0, false, false),
+        backup(4, 2, day, true, true),
+    ];
+    let doubt = |keep: Keep| plan(&all, &keep).doubt();
+    let tags = vec!["keep".to_owned()];
+    // Only one of five goes, but of the second group it is all that can be restored; a failed one is no comfort.
+    let last_good = doubt(Keep { tags: tags.clone(), ..Keep::default() }).unwrap();
+    assert!(last_good.contains("\"vm-2\""), "{last_good}");
+    assert_eq!(doubt(Keep { tags, last: 1, ..Keep::default() }), None);
+    assert_eq!(doubt(Keep { last: 2, ..Keep::default() }), None);
+    let few = [&all[..3], &[backup(5, 1, 3 * day, false, false)]].concat();
+    let most = plan(&few, &Keep { last: 1, ..Keep::default() }).doubt().unwrap();
+    assert!(most.contains("3 of 4"), "{most}");
+}

@@ -148,7 +148,8 @@ fn a_child_works_on_a_large_repository() {
         }
         "stats" => assert!(repository.stats().unwrap().unique > 0),
         "prune" => {
-            let plan = repository.prune_plan(&PruneOptions { unused: 0.0, at_once: true }).unwrap();
+            let plan =
+                repository.prune_plan(&PruneOptions { unused: 0.0, at_once: true, ..PruneOptions::default() }).unwrap();
             assert!(repository.prune(&plan).unwrap().deleted >= chunks() / IN_PACK / 16);
         }
         _ => assert!(repository.repair(false).unwrap().hurt.is_empty()),

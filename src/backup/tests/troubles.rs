@@ -122,7 +122,13 @@ fn a_folder_that_goes_away_in_the_middle_is_missed_and_not_taken_for_an_empty_on
     let id = back_up_small(&repository, &disks()[0]).unwrap().id;
     let mut session = repository.begin(options()).unwrap();
     session.disk("disk-0", &disks()[1], None).unwrap();
-    let plan = repository.prune_plan(&crate::backup::PruneOptions { unused: 0.0, at_once: true }).unwrap();
+    let plan = repository
+        .prune_plan(&crate::backup::PruneOptions {
+            unused: 0.0,
+            at_once: true,
+            ..crate::backup::PruneOptions::default()
+        })
+        .unwrap();
     // As an unmounted file system leaves its mount point: empty.
     let away = folder.path().join("away");
     std::fs::rename(&path, &away).unwrap();

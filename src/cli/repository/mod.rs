@@ -20,6 +20,7 @@ use crate::door::operation::Operation;
 use crate::error::Fault;
 use crate::ops;
 use crate::units::{Bytes, Span};
+use crate::wire;
 
 /// The argument that names a repository.
 pub fn argument() -> Arg {
@@ -87,9 +88,12 @@ pub fn command() -> Command {
             .arg(flag("read-data", "Read every byte to find what is damaged")),
         )
         .subcommand(
-            about("prune", "Mark what no backup needs, and delete what was marked before the grace period")
-                .arg(flag("dry-run", "Print the plan and do nothing"))
-                .arg(flag("at-once", "Delete now, without a grace period; backups that run meanwhile may fail")),
+            keeping(about(
+                "prune",
+                "Forget what no rule keeps, mark what no backup needs, and delete what was marked before the grace period",
+            ))
+            .arg(flag("keep-all", "Forget nothing, whatever the configuration says").conflicts_with_all(KEEPING))
+            .arg(flag("at-once", "Delete now, without a grace period; backups that run meanwhile may fail")),
         )
         .subcommand(about("stats", "What is stored, and what was saved"))
         .subcommand(
@@ -98,7 +102,7 @@ pub fn command() -> Command {
         )
         .subcommand(keeping(about(
             "forget",
-            "Forget the backups that no rule keeps; rules count for each machine by itself",
+            "Forget the backups that no rule keeps; their bytes go with the next prunes",
         )))
         .subcommand(key_command())
         .subcommand(
@@ -120,9 +124,16 @@ pub fn command() -> Command {
 }
 
 /// The flags that say what is kept.
+const KEEPING: [&str; 8] =
+    ["keep-last", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly", "keep-within", "keep-tag"];
+
 fn keeping(command: Command) -> Command {
-    let count = |name, help| value(name, "NUMBER", help).value_parser(clap::value_parser!(u32));
+    let count = |name, help| value(name, "NUMBER", help).value_parser(clap::value_parser!(u32).range(1..));
     command
+        .after_help(
+            "Rules count for each machine by itself; a failed backup never counts, and neither does a period without one. \
+             Where no rule is given, those of the configuration hold: repositories.NAME.retention, or retention.",
+        )
         .arg(count("keep-last", "Keep the newest so many"))
         .arg(count("keep-hourly", "Keep the newest of each of so many hours that have a backup"))
         .arg(count("keep-daily", "Keep the newest of each of so many days"))
@@ -132,18 +143,63 @@ fn keeping(command: Command) -> Command {
         .arg(value("keep-within", "TIME", "Keep all that are at most so much older than the newest: \"30 days\""))
         .arg(value("keep-tag", "TAG", "Keep all with this tag; may be given several times").action(ArgAction::Append))
         .arg(flag("dry-run", "Print the plan and do nothing"))
-        .arg(flag("yes", "Forget also more than half of all backups"))
+        .arg(flag("yes", "Forget also more than half of all backups, and the last good one of a machine"))
 }
 
-fn kept(matches: &ArgMatches) -> Value {
+/// The rules that are given by flags, none where there are none.
+fn given_rules(matches: &ArgMatches) -> Option<Value> {
+    let given = |name: &&str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+    if !KEEPING.iter().any(given) {
+        return None;
+    }
     let count = |name: &str| matches.get_one::<u32>(name);
     let tags: Vec<&String> = matches.get_many("keep-tag").unwrap_or_default().collect();
-    json!({
+    let mut rules = json!({
         "keep_last": count("keep-last"), "keep_hourly": count("keep-hourly"), "keep_daily": count("keep-daily"),
         "keep_weekly": count("keep-weekly"), "keep_monthly": count("keep-monthly"), "keep_yearly": count("keep-yearly"),
         "keep_within": matches.get_one::<String>("keep-within"), "keep_tags": tags,
-        "dry_run": matches.get_flag("dry-run"), "yes": matches.get_flag("yes"),
-    })
+    });
+    if let Some(rules) = rules.as_object_mut() {
+        rules.retain(|_, value| !value.is_null());
+    }
+    Some(rules)
+}
+
+/// Calls an operation that follows rules about what is kept: those that are given, else those of the configuration, which the opened
+/// repository tells.
+fn run_keeping<O: Operation>(about: &About<'_>, mut arguments: Value) -> Result<(), Fault> {
+    let matches = about.matches;
+    let keep_all = matches.try_get_one("keep-all").ok().flatten().is_some_and(|set: &bool| *set);
+    let result = about.pass(async |calls: &Calls<'_>, name: &str| {
+        let opened = calls.call::<ops::repository::Open>(json!({ "name": name })).await?;
+        let given = given_rules(matches);
+        let follows_configuration = given.is_none() && !keep_all;
+        let rules = if follows_configuration { configured_rules(&opened) } else { given };
+        if rules.is_none() && O::NAME == ops::repository_change::Forget::NAME {
+            return Err(Fault::new("usage.argument", "no rule says which backups are kept").hint(
+                "give --keep-last 7, --keep-daily 14 or another, or write repositories.NAME.retention in the configuration",
+            ));
+        }
+        if let (Some(arguments), Some(rules)) = (arguments.as_object_mut(), &rules) {
+            arguments.insert("retention".to_owned(), rules.clone());
+        }
+        let result = calls.method::<O>(("repository", opened), arguments).await.map(|result| result.to_json());
+        result.map_err(|fault| match fault.hint_text() {
+            Some(hint) if follows_configuration && rules.is_some() && fault.is("door.denied") => {
+                let hint = format!("{hint}; the configuration has rules of what is kept: --keep-all forgets nothing");
+                fault.hint(hint)
+            }
+            _ => fault,
+        })
+    })?;
+    about.context.print(matches, &result)
+}
+
+/// The rules of the configuration, which the handle of an opened repository tells.
+fn configured_rules(opened: &wire::Value) -> Option<Value> {
+    let wire::Value::Handle(handle) = opened else { return None };
+    let (_, rules) = handle.fields.iter().find(|(name, rules)| name == "retention" && !rules.is_nil())?;
+    Some(rules.to_json())
 }
 
 fn key_command() -> Command {
@@ -285,11 +341,16 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             Err(Fault::new("backup.damaged", message).hint("ceso repository repair saves what can be saved"))
         }
         "repair" => about.print::<ops::repository_change::Repair>(json!({ "read_data": set("read-data") })),
-        "prune" => about
-            .print::<ops::repository_change::Prune>(json!({ "dry_run": set("dry-run"), "at_once": set("at-once") })),
+        "prune" => run_keeping::<ops::repository_change::Prune>(
+            &about,
+            json!({ "dry_run": set("dry-run"), "at_once": set("at-once"), "yes": set("yes") }),
+        ),
         "stats" => about.print::<ops::repository::GetStats>(json!({})),
         "unlock" => about.print::<ops::repository_change::Unlock>(json!({ "all": set("all") })),
-        "forget" => about.print::<ops::repository_change::Forget>(kept(matches)),
+        "forget" => run_keeping::<ops::repository_change::Forget>(
+            &about,
+            json!({ "dry_run": set("dry-run"), "yes": set("yes") }),
+        ),
         "key" => run_key(&about, matches),
         "copy" => run_copy(&about),
         other => Err(Fault::new("usage.command", format!("`ceso repository` has no command {other:?}"))),

@@ -9,7 +9,7 @@ use super::{LAB, World};
 #[test]
 fn a_project_may_not_loosen_redirect_or_reach_a_secret() {
     let user = "default_host: lab\nhosts:\n  lab: {url: esx1}\nrepositories:\n  main: {url: /srv}\n\
-                security:\n  mode: standard\n  allowed_networks: [10.0.0.0/8]\nretention: {keep_last: 7, keep_daily: 3}\n";
+                security:\n  mode: standard\n  allowed_networks: [10.0.0.0/8]\nretention: {keep_last: 7, keep_daily: 3, keep_within: 30 days, keep_tags: [forever]}\n";
     for (project, path) in [
         ("security: {mode: unrestricted}", "security.mode"),
         ("security: {allowed_networks: [0.0.0.0/0]}", "security.allowed_networks"),
@@ -57,6 +57,10 @@ fn a_project_may_not_loosen_redirect_or_reach_a_secret() {
         ("repositories: {new: {url: /srv/other}}", "repositories.new.url"),
         ("repositories: {new: {url: ~/.ssh}}", "repositories.new.url"),
         ("retention: {keep_last: 1}", "retention"),
+        ("retention: {keep_within: 1 day}", "retention"),
+        ("retention: {keep_tags: [other]}", "retention"),
+        ("repositories: {main: {retention: {keep_last: 1}}}", "repositories.main"),
+        ("repositories: {new: {url: ./new, retention: {keep_last: 1}}}", "repositories.new"),
     ] {
         World::new().user(user).project(project).refused("config.project_may_not", &["ceso.yaml", path]);
     }
@@ -72,7 +76,7 @@ fn a_project_may_tighten_and_add() {
         .user(user)
         .project(
             "default_host: new\nhosts: {new: {url: 10.1.0.1}}\nsecurity: {mode: restricted, allowed_networks: [10.1.0.0/16]}\n\
-             repositories: {new: {url: ./backups}}\nsandbox: {memory: 32 MiB}\nretention: {keep_last: 9, keep_daily: 2}\n",
+             repositories: {new: {url: ./backups}}\nsandbox: {memory: 32 MiB}\nretention: {keep_last: 9, keep_daily: 2, keep_tags: [forever]}\n",
         )
         .good();
     assert_eq!(config.mode(), Mode::Restricted);

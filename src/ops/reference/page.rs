@@ -4,8 +4,9 @@ use super::luau::{method, type_of, type_of_field};
 use super::modules::{Function, Module};
 use super::shape::{Field, Fields, Shape};
 use super::{Entry, Handle, Reference};
+use crate::config::Mode;
 use crate::door::modes;
-use crate::door::operation::{Effect, Selector};
+use crate::door::operation::{Effect, Selector, Touch};
 use crate::door::table::Pattern;
 use crate::door::vocabulary::Noun;
 
@@ -251,7 +252,9 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
     let mut nouns: Vec<(&str, Vec<String>)> = Vec::new();
     for touch in declared.touches {
         let selector = match touch.selector {
-            Selector::Argument(name) if declared.receiver() == Some(name) => "\"{name}\"".to_owned(),
+            Selector::Argument(name) | Selector::Given { argument: name, .. } if declared.receiver() == Some(name) => {
+                "\"{name}\"".to_owned()
+            }
             Selector::Argument(name) if entry.arguments.iter().any(|field| field.name == name && !field.optional) => {
                 format!("\"{{{name}}}\"")
             }
@@ -271,16 +274,27 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
             let patterns: Vec<&Pattern> = declared
                 .touches
                 .iter()
+                .filter(|touch| !matches!(touch.selector, Selector::Given { .. }))
                 .map(|touch| table.of(touch.noun, touch.verb).next().and_then(|entry| entry.patterns.first()))
                 .collect::<Option<_>>()?;
             let own = if patterns.contains(&&Pattern::Made) { " (only what the run itself made)" } else { "" };
             Some(format!("{}{own}", mode.name()))
         })
         .collect();
+    let only = |touch: &Touch| match touch.selector {
+        Selector::Given { given, .. } => {
+            let (noun, verb) = (touch.noun, touch.verb);
+            let allows = |mode: &&Mode| modes::table(**mode).allowing(noun, verb, "", false).is_some();
+            let modes: Vec<&str> = modes::ALL.iter().filter(allows).map(|mode| mode.name()).collect();
+            Some(format!(" `{noun}.{verb}` is needed only with `{given}`; modes that allow it: {}.", modes.join(", ")))
+        }
+        _ => None,
+    };
+    let only: String = declared.touches.iter().filter_map(only).collect();
     vec![
         Heading(level, "Capabilities".to_owned()),
         Code(format!("needs = {{\n{lines}}}")),
-        Text(format!("{effect} Modes that allow it: {}.", modes.join(", "))),
+        Text(format!("{effect} Modes that allow it: {}.{only}", modes.join(", "))),
     ]
 }
 

@@ -64,8 +64,12 @@ fn positional_arguments_and_touches_name_what_is_declared() {
             assert!(known(name), "{}: {name}", declared.name);
         }
         for touch in declared.touches {
-            if let Selector::Argument(name) = touch.selector {
-                assert!(known(name), "{}: {name}", declared.name);
+            match touch.selector {
+                Selector::Argument(name) => assert!(known(name), "{}: {name}", declared.name),
+                Selector::Given { argument, given } => {
+                    assert!(known(argument) && known(given), "{}: {argument}, {given}", declared.name);
+                }
+                Selector::Found | Selector::Filtered => {}
             }
         }
     }
