@@ -3,10 +3,11 @@
 //! A file is at its place when it is whole and durable, and not before; nothing is ever overwritten.
 
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::NamedTempFile;
@@ -16,6 +17,7 @@ use super::id::Id;
 use super::manifest::SEGMENT;
 use super::reader::DiskReader;
 use super::target::{WRITTEN_OUT, begin_writing_out};
+use super::watch::{Watch, WatchedSource};
 use crate::vmdk::Source;
 use crate::vmdk::{self, CreateType, Descriptor, StreamOptions, write_stream};
 
@@ -44,6 +46,8 @@ pub struct ExportOptions {
     pub level: Option<u32>,
     /// Default: one for each processor.
     pub threads: Option<usize>,
+    /// Is told how far it is. Default: nobody.
+    pub watch: Option<Arc<Watch>>,
 }
 
 impl DiskReader<'_> {
@@ -62,10 +66,13 @@ impl DiskReader<'_> {
     pub fn export(&self, path: &Path, options: &ExportOptions) -> Result<Vec<PathBuf>> {
         let usual = StreamOptions::default();
         let threads = options.threads.unwrap_or(usual.threads);
+        if let Some(watch) = &options.watch {
+            watch.expect(self.size());
+        }
         match options.form {
             DiskForm::Raw => {
                 absent(path)?;
-                self.content(path, self.size(), threads)?.place()?;
+                self.content(path, self.size(), threads, options)?.place()?;
                 Ok(vec![path.to_owned()])
             }
             DiskForm::StreamOptimized => {
@@ -82,8 +89,13 @@ impl DiskReader<'_> {
                     ..usual
                 };
                 let file = Unfinished::beside(path)?;
-                let mut to = BufWriter::with_capacity(1 << 20, file.0.as_file());
-                write_stream(self, &mut to, &stream).map_err(|error| of_disk(&file.1, error))?;
+                let mut to =
+                    BufWriter::with_capacity(1 << 20, WrittenOut { file: file.0.as_file(), size: 0, begun: 0 });
+                let written = match &options.watch {
+                    Some(watch) => write_stream(&WatchedSource::new(self, watch), &mut to, &stream),
+                    None => write_stream(self, &mut to, &stream),
+                };
+                written.map_err(|error| of_disk(&file.1, error))?;
                 drop(to);
                 file.place()?;
                 Ok(vec![path.to_owned()])
@@ -111,7 +123,7 @@ impl DiskReader<'_> {
         descriptor.check()?;
         absent(path)?;
         absent(&content_path)?;
-        let content = self.content(&content_path, descriptor.size(), threads)?;
+        let content = self.content(&content_path, descriptor.size(), threads, options)?;
         let text = Unfinished::beside(path)?;
         text.0.as_file().write_all_at(descriptor.text().as_bytes(), 0).map_err(Error::io(&text.1, "write"))?;
         // The descriptor names what is there by then.
@@ -124,7 +136,7 @@ impl DiskReader<'_> {
     }
 
     /// The disk's bytes in a file that is not at its place yet.
-    fn content(&self, path: &Path, size: u64, threads: usize) -> Result<Unfinished> {
+    fn content(&self, path: &Path, size: u64, threads: usize, options: &ExportOptions) -> Result<Unfinished> {
         let unfinished = Unfinished::beside(path)?;
         let (file, place) = (unfinished.0.as_file(), &unfinished.1);
         file.set_len(size).map_err(Error::io(place, "write"))?;
@@ -135,6 +147,9 @@ impl DiskReader<'_> {
             let before = written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if before / WRITTEN_OUT != (before + bytes.len() as u64) / WRITTEN_OUT {
                 begin_writing_out(file, 0, 0);
+            }
+            if let Some(watch) = &options.watch {
+                watch.reach(at + bytes.len() as u64);
             }
             Ok(())
         })?;
@@ -168,6 +183,30 @@ impl Source for DiskReader<'_> {
             return Ok(Some(begin.max(at)..(begin + kept as u64 * chunk_size).min(self.size())));
         }
         Ok(None)
+    }
+}
+
+/// A file that is written from front to back, and by the disk while it still grows: the sync at the end then waits for little.
+struct WrittenOut<'f> {
+    file: &'f File,
+    size: u64,
+    /// Up to where the system was asked to write it out.
+    begun: u64,
+}
+
+impl Write for WrittenOut<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.size += written as u64;
+        if self.size - self.begun >= WRITTEN_OUT {
+            begin_writing_out(self.file, self.begun, self.size - self.begun);
+            self.begun = self.size;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

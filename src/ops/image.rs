@@ -274,6 +274,7 @@ impl Operation for Restore {
                 },
                 adapter: self.adapter_type.clone(),
                 level: self.level,
+                watch: Some(watch.clone()),
                 ..ExportOptions::default()
             };
             let files = repository.read_disk(disk)?.export(&self.file, &options)?;
