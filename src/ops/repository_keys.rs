@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
+use secrecy::SecretSlice;
 use serde::{Deserialize, Serialize};
 
 use super::place::SecretFile;
 use super::repository::method;
-use crate::backup::{KeyCost, KeyInfo};
+use crate::backup::{self, Id, KeyCost, KeyInfo, Repository};
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::object::{Target, kind};
@@ -63,16 +64,6 @@ impl Operation for Keys {
     }
 }
 
-/// The file with a new secret: of a passphrase, or of a key.
-fn new_secret(passphrase: &Option<PathBuf>, key: &Option<PathBuf>) -> Result<SecretFile, Fault> {
-    match (passphrase, key) {
-        (Some(file), None) => Ok(SecretFile::Passphrase(file.clone())),
-        (None, Some(file)) => Ok(SecretFile::Bytes(file.clone())),
-        _ => Err(Fault::new("usage.argument", "the new key is either a passphrase or a key file")
-            .hint("give --new-passphrase-file or --new-key-file")),
-    }
-}
-
 /// A key that was made.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct KeyMade {
@@ -95,27 +86,54 @@ pub struct AddKey {
     pub label: String,
 }
 
+impl AddKey {
+    async fn bound(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
+        let bound = binder.repository_named(&self.repository, "keys").await?;
+        self.file().map(|_| bound)
+    }
+
+    /// The file with the new secret: of a passphrase, or of a key.
+    fn file(&self) -> Result<SecretFile, Fault> {
+        match (&self.new_passphrase_file, &self.new_key_file) {
+            (Some(file), None) => Ok(SecretFile::Passphrase(file.clone())),
+            (None, Some(file)) => Ok(SecretFile::Bytes(file.clone())),
+            _ => Err(Fault::new("usage.argument", "the new key is either a passphrase or a key file")
+                .hint("give --new-passphrase-file or --new-key-file")),
+        }
+    }
+
+    /// Reads the new secret and has a key made of it.
+    async fn made(
+        self,
+        bound: BoundRepository,
+        pass: &Pass<'_>,
+        make: fn(&mut Repository, &SecretSlice<u8>, &str) -> backup::Result<Id>,
+    ) -> Result<KeyMade, Fault> {
+        pass.blocking(move |watch| {
+            let id = make(&mut bound.watched(watch), &self.file()?.read()?, &self.label)?;
+            Ok(KeyMade { id: id.to_string() })
+        })
+        .await
+    }
+}
+
+const KEYS: &[Touch] = &[touch("repository", "keys", Selector::Argument("repository"))];
+
 impl Operation for AddKey {
     const NAME: &'static str = "repository.add_key";
     const EFFECT: Effect = Effect::Change;
     const PLACE: Place = Place::Command { name: "repository key add" };
-    const TOUCHES: &'static [Touch] = &[touch("repository", "keys", Selector::Argument("repository"))];
+    const TOUCHES: &'static [Touch] = KEYS;
 
     type Bound = BoundRepository;
     type Output = KeyMade;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
-        let bound = binder.repository_named(&self.repository, "keys").await?;
-        new_secret(&self.new_passphrase_file, &self.new_key_file).map(|_| bound)
+        self.bound(binder).await
     }
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<KeyMade, Fault> {
-        pass.blocking(move |watch| {
-            let secret = new_secret(&self.new_passphrase_file, &self.new_key_file)?.read()?;
-            let id = bound.watched(watch).add_key(&secret, KeyCost::default(), &self.label)?;
-            Ok(KeyMade { id: id.to_string() })
-        })
-        .await
+        self.made(bound, pass, |repository, secret, label| repository.add_key(secret, KeyCost::default(), label)).await
     }
 }
 
@@ -136,7 +154,7 @@ impl Operation for RemoveKey {
     const NAME: &'static str = "repository.remove_key";
     const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = Place::Command { name: "repository key remove" };
-    const TOUCHES: &'static [Touch] = &[touch("repository", "keys", Selector::Argument("repository"))];
+    const TOUCHES: &'static [Touch] = KEYS;
 
     type Bound = BoundRepository;
     type Output = KeyMade;
@@ -161,39 +179,25 @@ impl Operation for RemoveKey {
 /// Whoever had a key and its secret before can still read what was written before, if they have a copy of it, and nothing that is
 /// written with the new one.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RotateKey {
-    /// The repository's name in the configuration, or its place.
-    pub repository: String,
-    /// A file whose first line is the new passphrase.
-    pub new_passphrase_file: Option<PathBuf>,
-    /// A file whose bytes, all of them, are the new key.
-    pub new_key_file: Option<PathBuf>,
-    /// What the key is called. Default: nothing.
-    #[serde(default)]
-    pub label: String,
-}
+#[serde(transparent)]
+pub struct RotateKey(AddKey);
 
 impl Operation for RotateKey {
     const NAME: &'static str = "repository.rotate_key";
     const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = Place::Command { name: "repository key rotate" };
-    const TOUCHES: &'static [Touch] = &[touch("repository", "keys", Selector::Argument("repository"))];
+    const TOUCHES: &'static [Touch] = KEYS;
 
     type Bound = BoundRepository;
     type Output = KeyMade;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
-        let bound = binder.repository_named(&self.repository, "keys").await?;
-        new_secret(&self.new_passphrase_file, &self.new_key_file).map(|_| bound)
+        self.0.bound(binder).await
     }
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<KeyMade, Fault> {
-        pass.blocking(move |watch| {
-            let secret = new_secret(&self.new_passphrase_file, &self.new_key_file)?.read()?;
-            let id = bound.watched(watch).rotate_key(&secret, KeyCost::default(), &self.label)?;
-            Ok(KeyMade { id: id.to_string() })
-        })
-        .await
+        self.0
+            .made(bound, pass, |repository, secret, label| repository.rotate_key(secret, KeyCost::default(), label))
+            .await
     }
 }
