@@ -19,6 +19,7 @@ from measure import Command, Failed, in_turns, ratio, spread
 from playbook_tests import playbook_tests
 from provision import provision
 from repository import repository
+from vmdk import exporting
 from watched import watched
 
 HERE = Path(__file__).parent
@@ -220,6 +221,7 @@ def compare(bench):
     playbook_tests(bench)
     provision(bench)
     repository(bench)
+    exporting(bench)
     growing(bench)
     bench.report.summary()
 
@@ -232,7 +234,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     measure.adopt_orphans()
     peers = Path(os.environ["CESO_PEERS"])
-    for program in ["restic", "borg", "mke2fs"]:
+    for program in ["restic", "borg", "mke2fs", "qemu-img"]:
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
             sys.exit(f"{program} is missing: run tests/peers/prepare")
     for peer in ["bin/vcsim", "bin/govc", "venv/bin/python"]:

@@ -68,8 +68,8 @@ def growth(program, folder, report, smoke=False):
     folder.mkdir(exist_ok=True)
     (folder / "passphrase").write_text(f"{PASSPHRASE}\n")
     # A sixteenth of each disk is data.
-    disks = [(size * GIB, size * 256) for size in ([1, 4] if smoke else [1, 4, 16, 64])]
-    disks.append((2048 * GIB, 512 if smoke else 12 << 10))
+    disks = [(GIB, 64)] if smoke else [(size * GIB, size * 256) for size in [1, 4, 16, 64]]
+    disks.append((2048 * GIB, 128 if smoke else 12 << 10))
     report.section("How a repository grows: a disk of made data, most of it holes")
     rows, memory = [], 0
     for size, chunks in disks:

@@ -17,7 +17,6 @@ import filecmp
 import json
 import os
 import random
-import shlex
 import shutil
 import statistics
 import subprocess
@@ -66,8 +65,6 @@ class Ceso(Tool):
     def __init__(self, folder, program):
         super().__init__(folder)
         self.program = program
-        words = [program, "repository", "forget", "--help"]
-        self.forgets = "--keep-last" in subprocess.run(words, capture_output=True, text=True).stdout
 
     def environment(self):
         return {"CESO_HOME": str(self.folder / f"{self.name}-home")}
@@ -91,14 +88,7 @@ class Ceso(Tool):
         return self.command(*self.words("disk", "restore", self.ids[-1], to / "disk.img", "--repository", self.repository))
 
     def forget(self):
-        prune = self.words("repository", "prune", self.repository)
-        if self.forgets:
-            forget = self.words("repository", "forget", self.repository, "--keep-last", "1", "--yes", "--mode", "unrestricted")
-            # Two commands, which are one piece of work.
-            return self.command("sh", "-c", f"{shlex.join(map(str, forget))} && {shlex.join(map(str, prune))}")
-        # A backup is forgotten by deleting its manifest.
-        (self.repository / "manifests" / self.ids[0]).unlink()
-        return self.command(*prune)
+        return self.command(*self.words("repository", "prune", self.repository, "--keep-last", "1", "--yes", "--mode", "unrestricted"))
 
 
 class PlainCeso(Ceso):
@@ -315,8 +305,6 @@ def compare(program, folder, mib, rounds, report, plain=False):
     if not shutil.which("rustic"):
         title += "; rustic is not installed"
     report.section(title)
-    if not tools[0].forgets:
-        print("  (this ceso forgets no backup by command: its manifest was deleted)")
     taken, sizes = [], []
     for turn in range(rounds):
         start = turn % len(tools)
@@ -360,7 +348,7 @@ def repository(bench):
     """As one of the comparisons: a small disk in a smoke run, the whole one else."""
     folder = bench.folder / "repository"
     folder.mkdir()
-    compare(bench.ceso, folder, 128 if bench.smoke else 4096, 1 if bench.smoke else 3, bench.report)
+    compare(bench.ceso, folder, 64 if bench.smoke else 4096, 1 if bench.smoke else 3, bench.report)
     shutil.rmtree(folder)
 
 
