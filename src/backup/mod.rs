@@ -38,6 +38,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod verify;
 mod watch;
 mod writer;
 
@@ -59,5 +60,6 @@ pub use reader::DiskReader;
 pub use repair::RepairReport;
 pub use repository::{InitOptions, Like, Repository};
 pub use stats::Stats;
+pub use verify::Verified;
 pub use watch::{Watch, WatchedSource};
 pub use writer::{BackupOptions, Session, Since, Summary};

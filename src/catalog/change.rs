@@ -1,5 +1,7 @@
 //! Writing: backups as they are made and forgotten, a whole repository anew, and what runs have seen.
 
+use std::collections::BTreeSet;
+
 use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 use time::OffsetDateTime;
 
@@ -21,14 +23,17 @@ pub struct Seen {
     /// Name, host and instance UUID.
     pub machines: Vec<(String, String, String)>,
     pub repositories: Vec<Repository>,
+    /// Host and name of machines that were destroyed, before any of the clones that the run then left.
+    pub gone: Vec<(String, String)>,
     /// Template, host, machine, and whether it needs the template's disks.
     pub children: Vec<(String, String, String, bool)>,
 }
 
 impl Seen {
     pub fn is_empty(&self) -> bool {
-        let Self { run, hosts, machines, repositories, children } = self;
-        run.is_none() && hosts.is_empty() && machines.is_empty() && repositories.is_empty() && children.is_empty()
+        let Self { run, hosts, machines, repositories, gone, children } = self;
+        let nothing = hosts.is_empty() && machines.is_empty() && repositories.is_empty();
+        nothing && run.is_none() && gone.is_empty() && children.is_empty()
     }
 }
 
@@ -113,6 +118,13 @@ impl Catalog {
                 machines.insert(key, encoded(&machine)?.as_slice())?;
             }
             let mut children = change.open_table(CHILDREN)?;
+            // A machine has one parent: what it was before it was destroyed, or made anew, is over.
+            let made = seen.children.iter().map(|(_, host, machine, _)| (host.as_str(), machine.as_str()));
+            let gone = seen.gone.iter().map(|(host, machine)| (host.as_str(), machine.as_str()));
+            let over: BTreeSet<(&str, &str)> = made.chain(gone).collect();
+            if !over.is_empty() {
+                children.retain(|(_, host, machine), _| !over.contains(&(host, machine)))?;
+            }
             for (template, host, machine, linked) in &seen.children {
                 let (template, host, machine) = (template.clone(), host.clone(), machine.clone());
                 let child = Child { template, host, machine, linked: *linked, made: now };
@@ -139,14 +151,6 @@ impl Catalog {
             Ok(())
         })
     }
-
-    /// Notes that a machine that was cloned is gone.
-    pub fn forget_child(&self, template: &str, host: &str, machine: &str) -> Result<()> {
-        self.write(|change| {
-            change.open_table(CHILDREN)?.remove((template, host, machine))?;
-            Ok(())
-        })
-    }
 }
 
 /// The tables of backups, open for writing.
@@ -170,7 +174,7 @@ impl<'t> Writing<'t> {
     }
 
     fn remove(&mut self, repository: uuid::Uuid, ids: &[Id]) -> Result<(), Trouble> {
-        let mut machines = std::collections::BTreeSet::new();
+        let mut machines = BTreeSet::new();
         for id in ids {
             let Some((machine, time)) = self.lists.find(&id.0, repository.as_u128())? else { continue };
             let row = stored::<Backup>(self.backups.remove((machine.as_str(), time, &id.0, repository.as_u128()))?)?;

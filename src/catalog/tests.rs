@@ -204,6 +204,7 @@ fn what_runs_have_seen_is_told_and_the_oldest_runs_are_forgotten() {
             machines,
             repositories: vec![Repository { read: None, ..described(1) }],
             children: vec![("debian-12".to_owned(), "lab".to_owned(), "web-1".to_owned(), true)],
+            ..Seen::default()
         };
         catalog.see(&seen).unwrap();
     }
@@ -219,6 +220,14 @@ fn what_runs_have_seen_is_told_and_the_oldest_runs_are_forgotten() {
     assert_eq!(catalog.hosts().unwrap().len(), 1);
     assert_eq!(catalog.children(Some("debian-12"), &|_| true).unwrap().len(), 1);
     assert!(catalog.children(Some("debian-1"), &|_| true).unwrap().is_empty());
+    // Anew from another template, on the same host and on another: it has one parent on each.
+    let child = |template: &str, host: &str| (template.to_owned(), host.to_owned(), "web-1".to_owned(), false);
+    let gone = |host: &str| Seen { gone: vec![(host.to_owned(), "web-1".to_owned())], ..Seen::default() };
+    catalog.see(&Seen { children: vec![child("alpine", "lab"), child("alpine", "other")], ..gone("lab") }).unwrap();
+    assert_eq!(catalog.children(Some("debian-12"), &|_| true).unwrap(), []);
+    assert_eq!(catalog.children(Some("alpine"), &|_| true).unwrap().len(), 2);
+    catalog.see(&gone("lab")).unwrap();
+    assert_eq!(catalog.children(None, &|_| true).unwrap().len(), 1);
     let (known, count) = catalog.repositories().unwrap().remove(0);
     assert_eq!((known.read, count), (None, 1));
     catalog.replace(&described(1), &[]).unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::globals::Globals;
@@ -68,6 +68,11 @@ pub fn command() -> Command {
                         .help("How hard a streamOptimized VMDK is compressed: 1 is fast, 9 small [default: 1]"),
                 ),
         )
+        .subcommand(
+            with_repository(Command::new("verify"))
+                .about("Read a backup back and keep nothing; exit code 1 where it cannot be restored. The catalog notes the drill")
+                .arg(Arg::new("ID").required(true).help("The backup: its id, or the first 8 or more digits")),
+        )
         .subcommand(filters(
             with_repository(Command::new("list")).about("List the backups of a repository, the newest first"),
         ))
@@ -75,7 +80,7 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result<(), Fault> {
     let Some((name, matches)) = matches.subcommand() else {
-        return Err(Fault::new("usage.command", "`ceso disk` needs a command").hint("backup, restore or list"));
+        return Err(Fault::new("usage.command", "`ceso disk` needs a command").hint("backup, restore, verify or list"));
     };
     let file = || context.sources().current_dir.join(matches.get_one::<PathBuf>("FILE").map_or(Path::new(""), |f| f));
     let text = |name: &str| matches.get_one::<String>(name);
@@ -92,6 +97,19 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             "backup": text("ID"), "file": file(), "disk": text("disk"), "format": text("format"),
             "adapter_type": text("adapter-type"), "level": matches.get_one::<u32>("level"),
         }))?,
+        "verify" => {
+            let drill = about.method::<ops::repository_verify::Verify>(json!({ "backup": text("ID") }))?;
+            context.print(matches, &drill)?;
+            if drill.get("passed") == Some(&Value::Bool(true)) {
+                return Ok(());
+            }
+            let first = drill.get("problems").and_then(|problems| problems.get(0)).and_then(Value::as_str);
+            return Err(Fault::new(
+                "backup.damaged",
+                format!("this backup cannot be restored: {}", first.unwrap_or_default()),
+            )
+            .hint("ceso repository check tells of the others, ceso repository repair saves what can be saved"));
+        }
         "list" => about.method::<ops::repository::Backups>(filtered(matches))?,
         other => return Err(Fault::new("usage.command", format!("`ceso disk` has no command {other:?}"))),
     };

@@ -2,6 +2,7 @@
 //!
 //! It follows what happened and decides nothing: that it cannot be written is said, and changes nothing of what was done.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use super::journal::Outcome;
 use super::object::{Connected, Object};
 use super::record::Closed;
 use super::repository::BoundRepository;
-use crate::catalog::{Backup, Catalog, Id, Repository, Run, Seen};
+use crate::catalog::{Backup, Catalog, Drill, Id, Repository, Run, Seen};
 use crate::error::Fault;
 use crate::redact;
+
+/// What is said where the catalog cannot be told what is in a repository now.
+const IN_REPOSITORY: &str =
+    "the repository is as it should be, but the catalog was not told (ceso catalog rebuild mends it)";
 
 /// The most machines that one run notes.
 const MACHINES: usize = 100_000;
@@ -55,7 +60,9 @@ impl super::Door {
         seen.run = self.run(what, outcome, fault, &seen);
         redacted(&mut seen);
         // Nobody waits long for a note of what is over.
-        if let Err(error) = catalog.with_patience(Duration::from_secs(2)).see(&seen) {
+        if let Err(error) = catalog.with_patience(Duration::from_secs(2)).see(&seen)
+            && !self.untold.swap(true, Ordering::Relaxed)
+        {
             closed.faults.push(error.into());
         }
         closed
@@ -108,21 +115,22 @@ impl Pass<'_> {
 
     /// Notes backups that are visible in their repository. Where that fails it is said, and the backups are there all the same.
     pub async fn note_backups(&self, backups: Vec<Backup>) {
-        self.told(move |catalog| catalog.add(&backups).map_err(Fault::from)).await;
+        self.told(IN_REPOSITORY, move |catalog| catalog.add(&backups).map_err(Fault::from)).await;
     }
 
     /// Notes a repository.
     pub async fn note_repository(&self, repository: Repository) {
         let seen = Seen { repositories: vec![repository], ..Seen::default() };
-        self.told(move |catalog| catalog.see(&seen).map_err(Fault::from)).await;
+        self.told(IN_REPOSITORY, move |catalog| catalog.see(&seen).map_err(Fault::from)).await;
     }
 
     /// Notes that backups of a repository are gone; said where it fails.
     pub async fn note_forgotten(&self, repository: uuid::Uuid, ids: Vec<Id>) {
-        self.told(move |catalog| catalog.remove(repository, &ids).map_err(Fault::from)).await;
+        self.told(IN_REPOSITORY, move |catalog| catalog.remove(repository, &ids).map_err(Fault::from)).await;
     }
 
-    async fn told(&self, note: impl FnOnce(&Catalog) -> Result<(), Fault> + Send + 'static) {
+    /// Has the catalog told of what is done; what is in the way of that is said, once in a run.
+    async fn told(&self, done: &str, note: impl FnOnce(&Catalog) -> Result<(), Fault> + Send + 'static) {
         let Some(catalog) = self.door.hosts.catalog() else { return };
         let noted = tokio::task::spawn_blocking(move || note(&catalog)).await;
         let fault = match noted {
@@ -130,15 +138,32 @@ impl Pass<'_> {
             Ok(Err(fault)) => fault.to_string(),
             Err(error) => error.to_string(),
         };
-        self.door.record().say(&format!(
-            "warning: the repository is as it should be, but the catalog was not told: {fault}; ceso catalog rebuild mends it"
-        ));
+        if !self.door.untold.swap(true, Ordering::Relaxed) {
+            self.door.record().say(&format!("warning: {done}: {fault}"));
+        }
     }
 
     /// Notes a machine that was cloned from a template; `linked` where it needs the template's disks.
     pub fn note_child(&self, host: &Arc<Connected>, template: &str, machine: &str, linked: bool) {
         let mut seen = self.door.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.children.push((template.to_owned(), host.name.clone(), machine.to_owned(), linked));
+    }
+
+    /// Notes that a machine is gone: it is no template's child any more.
+    pub fn note_gone(&self, host: &Arc<Connected>, machine: &str) {
+        let mut seen = self.door.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.children.retain(|(_, on, name, _)| on != &host.name || name != machine);
+        seen.gone.push((host.name.clone(), machine.to_owned()));
+    }
+
+    /// Notes a try whether a backup can be used; said where it fails.
+    pub async fn note_drill(&self, mut drill: Drill) {
+        redact::in_place(&mut drill.details);
+        redact::in_place(&mut drill.machine);
+        self.told("the drill was made, but the catalog was not told", move |catalog| {
+            catalog.drill(&drill).map_err(Fault::from)
+        })
+        .await;
     }
 
     /// What the catalog notes of a repository whose every backup was read now.
@@ -149,12 +174,13 @@ impl Pass<'_> {
 
 /// Takes known secrets out of every text: a host chooses what it and its machines are called.
 fn redacted(seen: &mut Seen) {
-    let Seen { run, hosts, machines, repositories, children } = seen;
+    let Seen { run, hosts, machines, repositories, gone, children } = seen;
     let hosts = hosts.iter_mut().flat_map(|(name, product, _)| [name, product]);
     let machines = machines.iter_mut().flat_map(|(name, host, uuid)| [name, host, uuid]);
     let children = children.iter_mut().flat_map(|(template, host, machine, _)| [template, host, machine]);
+    let gone = gone.iter_mut().flat_map(|(host, machine)| [host, machine]);
     let repositories = repositories.iter_mut().flat_map(|known| [&mut known.name, &mut known.place]);
-    hosts.chain(machines).chain(children).chain(repositories).for_each(redact::in_place);
+    hosts.chain(machines).chain(children).chain(gone).chain(repositories).for_each(redact::in_place);
     if let Some(run) = run {
         redact::in_place(&mut run.what);
         run.hosts.iter_mut().for_each(redact::in_place);
@@ -170,8 +196,8 @@ pub fn repository_row(
     let config = repository.config();
     Some(Repository {
         id: uuid::Uuid::parse_str(&config.id).ok()?,
-        name: name.to_owned(),
-        place: repository.target().place(),
+        name: redact::text(name).into_owned(),
+        place: redact::text(&repository.target().place()).into_owned(),
         encrypted: config.encrypted,
         last_seen: OffsetDateTime::now_utc(),
         read,

@@ -102,6 +102,8 @@ pub struct Door {
     connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<Connected>>>,
     /// What the catalog is told at the run's end.
     pub(super) seen: Mutex<Seen>,
+    /// Whether it was said that the catalog cannot be told: once is enough.
+    pub(super) untold: AtomicBool,
     deadline: Mutex<Option<Instant>>,
     pub(super) stopped: tokio::sync::watch::Sender<Stopped>,
     pub(super) watcher: Watcher,
@@ -128,6 +130,7 @@ impl Door {
             repositories: tokio::sync::Mutex::default(),
             connected: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
+            untold: AtomicBool::new(false),
             deadline: Mutex::new(None),
             stopped: tokio::sync::watch::Sender::new(Stopped::default()),
             watcher,

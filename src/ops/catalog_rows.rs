@@ -6,12 +6,14 @@ use serde::Serialize;
 use super::repository_rows::{BackupDisk, told};
 use crate::backup;
 use crate::catalog::{self, Known, Sum};
+use crate::redact;
 use crate::units::Bytes;
 
-/// The catalog's row of a backup: all of it stands in the backup's own file.
+/// The catalog's row of a backup: all of it stands in the backup's own file, which whoever can write to the repository may have chosen.
+/// Secrets that are known do not get into the catalog by that way.
 pub(super) fn row_of(id: backup::Id, manifest: &backup::Manifest, repository: uuid::Uuid) -> catalog::Backup {
     let disks = manifest.disks.iter().map(|disk| catalog::Disk {
-        name: disk.name.clone(),
+        name: hidden(&disk.name),
         size: disk.size,
         used: disk.chunks.saturating_mul(u64::from(disk.chunk_size)).min(disk.size),
         added: disk.added,
@@ -19,18 +21,22 @@ pub(super) fn row_of(id: backup::Id, manifest: &backup::Manifest, repository: uu
     catalog::Backup {
         id: catalog::Id(id.0),
         repository,
-        machine: manifest.group.clone(),
-        name: manifest.name.clone(),
+        machine: hidden(&manifest.group),
+        name: hidden(&manifest.name),
         time: manifest.time.to_offset(time::UtcOffset::UTC),
         state: match manifest.state {
             backup::State::Complete => catalog::State::Complete,
             backup::State::Failed => catalog::State::Failed,
         },
-        tags: manifest.tags.clone(),
+        tags: manifest.tags.iter().map(|tag| hidden(tag)).collect(),
         parent: manifest.parent.map(|parent| catalog::Id(parent.0)),
         disks: disks.collect(),
         files: manifest.files.iter().fold(0, |sum, file| file.size.saturating_add(sum)),
     }
+}
+
+fn hidden(text: &str) -> String {
+    redact::text(text).into_owned()
 }
 
 type Repositories = [(catalog::Repository, u64)];

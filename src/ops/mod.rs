@@ -26,6 +26,7 @@ pub mod repository_change;
 pub mod repository_copy;
 pub mod repository_keys;
 pub mod repository_rows;
+pub mod repository_verify;
 pub mod rows;
 pub mod snapshot;
 pub mod testing;
@@ -223,6 +224,7 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<repository::Open>(),
         Declared::of::<repository::Backups>(),
         Declared::of::<repository::Check>(),
+        Declared::of::<repository_verify::Verify>(),
         Declared::of::<repository::GetStats>(),
         Declared::of::<repository_change::Prune>(),
         Declared::of::<repository_change::Forget>(),

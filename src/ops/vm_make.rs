@@ -207,7 +207,7 @@ impl Clone {
         let vm =
             client.clone_vm(&bound.template.vm, &bound.new, &bound.datastore, &spec, &|step| pass.step(step)).await?;
         let vm = pass.made(&bound.host.host, vm);
-        pass.note_child(&bound.host.host, &bound.template.vm.name, &vm.name, false);
+        pass.note_child(&bound.host.host, &bound.template.vm.name, &vm.name, self.linked);
         give_vm(pass, &bound.host.host, &vm).await
     }
 }
@@ -329,6 +329,7 @@ impl Operation for Destroy {
         refuse_with_clones(&bound.host, &bound.vm, pass, "destroyed", false).await?;
         bound.host.client.destroy(&bound.vm, &|step| pass.step(step)).await?;
         pass.unmade(&bound.host, &bound.vm);
+        pass.note_gone(&bound.host, &bound.vm.name);
         Ok(())
     }
 }

@@ -140,6 +140,9 @@ fn a_word_that_is_no_repository_is_an_error_that_names_the_nearest() {
         "{done:?}"
     );
     assert!(!machine.project().join("mian").exists());
+    // Whoever means a folder writes it as one; whoever means a name describes it.
+    let done = Machine::new().run(&["repository", "init", "fresh", "--plain"]);
+    assert!(done.code == 2 && done.err.contains("./fresh") && done.err.contains("repositories:"), "{done:?}");
     let done = machine.run(&["repository", "check", "./nothing"]);
     assert!(done.code == 1 && done.err.contains("backup.not_a_repository"), "{done:?}");
     let done = machine.run(&["repository", "init", "./kept"]);
