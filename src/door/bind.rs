@@ -173,6 +173,11 @@ impl<'a> Binder<'a> {
         }
     }
 
+    /// The host of a machine that is bound, for what else the call is about.
+    pub fn host_of(&self, bound: &BoundVm) -> BoundHost {
+        self.bound_host(bound.host.clone())
+    }
+
     /// A name for a machine that is to be made; an error where it is taken.
     pub async fn new_vm(&self, host: &BoundHost, name: &str) -> Result<Checked<NewVm>, Fault> {
         self.free_name(&host.host, name, "create").await

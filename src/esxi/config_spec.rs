@@ -24,7 +24,9 @@ pub(super) struct ConfigSpec<'a> {
     pub memory: Option<Bytes>,
     pub devices: Vec<Element>,
     pub extra_config: Vec<(&'a str, &'a str)>,
-    pub secure_boot: bool,
+    pub cpu_hot_add: Option<bool>,
+    pub memory_hot_add: Option<bool>,
+    pub secure_boot: Option<bool>,
     pub firmware: Option<&'a str>,
 }
 
@@ -55,13 +57,16 @@ impl ConfigSpec<'_> {
         add("numCPUs", self.cpus.map(u64::from));
         add("numCoresPerSocket", self.cores_per_socket.map(u64::from));
         add("memoryMB", memory);
+        for (name, on) in [("memoryHotAddEnabled", self.memory_hot_add), ("cpuHotAddEnabled", self.cpu_hot_add)] {
+            spec.children.extend(on.map(|on| Element::leaf(name, on.to_string())));
+        }
         spec.children.extend(self.devices.iter().cloned());
         for (key, value) in &self.extra_config {
             let option = Element::new("extraConfig").typed("OptionValue").with(Element::leaf("key", *key));
             spec = spec.with(option.with(string_value("value", *value)));
         }
-        if self.secure_boot {
-            spec = spec.with(Element::new("bootOptions").with(Element::leaf("efiSecureBootEnabled", "true")));
+        if let Some(on) = self.secure_boot {
+            spec = spec.with(Element::new("bootOptions").with(Element::leaf("efiSecureBootEnabled", on.to_string())));
         }
         if let Some(firmware) = self.firmware {
             spec = spec.with(Element::leaf("firmware", firmware));

@@ -201,7 +201,7 @@ fn named(datastore: &Datastore, path: &FilePath) -> Result<String, Error> {
     Err(Error::Invalid { reason: format!("{path} is not the name of a virtual disk"), hint })
 }
 
-fn kilobytes(size: Bytes) -> Result<u64, Error> {
+pub(super) fn kilobytes(size: Bytes) -> Result<u64, Error> {
     if size.0 >= 1 << 20 && size.0.is_multiple_of(1024) && size.0 <= 62 << 40 {
         return Ok(size.0 / 1024);
     }

@@ -74,7 +74,7 @@ impl ControllerKind {
         }
     }
 
-    fn is_scsi(&self) -> bool {
+    pub(super) fn is_scsi(&self) -> bool {
         matches!(self, Self::Pvscsi | Self::LsiLogic | Self::LsiLogicSas | Self::BusLogic)
     }
 
@@ -134,12 +134,24 @@ const NICS: &[(&str, &str)] = &[
     ("VirtualVmxnet2", "vmxnet2"),
 ];
 
+/// A CD-ROM drive of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    pub key: i32,
+    pub label: String,
+    /// The image that is in it, such as `[datastore1] isos/debian.iso`; `None` for none, or for a drive of somebody's computer.
+    pub file: Option<String>,
+    pub connected: bool,
+    pub start_connected: bool,
+}
+
 /// The devices of a machine that this client knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hardware {
     pub disks: Vec<Disk>,
     pub controllers: Vec<Controller>,
     pub nics: Vec<Nic>,
+    pub drives: Vec<Drive>,
     /// All other devices by their wire names.
     pub others: Vec<String>,
 }
@@ -147,8 +159,12 @@ pub struct Hardware {
 impl Hardware {
     /// Reads `config.hardware.device`.
     pub(super) fn read(devices: &Element) -> Self {
+        Self::of(&devices.children)
+    }
+
+    pub(super) fn of(devices: &[Element]) -> Self {
         let mut hardware = Self::default();
-        for device in &devices.children {
+        for device in devices {
             let wire = device.xsi_type.as_deref().unwrap_or_default();
             let number = |path: &str| device.text_at(path).and_then(|text| text.trim().parse::<i32>().ok());
             let key = number("key").unwrap_or_default();
@@ -163,6 +179,8 @@ impl Hardware {
                 });
             } else if device.child("macAddress").is_some() || NICS.iter().any(|(name, _)| *name == wire) {
                 hardware.nics.push(nic(device, wire, key));
+            } else if wire == "VirtualCdrom" {
+                hardware.drives.push(drive(device, key));
             } else {
                 hardware.others.push(wire.to_owned());
             }
@@ -224,6 +242,17 @@ fn nic(device: &Element, wire: &str, key: i32) -> Nic {
         kind: NICS.iter().find(|(name, _)| *name == wire).map_or(wire, |(_, kind)| kind).to_owned(),
         mac: text(device, "macAddress"),
         network: text(device, "backing.deviceName"),
+        connected: flag("connectable.connected"),
+        start_connected: flag("connectable.startConnected"),
+    }
+}
+
+fn drive(device: &Element, key: i32) -> Drive {
+    let flag = |path: &str| device.text_at(path).and_then(boolean).unwrap_or(false);
+    Drive {
+        key,
+        label: text(device, "deviceInfo.label").unwrap_or_default(),
+        file: text(device, "backing.fileName"),
         connected: flag("connectable.connected"),
         start_connected: flag("connectable.startConnected"),
     }

@@ -154,7 +154,7 @@ impl Host {
     }
 
     /// Deletes the files of disks in a machine's folder, and the folder where nothing else is in it.
-    async fn delete_own(&self, vm: &Checked<Vm>, disks: &[String]) -> Result<(), Error> {
+    pub(super) async fn delete_own(&self, vm: &Checked<Vm>, disks: &[String]) -> Result<(), Error> {
         let Some((datastore, home)) = folder(&vm.path).filter(|(_, home)| !home.is_empty()) else { return Ok(()) };
         let Some(datastore) = self.datastore_named(datastore).await? else { return Ok(()) };
         let folder = path(&datastore.name, home);

@@ -9,29 +9,38 @@ use bytes::Bytes;
 use crate::xml::Element;
 
 use super::checked::Checked;
-use super::config_spec::ConfigSpec;
 use super::error::Error;
 use super::files::{path, split};
+use super::hardware::Drive;
 use super::host::{Host, Progress};
 use super::object::Vm;
 use super::property::Query;
-use super::soap::{Call, Method};
-use super::task::Task;
 
 const PREFIX: &str = "ceso-seed-";
 
 /// A drive that this client has put into a machine.
-struct Seed {
+pub(super) struct Seed {
     key: String,
     file: String,
 }
 
 /// Where a new drive goes.
-struct Place {
+pub(super) struct Place {
     /// A new SATA controller, where no IDE controller has a place left.
-    controller: Option<Element>,
+    pub controller: Option<Element>,
     key: String,
     unit: i32,
+}
+
+impl Drive {
+    /// Whether it holds a seed image, which is put in and taken out by calls of its own.
+    pub fn holds_seed(&self) -> bool {
+        self.file.as_deref().is_some_and(is_seed)
+    }
+}
+
+fn is_seed(file: &str) -> bool {
+    file.rsplit('/').next().is_some_and(|name| name.starts_with(PREFIX))
 }
 
 impl Host {
@@ -79,7 +88,7 @@ impl Host {
         Ok(!seeds(&self.devices(vm).await?).is_empty())
     }
 
-    async fn devices(&self, vm: &Checked<Vm>) -> Result<Vec<Element>, Error> {
+    pub(super) async fn devices(&self, vm: &Checked<Vm>) -> Result<Vec<Element>, Error> {
         let query = Query::object(&vm.moref, "VirtualMachine", &["config.hardware.device"]);
         let objects = self.link.retrieve(&query).await?;
         let devices = objects.iter().find_map(|object| object.get("config.hardware.device"));
@@ -92,17 +101,6 @@ impl Host {
             host: self.name().to_owned(),
             reason: format!("a machine whose configuration is at {:?}", vm.path),
         })
-    }
-
-    async fn change_devices(
-        &self,
-        vm: &Checked<Vm>,
-        devices: Vec<Element>,
-        progress: Progress<'_>,
-    ) -> Result<(), Error> {
-        let spec = ConfigSpec { devices, ..ConfigSpec::default() };
-        let call = Call::new(&vm.moref, Method::ReconfigVm).with(spec.element("spec")?);
-        Task::start(self, "configure", &call).await?.done(progress).await.map(|_| ())
     }
 
     async fn delete_seeds(&self, seeds: &[Seed]) -> Result<(), Error> {
@@ -128,12 +126,12 @@ fn seeds(devices: &[Element]) -> Vec<Seed> {
     let drives = devices.iter().filter(|device| device.xsi_type.as_deref() == Some("VirtualCdrom"));
     drives
         .map(|device| Seed { key: text(device, "key"), file: text(device, "backing.fileName") })
-        .filter(|seed| seed.file.rsplit('/').next().is_some_and(|name| name.starts_with(PREFIX)))
+        .filter(|seed| is_seed(&seed.file))
         .collect()
 }
 
 /// The first free place on an IDE controller, which every machine has two of; else on a new SATA controller.
-fn free_place(devices: &[Element], leaving: &[Seed]) -> Place {
+pub(super) fn free_place(devices: &[Element], leaving: &[Seed]) -> Place {
     let staying = || devices.iter().filter(|device| !leaving.iter().any(|seed| seed.key == text(device, "key")));
     for controller in devices.iter().filter(|device| device.xsi_type.as_deref() == Some("VirtualIDEController")) {
         let key = text(controller, "key");
@@ -163,7 +161,7 @@ fn change(operation: &str) -> Element {
     Element::new("deviceChange").typed("VirtualDeviceConfigSpec").with(Element::leaf("operation", operation))
 }
 
-fn added(place: &Place, file: &str) -> Element {
+pub(super) fn added(place: &Place, file: &str) -> Element {
     let backing = Element::new("backing").typed("VirtualCdromIsoBackingInfo").with(Element::leaf("fileName", file));
     let connectable = Element::new("connectable")
         .with(Element::leaf("startConnected", "true"))

@@ -298,8 +298,9 @@ impl Plan {
             memory: spec.memory.or(self.memory),
             devices: self.devices(making, spec)?,
             extra_config: config,
-            secure_boot: self.secure_boot,
+            secure_boot: self.secure_boot.then_some(true),
             firmware: Some(self.firmware.as_str()),
+            ..ConfigSpec::default()
         })
     }
 

@@ -26,6 +26,10 @@ pub struct VmInfo {
     /// Such as `vmx-19`.
     pub hardware_version: Option<String>,
     pub cores_per_socket: Option<u32>,
+    /// Whether CPUs can be added while it runs.
+    pub cpu_hot_add: bool,
+    /// Whether memory can be added while it runs.
+    pub memory_hot_add: bool,
     /// Its snapshots, parents before children.
     pub snapshots: Vec<SnapshotRow>,
     /// Whether the host says that deltas without a snapshot are there.
@@ -60,6 +64,8 @@ pub(super) const CONFIG: &[&str] = &[
     "config.bootOptions",
     "config.hardware.device",
     "config.hardware.numCoresPerSocket",
+    "config.cpuHotAddEnabled",
+    "config.memoryHotAddEnabled",
     "config.extraConfig",
     "runtime.consolidationNeeded",
     "snapshot",
@@ -104,6 +110,8 @@ fn read(object: &Object, identity: Vm) -> VmInfo {
         secure_boot: secure_boot(object),
         hardware_version: object.text("config.version").map(str::to_owned),
         cores_per_socket: object.number("config.hardware.numCoresPerSocket"),
+        cpu_hot_add: object.flag("config.cpuHotAddEnabled").unwrap_or(false),
+        memory_hot_add: object.flag("config.memoryHotAddEnabled").unwrap_or(false),
         snapshots: tree(object),
         consolidation_needed: object.text("runtime.consolidationNeeded").and_then(boolean).unwrap_or(false),
         extra_config: extra_config(object),

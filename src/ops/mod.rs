@@ -32,8 +32,11 @@ pub mod snapshot;
 pub mod testing;
 pub mod vm;
 pub mod vm_change;
+pub mod vm_configure;
+pub mod vm_disks;
 pub mod vm_inventory;
 pub mod vm_make;
+pub mod vm_nics;
 pub mod vm_reach;
 pub mod vm_seed;
 
@@ -173,8 +176,21 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_inventory::Rename>(),
         Declared::of::<appliance::Import>(),
         Declared::of::<appliance::Export>(),
-        Declared::of::<vm_change::Configure>(),
-        Declared::of::<vm_change::EnsureConfig>(),
+        Declared::of::<vm_configure::Configure>(),
+        Declared::of::<vm_configure::EnsureConfig>(),
+        Declared::of::<vm_disks::Add>(),
+        Declared::of::<vm_disks::Ensure>(),
+        Declared::of::<vm_disks::Attach>(),
+        Declared::of::<vm_disks::Grow>(),
+        Declared::of::<vm_disks::Detach>(),
+        Declared::of::<vm_disks::Remove>(),
+        Declared::of::<vm_nics::AddNic>(),
+        Declared::of::<vm_nics::EnsureNic>(),
+        Declared::of::<vm_nics::RemoveNic>(),
+        Declared::of::<vm_nics::InsertImage>(),
+        Declared::of::<vm_nics::EnsureImage>(),
+        Declared::of::<vm_nics::EjectImage>(),
+        Declared::of::<vm_nics::ConnectDrive>(),
         Declared::of::<vm_change::SetGuestinfo>(),
         Declared::of::<vm_change::EnsureGuestinfo>(),
         Declared::of::<vm_change::Reip>(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::vm_configure::TAGS;
 use crate::door::Pass;
 use crate::door::object::{Connected, Fields, Given, Object, kind};
 use crate::error::Fault;
@@ -64,8 +65,14 @@ pub struct VmInfo {
     pub tools: Option<String>,
     /// Virtual processors.
     pub cpus: Option<u32>,
+    /// How many of them are one socket.
+    pub cores_per_socket: Option<u32>,
     /// Memory.
     pub memory: Option<Bytes>,
+    /// Whether processors can be added while it runs.
+    pub cpu_hot_add: bool,
+    /// Whether memory can be added while it runs.
+    pub memory_hot_add: bool,
     /// VMware's guest id, such as `debian12_64Guest`.
     pub guest: Option<String>,
     /// What it boots with.
@@ -77,6 +84,8 @@ pub struct VmInfo {
     pub hardware: Option<String>,
     /// Its annotation.
     pub notes: Option<String>,
+    /// Words to find it by, in the order of the alphabet.
+    pub tags: Vec<String>,
     /// What tells it apart from every other machine of the host, whatever its name.
     pub instance_uuid: String,
     /// Its configuration file, such as `[datastore1] web-1/web-1.vmx`.
@@ -87,6 +96,8 @@ pub struct VmInfo {
     pub disks: Vec<Disk>,
     /// Its network cards.
     pub nics: Vec<Nic>,
+    /// Its CD-ROM drives.
+    pub drives: Vec<Drive>,
     /// The names of its snapshots, parents before children.
     pub snapshots: Vec<String>,
     /// Whether its disks carry deltas that no snapshot owns: `vm:consolidate` merges them.
@@ -132,35 +143,58 @@ pub struct Nic {
     pub mac: Option<String>,
     /// The network that it is connected to; nil where that has no name on this host.
     pub network: Option<String>,
-    /// Whether it is plugged in.
+    /// Whether it is plugged in, or will be when the machine is turned on.
     pub connected: bool,
+}
+
+/// A CD-ROM drive of a machine.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "VmDrive")]
+pub struct Drive {
+    /// VMware's name for it, such as `CD/DVD drive 1`.
+    pub label: String,
+    /// The image that is in it; nil where there is none.
+    pub file: Option<String>,
+    /// Whether it is plugged in, or will be when the machine is turned on.
+    pub connected: bool,
+}
+
+impl From<esxi::Drive> for Drive {
+    fn from(drive: esxi::Drive) -> Self {
+        Self { label: drive.label, file: drive.file, connected: drive.start_connected }
+    }
+}
+
+impl From<esxi::Nic> for Nic {
+    fn from(nic: esxi::Nic) -> Self {
+        Self { label: nic.label, r#type: nic.kind, mac: nic.mac, network: nic.network, connected: nic.start_connected }
+    }
+}
+
+impl Disk {
+    /// A disk of the machine.
+    pub fn of(info: &esxi::VmInfo, disk: &esxi::Disk) -> Self {
+        let controller = info.hardware.controller_of(disk);
+        Self {
+            label: disk.label.clone(),
+            size: disk.size,
+            thin: disk.thin,
+            controller: controller.map(|controller| controller.kind.as_str().to_owned()),
+            bus: controller.map(|controller| controller.bus),
+            unit: disk.unit,
+            file: disk.file.clone(),
+            parent: disk.parents.first().cloned(),
+            unowned_deltas: info.has_unowned_deltas(disk),
+        }
+    }
 }
 
 impl From<esxi::VmInfo> for VmInfo {
     fn from(info: esxi::VmInfo) -> Self {
-        let disks = info.hardware.disks.iter().map(|disk| {
-            let controller = info.hardware.controller_of(disk);
-            Disk {
-                label: disk.label.clone(),
-                size: disk.size,
-                thin: disk.thin,
-                controller: controller.map(|controller| controller.kind.as_str().to_owned()),
-                bus: controller.map(|controller| controller.bus),
-                unit: disk.unit,
-                file: disk.file.clone(),
-                parent: disk.parents.first().cloned(),
-                unowned_deltas: info.has_unowned_deltas(disk),
-            }
-        });
-        let disks = disks.collect();
+        let disks = info.hardware.disks.iter().map(|disk| Disk::of(&info, disk)).collect();
         let consolidation_needed = info.needs_consolidation();
-        let nics = info.hardware.nics.into_iter().map(|nic| Nic {
-            label: nic.label,
-            r#type: nic.kind,
-            mac: nic.mac,
-            network: nic.network,
-            connected: nic.connected,
-        });
+        let tags = info.extra_config.get(TAGS).map_or("", String::as_str);
+        let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
         Self {
             name: info.row.vm.name,
             power: info.row.power.as_str().to_owned(),
@@ -169,17 +203,22 @@ impl From<esxi::VmInfo> for VmInfo {
             guest_hostname: info.row.guest_hostname.as_deref().map(Untrusted::new),
             tools: info.row.tools,
             cpus: info.row.cpus,
+            cores_per_socket: info.cores_per_socket,
             memory: info.row.memory,
+            cpu_hot_add: info.cpu_hot_add,
+            memory_hot_add: info.memory_hot_add,
             guest: info.row.guest_id,
             firmware: info.firmware.as_str().to_owned(),
             secure_boot: info.secure_boot,
             hardware: info.hardware_version,
             notes: info.row.notes,
+            tags,
             instance_uuid: info.row.vm.instance_uuid,
             path: info.row.vm.path,
             datastores: info.row.vm.datastores,
             disks,
-            nics: nics.collect(),
+            nics: info.hardware.nics.into_iter().map(Nic::from).collect(),
+            drives: info.hardware.drives.into_iter().map(Drive::from).collect(),
             snapshots: info.snapshots.into_iter().map(|row| row.snapshot.name).collect(),
             consolidation_needed,
             extra_config: public(info.extra_config),

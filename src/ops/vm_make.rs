@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::linked::refuse_with_clones;
 use super::rows::give_vm;
-use super::vm_change::{Wanted, check_hardware};
+use super::vm_configure::{Wanted, check_hardware};
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost, BoundVm};
 use crate::door::object::{Given, Target, kind};
@@ -291,9 +291,7 @@ impl Operation for EnsureClone {
         match bound {
             BoundEnsure::New(bound) => self.0.make(*bound, pass).await,
             BoundEnsure::There(there) => {
-                let info = there.host.client.vm_info(&there.vm).await?;
-                let change = self.wanted().beyond(&info).reconfigure();
-                there.host.client.reconfigure(&there.vm, &change, &|step| pass.step(step)).await?;
+                self.wanted().apply(&there, pass).await?;
                 give_vm(pass, &there.host, &there.vm).await
             }
         }

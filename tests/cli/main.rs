@@ -15,6 +15,7 @@ mod examples;
 mod host_command;
 mod host_vcsim;
 mod logs;
+mod machine_hardware;
 mod machine_inventory;
 mod metrics;
 mod policy_commands;

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
-    CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, FilePath, Firmware, Host, HostOptions, Method,
-    Network, NewVm, Observer, OvfFile, Provisioning, Reconfigure, Search, SnapshotSpec, silent,
+    CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, FilePath, Firmware, Host,
+    HostOptions, Method, Network, NewVm, NicChange, NicSpec, Observer, OvfFile, Provisioning, Reconfigure, Search,
+    Slot, SnapshotSpec, silent,
 };
 use ceso::units::Bytes;
 
@@ -67,6 +68,12 @@ async fn everything(options: HostOptions) {
         memory: Some(Bytes(512 << 20)),
         notes: Some(String::new()),
         extra_config: BTreeMap::from([("guestinfo.b".into(), String::new())]),
+        cores_per_socket: Some(1),
+        cpu_hot_add: Some(true),
+        memory_hot_add: Some(false),
+        firmware: Some(Firmware::Efi),
+        secure_boot: Some(false),
+        guest_id: Some("otherGuest".into()),
     };
     host.reconfigure(&vm, &change, &silent).await.unwrap();
     host.vm_info(&vm).await.unwrap();
@@ -115,9 +122,42 @@ async fn everything(options: HostOptions) {
         host.reconfigure(&template, &change, &silent).await.unwrap();
     }
     moved_in_and_out(&host, &datastore).await;
+    hardware(&host, &datastore, &network).await;
     files(&host, &datastore).await;
     appliances(&host, &datastore, &network).await;
     host.logout().await.unwrap();
+}
+
+/// Disks, cards and drives, with each field that can be sent.
+async fn hardware(host: &Host, store: &Checked<Datastore>, network: &Checked<Network>) {
+    let spec = CreateSpec { disk: Some(Bytes(64 << 20)), ..CreateSpec::default() };
+    let vm = checked(host.create_vm(&new("hardware"), store, &[network], &spec, &silent).await.unwrap());
+    let slot = Slot { kind: Some(ControllerKind::Nvme), bus: Some(1), unit: Some(2) };
+    for form in [Provisioning::Thin, Provisioning::EagerZeroed] {
+        let content = DiskContent::New { datastore: store, size: Bytes(16 << 20), form };
+        host.add_disk(&vm, &DiskSpec { content, slot: Slot::default(), independent: false }, &silent).await.unwrap();
+    }
+    let path = FilePath::parse("hardware.vmdk").unwrap();
+    host.create_disk(store, &path, Bytes(8 << 20), Provisioning::Thin, &silent).await.unwrap();
+    let there = DiskContent::There { datastore: store, path: &path };
+    let added = host.add_disk(&vm, &DiskSpec { content: there, slot: slot.clone(), independent: true }, &silent).await;
+    println!("put in: {added:?}");
+    let disk = host.vm_info(&vm).await.unwrap().hardware.disks.remove(1);
+    host.grow_disk(&vm, disk.key, Bytes(32 << 20), &silent).await.unwrap();
+    host.remove_disk(&vm, &disk, true, &silent).await.unwrap();
+    let spec = NicSpec { network, kind: "vmxnet3", mac: Some("00:50:56:00:00:02"), connected: true };
+    let key = host.add_nic(&vm, &spec, &silent).await.unwrap();
+    let change = NicChange { network: Some(network), mac: Some("00:50:56:00:00:03"), connected: Some(false) };
+    host.change_nic(&vm, key, &change, &silent).await.unwrap();
+    host.remove_device(&vm, key, &silent).await.unwrap();
+    let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
+    let image = FilePath::parse("hardware.iso").unwrap();
+    host.upload(store, &image, Content { length: 7, open: &open }, &silent).await.unwrap();
+    host.insert_image(&vm, None, (store, &image), &silent).await.unwrap();
+    let drive = host.vm_info(&vm).await.unwrap().hardware.drives.remove(0);
+    host.insert_image(&vm, Some(&drive), (store, &image), &silent).await.unwrap();
+    host.connect_drive(&vm, &drive, false, &silent).await.unwrap();
+    host.eject_image(&vm, &drive, &silent).await.unwrap();
 }
 
 /// Another name, out of the inventory, and in again.

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
-use ceso::esxi::{CloneSpec, CreateSpec, Datastore, Detail, Host, Network, NewVm, PowerState, Reconfigure, Vm, silent};
+use ceso::esxi::{
+    CloneSpec, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, Firmware, Host, Network, NewVm,
+    NicChange, NicSpec, PowerState, Provisioning, Reconfigure, Slot, Vm, silent,
+};
 use ceso::units::Bytes;
 
 use crate::vcsim::{Vcsim, login};
@@ -56,6 +59,7 @@ async fn vcsim_lets_a_machine_live_from_create_to_destroy() {
             ("guestinfo.gone".into(), "x".into()),
             ("SET.guest.ipAddress".into(), "192.0.2.7".into()),
         ]),
+        ..Reconfigure::default()
     };
     host.reconfigure(&vm, &change, &silent).await.unwrap();
     let remove =
@@ -277,5 +281,65 @@ async fn vcsim_renames_machines_and_takes_them_out_of_its_inventory_and_in() {
     assert_eq!((back.name.as_str(), &back.path), ("web-1", &vm.path));
     let none = ceso::esxi::FilePath::parse("web-1/none.vmx").unwrap();
     assert_eq!(host.register_vm(&new("x"), &store, &none, &silent).await.unwrap_err().kind(), "esxi.file_not_found");
+    host.close().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs vcsim"]
+async fn vcsim_takes_hardware_disks_cards_and_drives_as_the_client_sends_them() {
+    let vcsim = Vcsim::start(&["-vm", "1"]);
+    let host = connect(&vcsim).await;
+    let (store, network) = (datastore(&host).await, network(&host).await);
+    let vm = create(&host, "web-1").await;
+    let change = Reconfigure {
+        cpus: Some(4),
+        memory: Some(Bytes(2 << 30)),
+        cores_per_socket: Some(2),
+        cpu_hot_add: Some(true),
+        memory_hot_add: Some(true),
+        firmware: Some(Firmware::Bios),
+        guest_id: Some("otherLinux64Guest".into()),
+        ..Reconfigure::default()
+    };
+    host.reconfigure(&vm, &change, &silent).await.unwrap();
+    let info = host.vm_info(&vm).await.unwrap();
+    assert_eq!((info.row.cpus, info.row.guest_id.as_deref()), (Some(4), Some("otherLinux64Guest")));
+    assert_eq!((info.cpu_hot_add, info.memory_hot_add, info.firmware), (true, true, Firmware::Bios));
+
+    let new = DiskContent::New { datastore: &store, size: Bytes(16 << 20), form: Provisioning::Thick };
+    let slot = Slot { kind: Some(ControllerKind::Sata), bus: Some(0), unit: Some(3) };
+    let spec = DiskSpec { content: new, slot: slot.clone(), independent: true };
+    let key = host.add_disk(&vm, &spec, &silent).await.unwrap();
+    let disk = host.disk_at(&vm, &slot).await.unwrap().expect("it is where it was asked for");
+    assert_eq!((disk.key, disk.size, disk.mode.as_str()), (key, Bytes(16 << 20), "independent_persistent"));
+    host.grow_disk(&vm, key, Bytes(32 << 20), &silent).await.unwrap();
+    assert_eq!(host.disk_at(&vm, &slot).await.unwrap().unwrap().size, Bytes(32 << 20));
+    let smaller = host.grow_disk(&vm, key, Bytes(8 << 20), &silent).await.unwrap_err();
+    assert_eq!(smaller.kind(), "esxi.invalid_argument");
+    host.remove_disk(&vm, &disk, false, &silent).await.unwrap();
+    assert!(host.disk_at(&vm, &slot).await.unwrap().is_none());
+
+    let spec = NicSpec { network: &network, kind: "e1000e", mac: Some("00:50:56:00:00:01"), connected: false };
+    let key = host.add_nic(&vm, &spec, &silent).await.unwrap();
+    let nic = |info: ceso::esxi::VmInfo| info.hardware.nics.into_iter().find(|nic| nic.key == key);
+    let added = nic(host.vm_info(&vm).await.unwrap()).unwrap();
+    assert_eq!((added.kind.as_str(), added.mac.as_deref()), ("e1000e", Some("00:50:56:00:00:01")));
+    assert!(!added.start_connected);
+    let change = NicChange { network: Some(&network), connected: Some(true), ..NicChange::default() };
+    host.change_nic(&vm, key, &change, &silent).await.unwrap();
+    assert!(nic(host.vm_info(&vm).await.unwrap()).unwrap().start_connected);
+    host.remove_device(&vm, key, &silent).await.unwrap();
+    assert!(nic(host.vm_info(&vm).await.unwrap()).is_none());
+
+    let image = ceso::esxi::FilePath::parse("a.iso").unwrap();
+    let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
+    host.upload(&store, &image, ceso::esxi::Content { length: 7, open: &open }, &silent).await.unwrap();
+    host.insert_image(&vm, None, (&store, &image), &silent).await.unwrap();
+    let drive = host.vm_info(&vm).await.unwrap().hardware.drives.remove(0);
+    assert_eq!(drive.file.as_deref(), Some("[LocalDS_0] a.iso"));
+    host.connect_drive(&vm, &drive, false, &silent).await.unwrap();
+    host.insert_image(&vm, Some(&drive), (&store, &image), &silent).await.unwrap();
+    host.eject_image(&vm, &drive, &silent).await.unwrap();
+    assert_eq!(host.vm_info(&vm).await.unwrap().hardware.drives[0].file, None);
     host.close().await.unwrap();
 }

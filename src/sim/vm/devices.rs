@@ -4,7 +4,7 @@
 //! in the same spec; `fileOperation` makes and destroys a disk's files.
 
 use super::reconfig::Undo;
-use super::{Vm, backing, hardware, render};
+use super::{Vm, backing, drives, hardware, render};
 use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{self, vmdk};
@@ -13,7 +13,7 @@ use crate::sim::schema::schema;
 use crate::sim::value::{Data, Value};
 use crate::sim::world::World;
 
-fn spec_fault(kind: &'static str, index: i32, why: impl std::fmt::Display) -> VimFault {
+pub(super) fn spec_fault(kind: &'static str, index: i32, why: impl std::fmt::Display) -> VimFault {
     VimFault::new(kind, format!("Invalid configuration for device '{index}': {why}."))
         .with("property", format!("virtualDeviceSpec[{index}]"))
         .with("deviceIndex", index)
@@ -64,6 +64,10 @@ fn add(
     undo: &mut Undo,
 ) -> Result<(), VimFault> {
     let controller = schema().is_a(new.kind, "VirtualController");
+    if let Some(key) = drives::own_ide(world, vm, &new, &undo.aliases) {
+        undo.aliases.push((new.int("key").unwrap_or_default(), key));
+        return Ok(());
+    }
     let own_controller = |vm: &Vm, key: i32| vm.devices.iter().any(|device| device.int("key") == Some(key));
     if controller {
         place_controller(vm, &mut new, index)?;
@@ -90,7 +94,7 @@ fn add(
         }
     };
     if new.kind == "VirtualCdrom" {
-        drive(world, vm, &new, index)?;
+        drives::add(world, vm, &new, index)?;
     }
     if new.kind == "VirtualDisk" {
         disk(world, vm, &mut new, files, index, undo)?;
@@ -100,6 +104,7 @@ fn add(
             "{} KB",
             hardware::grouped(u64::try_from(new.number("capacityInKB").unwrap_or_default()).unwrap_or_default())
         ),
+        "VirtualCdrom" => drives::summary(&new),
         _ if new.get("macAddress").is_some() => Vm::network_of(&new).unwrap_or(usual).to_owned(),
         _ => usual.to_owned(),
     };
@@ -109,25 +114,6 @@ fn add(
         undo.aliases.push((wanted, key));
     }
     Ok(())
-}
-
-/// A drive on IDE cannot be added while the machine runs, and its image must be there.
-fn drive(world: &World, vm: &Vm, new: &Data, index: i32) -> Result<(), VimFault> {
-    let ide = vm
-        .devices
-        .iter()
-        .any(|device| device.kind == "VirtualIDEController" && device.int("key") == new.int("controllerKey"));
-    if ide && !vm.is_off() {
-        return Err(VimFault::invalid_power_state(Some("poweredOff"), vm.power.name()));
-    }
-    let Some(file) = new.at("backing.fileName").and_then(Value::as_text).filter(|file| !file.is_empty()) else {
-        return Ok(());
-    };
-    let path = datastore::open(world, file)?;
-    match world.datastore.resolve(&path)?.is_file() {
-        true => Ok(()),
-        false => Err(spec_fault("InvalidDeviceBacking", index, format!("there is no file {path}"))),
-    }
 }
 
 /// The first key that a host gives to a device of this type.
@@ -418,6 +404,9 @@ fn edit(world: &mut World, vm: &mut Vm, wanted: &Data, index: i32) -> Result<(),
     if device.kind == "VirtualDisk" {
         grow(world, vm, device, wanted, index)?;
     }
+    if device.kind == "VirtualCdrom" {
+        drives::image(world, wanted, index)?;
+    }
     for (name, value) in &wanted.fields {
         match *name {
             "key" | "controllerKey" | "unitNumber" | "deviceInfo" | "device" | "capacityInKB" | "capacityInBytes" => {}
@@ -445,8 +434,16 @@ fn edit(world: &mut World, vm: &mut Vm, wanted: &Data, index: i32) -> Result<(),
             ),
         );
         if device.text("macAddress").map(str::to_owned) != own_mac || own_mac.is_none() {
+            if !vm.is_off() {
+                return Err(VimFault::invalid_power_state(Some("poweredOff"), vm.power.name()));
+            }
             address(world, device, index)?;
         }
+    }
+    if device.kind == "VirtualCdrom" {
+        let label = device.data("deviceInfo").and_then(|info| info.text("label")).unwrap_or_default().to_owned();
+        let summary = drives::summary(device);
+        device.set("deviceInfo", hardware::description(label, summary));
     }
     if let Some(place) = vm.devices.get_mut(at) {
         place.clone_from(device);

@@ -6,6 +6,7 @@
 //! create    CreateVM_Task, RegisterVM_Task     reconfig   ReconfigVM_Task, Rename_Task
 //! power     power, shutdown, Destroy_Task      vmx        the configuration file
 //! devices   devices added, edited, removed   backing    disks that build on others
+//! drives    CD-ROM drives, IDE controllers
 //! snapshot/ saved states
 //! template  debian-12                          filler     vm-0001 …
 //! ```
@@ -13,6 +14,7 @@
 pub mod backing;
 pub mod create;
 pub mod devices;
+mod drives;
 pub mod filler;
 pub mod hardware;
 mod layout;

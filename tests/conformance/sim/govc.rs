@@ -103,6 +103,47 @@ async fn govc_makes_changes_powers_and_destroys_machines() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs govc"]
+async fn govc_changes_hardware_and_what_is_in_drives() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    let folder = tempfile::tempdir().expect("a folder");
+    let image = folder.path().join("a.iso");
+    std::fs::write(&image, "an image").expect("a file");
+    govc.ok(&["datastore.upload", image.to_str().expect("text"), "a.iso"]).await;
+    govc.ok(&["vm.create", "-on=false", "-disk", "1G", "-disk.controller", "ide", "made"]).await;
+    let devices = govc.ok(&["device.ls", "-vm", "made"]).await;
+    assert!(devices.contains("ide-200") && devices.contains("ide-201") && !devices.contains("ide-202"), "{devices}");
+    govc.ok(&["vm.change", "-vm", "made", "-c", "4", "-cpu-hot-add-enabled", "-memory-hot-add-enabled"]).await;
+    govc.ok(&["vm.power", "-on", "made"]).await;
+    govc.ok(&["vm.change", "-vm", "made", "-c", "8", "-m", "2048"]).await;
+    govc.refused(&["vm.change", "-vm", "made", "-c", "2"]).await;
+    govc.ok(&["vm.power", "-off", "made"]).await;
+    govc.ok(&["object.rename", "vm/made", "other"]).await;
+    govc.ok(&["vm.disk.change", "-vm", "other", "-disk.label", "Hard disk 1", "-size", "2G"]).await;
+    govc.refused(&["vm.disk.change", "-vm", "other", "-disk.label", "Hard disk 1", "-size", "1G"]).await;
+    govc.ok(&["device.cdrom.add", "-vm", "other"]).await;
+    govc.refused(&["device.cdrom.insert", "-vm", "other", "none.iso"]).await;
+    govc.ok(&["device.cdrom.insert", "-vm", "other", "a.iso"]).await;
+    assert!(govc.ok(&["device.info", "-vm", "other", "cdrom-*"]).await.contains("a.iso"));
+    govc.ok(&["device.cdrom.eject", "-vm", "other"]).await;
+    assert!(!govc.ok(&["device.info", "-vm", "other", "cdrom-*"]).await.contains("a.iso"));
+    govc.ok(&[
+        "vm.network.change",
+        "-vm",
+        "other",
+        "-net",
+        "VM Network",
+        "-net.address",
+        "00:50:56:00:00:07",
+        "ethernet-0",
+    ])
+    .await;
+    assert!(govc.ok(&["device.info", "-vm", "other", "ethernet-0"]).await.contains("00:50:56:00:00:07"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
 async fn govc_moves_files_and_disks() {
     let server = start(options()).await;
     let govc = Govc(&server);
