@@ -25,6 +25,10 @@ pub fn command() -> Command {
         .about("Add, list, trust, check and remove hosts")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .after_help(
+            "What is asked of the host that --host names is done by scripts: ceso host events, tasks, health, devices, portgroup, \
+             config, maintenance, shutdown. `ceso --help` lists them.",
+        )
         .subcommand(
             trust_flags(Command::new("add"))
                 .about("Add a host; its certificate's fingerprint is shown and asked about")

@@ -105,7 +105,9 @@ fn dispatch(words: Vec<String>) -> Result<ExitCode, Fault> {
     let own = command();
     match words.first().map(String::as_str) {
         None | Some("--help" | "-h" | "help") if words.len() < 2 => return overview(own, &context),
-        Some(first) if first.starts_with('-') || own.find_subcommand(first).is_some() => {}
+        // Of a command's words those that lead to a script of ceso's own are the script's: `ceso host check` is none, `ceso host events` is.
+        Some(first)
+            if first.starts_with('-') || (own.find_subcommand(first).is_some() && !workflow::is_embedded(&words)) => {}
         _ => return workflow(own, &words, &globals, &context),
     }
     let argv = std::iter::once("ceso".to_owned()).chain(words);

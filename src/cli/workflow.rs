@@ -72,6 +72,15 @@ pub fn all(user_folder: &Path, own: &[&str]) -> Found {
     found
 }
 
+/// Whether the words lead to one of ceso's own scripts, or to several of them: `host events`, `host portgroup`.
+pub fn is_embedded(words: &[String]) -> bool {
+    let mut found = Vec::new();
+    embedded(&EMBEDDED, &mut found);
+    let plain: Vec<String> = words.iter().take_while(|word| !word.starts_with('-')).cloned().collect();
+    let group = plain.len() > 1 && found.iter().any(|workflow| workflow.words.starts_with(&plain));
+    group || find(&found, words).is_some()
+}
+
 /// How long all the files together, and then each by itself, may take to say what they are.
 const TIME: Duration = Duration::from_secs(2);
 

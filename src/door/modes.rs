@@ -25,6 +25,8 @@ fn pattern(mode: Mode, verb: &str) -> Option<Pattern> {
     match (mode, verb) {
         (_, "read" | "connect") | (Mode::Unrestricted, _) => Some(Pattern::Any),
         (Mode::Standard, "destroy" | "delete" | "revert" | "remove_snapshot" | "register") => Some(Pattern::Made),
+        // The host itself is changed by who may do everything.
+        (Mode::Standard, "administer" | "copy_config" | "shut_down") => None,
         (Mode::Standard, _) => Some(Pattern::Any),
         (Mode::Restricted, _) => None,
     }
@@ -48,6 +50,12 @@ mod tests {
         for verb in ["destroy", "revert", "remove_snapshot", "register"] {
             assert!(!allows(Mode::Standard, "vm", verb, false), "{verb}");
             assert!(allows(Mode::Standard, "vm", verb, true), "{verb}");
+        }
+        for verb in ["administer", "copy_config", "shut_down"] {
+            assert!(
+                !allows(Mode::Standard, "host", verb, true) && allows(Mode::Unrestricted, "host", verb, false),
+                "{verb}"
+            );
         }
         assert!(allows(Mode::Standard, "vm", "create", false));
         assert!(!allows(Mode::Restricted, "datastore", "copy_from", false), "what files hold may be secret");

@@ -14,7 +14,10 @@ pub const NOUNS: &[Noun] = &[
         name: "host",
         verbs: &[
             ("connect", "connect to a host by name; the host that the run was started for needs no entry"),
-            ("read", "read the host's facts: hardware, version, licence"),
+            ("read", "read the host's facts: hardware, version, licence, sensors, events, tasks"),
+            ("administer", "change the host itself: mounts, port groups, maintenance mode, a configuration put back"),
+            ("copy_config", "download the host's configuration, with its password hashes and private keys"),
+            ("shut_down", "shut the host down, or restart it"),
         ],
     },
     Noun {

@@ -40,6 +40,8 @@ pub(super) struct ServiceContent {
     pub file_manager: Option<String>,
     pub disk_manager: Option<String>,
     pub license_manager: Option<String>,
+    pub event_manager: Option<String>,
+    pub task_manager: Option<String>,
 }
 
 impl ServiceContent {
@@ -66,6 +68,8 @@ impl ServiceContent {
             file_manager: id("fileManager"),
             disk_manager: id("virtualDiskManager"),
             license_manager: id("licenseManager"),
+            event_manager: id("eventManager"),
+            task_manager: id("taskManager"),
         })
     }
 

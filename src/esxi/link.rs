@@ -3,7 +3,7 @@
 //! Any number of calls may be under way. A login is made by one of them at a time and never again after the host has refused it: five
 //! refusals lock an account. A change whose answer was lost is never sent twice.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,8 @@ pub(super) struct Link {
     /// Held by the one who logs in; holds the user that the host has refused.
     gate: AsyncMutex<Option<String>>,
     notices: Mutex<Vec<String>>,
+    /// The host was shut down by us: there is nobody to log out of.
+    gone: AtomicBool,
     /// Counts the link as open until it is gone.
     _open: Connection,
 }
@@ -126,6 +128,7 @@ impl Link {
             current: RwLock::new(current),
             gate: AsyncMutex::new(None),
             notices: Mutex::new(Vec::new()),
+            gone: AtomicBool::new(false),
             _open: open,
             options,
         });
@@ -470,8 +473,17 @@ impl Link {
         ours
     }
 
+    /// Notes that the host goes down or restarts at our word: its sessions are over, and a kept one is forgotten.
+    pub(super) fn goes_down(&self) -> Result<(), Error> {
+        self.gone.store(true, Ordering::Relaxed);
+        self.file.as_ref().map_or(Ok(()), SessionFile::remove)
+    }
+
     /// Ends the session on the host, and leaves the file to the session that it holds.
     pub(super) async fn end(&self) -> Result<(), Error> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let contract = self.contract();
         match self.call_once(&Call::new(&contract.content.session_manager(), Method::Logout)).await {
             Err(error) if error.is("NotAuthenticated") => Ok(()),

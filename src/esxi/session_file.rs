@@ -13,7 +13,7 @@ use super::error::Error;
 use super::version;
 
 /// The newest form of the file. A file of another form is foreign.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The most that is read of a session file, in bytes.
 const LIMIT: u64 = 64 << 10;
@@ -225,7 +225,7 @@ mod tests {
             &text.replace("8.0.3.0", "4.0"),
             &text.replace("https://h/sdk", "https://evil/sdk"),
             &text.replace("\"system\"", "\"AB:CD\""),
-            &text.replace("\"format\":1", "\"format\":2"),
+            &text.replace("\"format\":2", "\"format\":3"),
             &"[".repeat(100_000),
         ] {
             std::fs::write(&place.path, wrong).unwrap();

@@ -82,6 +82,18 @@ methods! {
     LeaseComplete = "HttpNfcLeaseComplete" false,
     LeaseAbort = "HttpNfcLeaseAbort" false,
     SearchDatastoreSubFolders = "SearchDatastoreSubFolders_Task" false,
+    QueryEvents = "QueryEvents" true,
+    CreateNasDatastore = "CreateNasDatastore" false,
+    RemoveDatastore = "RemoveDatastore" false,
+    AddPortGroup = "AddPortGroup" false,
+    RemovePortGroup = "RemovePortGroup" false,
+    EnterMaintenanceMode = "EnterMaintenanceMode_Task" false,
+    ExitMaintenanceMode = "ExitMaintenanceMode_Task" false,
+    ShutdownHost = "ShutdownHost_Task" false,
+    RebootHost = "RebootHost_Task" false,
+    BackupFirmwareConfiguration = "BackupFirmwareConfiguration" true,
+    QueryFirmwareConfigUploadUrl = "QueryFirmwareConfigUploadURL" true,
+    RestoreFirmwareConfiguration = "RestoreFirmwareConfiguration" false,
 }
 
 /// One call: a method of an object, and its arguments in the order of the API.

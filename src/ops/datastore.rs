@@ -78,6 +78,20 @@ fn give(pass: &Pass<'_>, host: &Arc<Connected>, row: esxi::DatastoreRow) -> Resu
     pass.give(Object::Datastore(host.clone(), row.datastore), &name, &fields)
 }
 
+/// Gives the handle of a datastore that was just made, as the host lists it now.
+pub(super) async fn give_named(
+    pass: &Pass<'_>,
+    bound: &BoundHost,
+    name: &str,
+) -> Result<Given<kind::Datastore>, Fault> {
+    let rows = bound.host.client.list_datastores(&bound.system).await?;
+    match rows.into_iter().find(|row| row.datastore.name == name) {
+        Some(row) => give(pass, &bound.host, row),
+        None => Err(Fault::new("esxi.replaced", format!("the datastore {name:?} is gone, or was renamed"))
+            .hint("look it up again by name")),
+    }
+}
+
 /// Gives the one datastore of that name. Errors: `esxi.datastore_not_found`, `esxi.ambiguous`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

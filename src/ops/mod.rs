@@ -12,7 +12,11 @@ pub mod disk;
 pub mod document;
 pub mod file_transfer;
 pub mod files;
+pub mod happened;
 pub mod host;
+pub mod host_change;
+pub mod host_condition;
+pub mod host_upkeep;
 pub mod image;
 pub mod linked;
 pub mod network;
@@ -159,6 +163,16 @@ pub fn all() -> &'static [Declared] {
     const ALL: &[Declared] = &[
         Declared::of::<host::Connect>(),
         Declared::of::<host::Facts>(),
+        Declared::of::<host_condition::Health>(),
+        Declared::of::<host_condition::PassthroughDevices>(),
+        Declared::of::<happened::Events>(),
+        Declared::of::<happened::Tasks>(),
+        Declared::of::<host_upkeep::EnterMaintenance>(),
+        Declared::of::<host_upkeep::ExitMaintenance>(),
+        Declared::of::<host_upkeep::ShutdownOrder>(),
+        Declared::of::<host_upkeep::ShutDown>(),
+        Declared::of::<host_upkeep::BackUpConfig>(),
+        Declared::of::<host_upkeep::RestoreConfig>(),
         Declared::of::<vm::List>(),
         Declared::of::<vm::Find>(),
         Declared::of::<vm::Get>(),
@@ -214,6 +228,8 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<snapshot::Consolidate>(),
         Declared::of::<datastore::List>(),
         Declared::of::<datastore::Get>(),
+        Declared::of::<host_change::MountNfs>(),
+        Declared::of::<host_change::UnmountNfs>(),
         Declared::of::<files::Browse>(),
         Declared::of::<files::ReadText>(),
         Declared::of::<files::WriteText>(),
@@ -229,6 +245,9 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<disk::Extend>(),
         Declared::of::<disk::Inflate>(),
         Declared::of::<network::List>(),
+        Declared::of::<host_condition::PortGroups>(),
+        Declared::of::<host_change::AddPortGroup>(),
+        Declared::of::<host_change::RemovePortGroup>(),
         Declared::of::<cloudinit::Build>(),
         Declared::of::<cloudinit::Reip>(),
         Declared::of::<cloudinit::Read>(),

@@ -150,7 +150,18 @@ fn login(
         *full = true;
         return Err(VimFault::system("too many sessions are open; log sessions out"));
     }
-    let cookie = world.sessions.login(user, &password, &head.address, &head.agent)?;
+    let from = || ("ipAddress", super::value::Value::from(head.address.clone()));
+    let cookie = match world.sessions.login(user, &password, &head.address, &head.agent) {
+        Ok(cookie) => cookie,
+        Err(fault) => {
+            let message = format!("Cannot login {user}@{}", head.address);
+            esx::events::note_with(&mut world, "BadUsernameSessionEvent", user, None, message, vec![from()]);
+            return Err(fault);
+        }
+    };
+    let message = format!("User {user}@{} logged in as {}", head.address, head.agent);
+    let more = vec![from(), ("locale", "en".into()), ("sessionId", "".into())];
+    esx::events::note_with(&mut world, "UserLoginSessionEvent", user, None, message, more);
     let key = world.sessions.call(&cookie).unwrap_or_default();
     let session = world.sessions.by_key(&key).map(|session| session.render());
     Ok((cookie, session.map_or(Reply::Nothing, Reply::from)))

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::dispatch::Instead;
+use super::esx::upkeep;
 use super::faults::Due;
 use super::schema::VERSIONS;
 use super::server::Host;
@@ -147,6 +148,9 @@ async fn guarded(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) 
 pub struct Dropped;
 
 async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) -> Result<Response<Body>, Dropped> {
+    if host.down.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(Dropped);
+    }
     let head = head(&request, peer);
     let path = request.uri().path().to_owned();
     let mut drops = false;
@@ -195,6 +199,8 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
         (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
         (_, "/folder") => datastore::folder::serve(request, head, host, trouble).await?,
         (_, path) if path.starts_with("/folder/") => datastore::folder::serve(request, head, host, trouble).await?,
+        (&Method::GET, path) if path.starts_with(upkeep::DOWNLOADS) => download(path, &head, &host),
+        (&Method::PUT | &Method::POST, upkeep::UPLOAD) => upload(request, &head, &host).await,
         (_, path) if path.starts_with("/nfc/") => lease::transfer::serve(request, head, host, trouble).await?,
         _ => status(StatusCode::NOT_FOUND, "Nothing is here. The API is at /sdk, files are below /folder."),
     };
@@ -206,6 +212,39 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
 fn on_demand(code: u16) -> Response<Body> {
     let code = StatusCode::from_u16(code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     status(code, code.canonical_reason().unwrap_or("An error that was asked for."))
+}
+
+/// The configuration that was asked for last.
+fn download(path: &str, head: &Head, host: &Host) -> Response<Body> {
+    if let Err((code, text)) = datastore::folder::authorise(head, host) {
+        return status(code, &text);
+    }
+    let id = path.strip_prefix(upkeep::DOWNLOADS).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let world = host.world();
+    match &world.bundle {
+        Some((own, bytes)) if own.to_string() == id => {
+            let body = Full::new(Bytes::from(bytes.clone())).map_err(|never| match never {}).boxed();
+            let mut response = Response::new(body);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            response
+        }
+        _ => status(StatusCode::NOT_FOUND, "There is no such configuration."),
+    }
+}
+
+/// Takes a configuration that is to be put back.
+async fn upload(request: Request<Incoming>, head: &Head, host: &Host) -> Response<Body> {
+    if let Err((code, text)) = datastore::folder::authorise(head, host) {
+        return status(code, &text);
+    }
+    let whole = Limited::new(request.into_body(), REST).collect();
+    match tokio::time::timeout(BODY, whole).await {
+        Ok(Ok(body)) => {
+            host.world().uploaded = Some(body.to_bytes().to_vec());
+            status(StatusCode::OK, "uploaded")
+        }
+        _ => status(StatusCode::BAD_REQUEST, "The configuration did not come whole."),
+    }
 }
 
 const WELCOME: &str = "<html><head><title>SIMULATOR</title></head><body><h1>SIMULATOR</h1><p>A ceso simulator of an ESXi host. \

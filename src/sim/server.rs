@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,8 @@ pub struct Host {
     /// Until when nobody is answered.
     away: Mutex<Option<Instant>>,
     pub options: Options,
+    /// The host was shut down: it takes connections and answers nobody.
+    pub down: AtomicBool,
     /// The host's address as clients reach it, for links that it hands out.
     pub authority: String,
 }
@@ -196,6 +199,7 @@ impl Server {
             cuts: watch::channel(0).0,
             away: Mutex::new(None),
             options,
+            down: AtomicBool::new(false),
             authority: address.to_string(),
         });
         super::guest::resume(&host);
@@ -277,6 +281,11 @@ impl Server {
     /// How many sessions are logged in now.
     pub fn open_sessions(&self) -> usize {
         self.host.world().sessions.count()
+    }
+
+    /// Whether it was shut down by its API.
+    pub fn is_down(&self) -> bool {
+        self.host.down.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// How many logins succeeded since the start.

@@ -23,6 +23,9 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         "RetrieveProductComponents" => Ok(Reply::Value(Value::List(Vec::new()))),
         "Logout" => {
             let key = call.session()?.to_owned();
+            let user = world.sessions.by_key(&key).map(|session| session.user.clone()).unwrap_or_default();
+            let message = format!("User {user} logged out");
+            esx::events::note(world, "UserLogoutSessionEvent", &user, None, message);
             world.sessions.terminate(&key);
             world.end_session(&key);
             Ok(Reply::Nothing)

@@ -11,7 +11,7 @@
 //! Every file is written whole beside its place, synced and renamed over it, so a killed process leaves the old or the new one. A
 //! file that does not read back stops the start with its path; nothing is repaired or overwritten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::esx::upkeep::Mount;
 use crate::error::Fault;
 
 /// The form of the files in a state folder that this program reads and writes.
@@ -39,6 +40,14 @@ pub struct HostFile {
     /// The port groups beyond `VM Network`.
     #[serde(default)]
     pub networks: Vec<String>,
+    /// The VLANs of port groups; 0 for those that are not here.
+    #[serde(default)]
+    pub vlans: BTreeMap<String, i32>,
+    /// The exports that are mounted as datastores.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    #[serde(default)]
+    pub maintenance: bool,
 }
 
 /// A state folder that is locked for this process, or a temporary one.
@@ -135,6 +144,9 @@ impl HostFile {
             next_lease: 0,
             gone: BTreeSet::new(),
             networks: Vec::new(),
+            vlans: BTreeMap::new(),
+            mounts: Vec::new(),
+            maintenance: false,
         }
     }
 }

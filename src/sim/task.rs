@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use super::call::{Answer, Call, Reply};
 use super::datastore::vmdk::VmdkError;
+use super::esx::events;
 use super::fault::VimFault;
 use super::server::Host;
 use super::value::{Data, Ref, Value};
@@ -198,9 +199,22 @@ fn finish(world: &mut World, object: &Ref, outcome: Result<Option<Value>, VimFau
     world.tasks.detached.remove(object);
     if let Some(task) = world.tasks.get_mut(object) {
         task.completed = Some(OffsetDateTime::now_utc());
+        let made = match &outcome {
+            Ok(Some(Value::Ref(made))) => Some(made.clone()),
+            _ => None,
+        };
+        let done = outcome.is_ok();
         task.outcome = Some(outcome);
-        let entity = task.entity.clone();
+        let (entity, name, user, method) =
+            (task.entity.clone(), task.entity_name.clone(), task.user.clone(), task.name.clone());
         world.touch(&entity);
+        let subject = match made.filter(|made| made.kind == "VirtualMachine") {
+            Some(made) => Some((super::esx::name(world, &made).unwrap_or_default(), made)),
+            None => (entity.kind == "VirtualMachine").then_some((name, entity)),
+        };
+        if let Some((name, vm)) = subject.filter(|_| done) {
+            events::of_task(world, &method, &user, vm, name);
+        }
         world.touch(object);
     }
 }

@@ -10,6 +10,8 @@ use time::OffsetDateTime;
 use super::collector::Collector;
 use super::datastore::Datastore;
 use super::esx;
+use super::esx::events::Events;
+use super::esx::upkeep::Mount;
 use super::fault::VimFault;
 use super::lease::Leases;
 use super::schema::schema;
@@ -39,6 +41,10 @@ pub struct World {
     pub collectors: HashMap<String, Collector>,
     pub datastore: Datastore,
     pub leases: Leases,
+    pub events: Events,
+    /// The configuration that is to be downloaded, and one that was uploaded.
+    pub bundle: Option<(uuid::Uuid, Vec<u8>)>,
+    pub uploaded: Option<Vec<u8>>,
     pub lease_timeout: Duration,
     pub started: OffsetDateTime,
     pub boot_delay: Duration,
@@ -67,6 +73,9 @@ impl World {
             collectors: HashMap::new(),
             datastore,
             leases: Leases::default(),
+            events: Events::default(),
+            bundle: None,
+            uploaded: None,
             lease_timeout: options.lease_timeout,
             started: OffsetDateTime::now_utc(),
             boot_delay: options.boot_delay,
@@ -149,6 +158,12 @@ impl World {
         if let Some(name) = id.strip_prefix("HaNetwork-") {
             return self.networks().any(|network| network == name).then_some("Network");
         }
+        if self.mount(id).is_some() {
+            return Some("Datastore");
+        }
+        if self.events.knows(id) {
+            return Some("EventHistoryCollector");
+        }
         if self.collectors.contains_key(id) {
             return Some("PropertyCollector");
         }
@@ -158,6 +173,17 @@ impl World {
     /// The names of the networks.
     pub fn networks(&self) -> impl Iterator<Item = &str> {
         std::iter::once(esx::NETWORK).chain(self.file.networks.iter().map(String::as_str))
+    }
+
+    /// The mount that the object of that id stands for.
+    pub fn mount(&self, id: &str) -> Option<&Mount> {
+        let name = id.strip_prefix("nfs-")?;
+        self.file.mounts.iter().find(|mount| mount.name == name)
+    }
+
+    /// All datastores: the one that holds files, and the mounts.
+    pub fn datastores(&self) -> Vec<Ref> {
+        std::iter::once(super::datastore::OBJECT).chain(self.file.mounts.iter().map(Mount::object)).collect()
     }
 
     pub fn vm(&self, object: &Ref) -> Result<&Vm, VimFault> {
@@ -219,6 +245,7 @@ impl World {
     pub fn end_session(&mut self, key: &str) {
         self.views.retain(|_, view| view.session != key);
         self.collectors.retain(|_, collector| collector.session != key);
+        self.events.end_session(key);
         // Whoever waits on a collector of this session must wake up and see that it is gone.
         self.tick += 1;
     }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
-    CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, FilePath, Firmware, Host,
-    HostOptions, Method, Network, NewVm, NicChange, NicSpec, Observer, OvfFile, Provisioning, Reconfigure, Search,
-    Slot, SnapshotSpec, silent,
+    CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, EventFilter, FilePath,
+    Firmware, Host, HostOptions, Method, Network, NewVm, NfsMount, NicChange, NicSpec, Observer, OvfFile, PortGroup,
+    Provisioning, Reconfigure, Search, Slot, SnapshotSpec, TaskFilter, silent,
 };
 use ceso::units::Bytes;
 
@@ -36,6 +36,18 @@ async fn everything(options: HostOptions) {
     host.list_datastores(&this).await.unwrap();
     host.list_networks(&this).await.unwrap();
     host.host_facts(&this).await.unwrap();
+    host.sensors(&this).await.unwrap();
+    host.passthrough_devices(&this).await.unwrap();
+    let since = Some(time::OffsetDateTime::UNIX_EPOCH);
+    let filter = EventFilter { since, until: Some(time::OffsetDateTime::now_utc()), ..EventFilter::default() };
+    host.events(&this, &filter, Duration::ZERO).await.unwrap();
+    host.tasks(
+        &this,
+        &TaskFilter { since: Some(time::OffsetDateTime::now_utc()), ..TaskFilter::default() },
+        Duration::from_secs(1),
+    )
+    .await
+    .unwrap();
     let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
     let network = checked(host.lookup_networks().await.unwrap().remove(0));
 
@@ -277,7 +289,34 @@ async fn beyond_vcsim(options: HostOptions) {
     host.consolidate(&child, &silent).await.unwrap();
     host.destroy(&child, &silent).await.unwrap();
     assert!(host.linked_clones(&template, true).await.unwrap().is_empty());
+    administer(&host).await;
     host.logout().await.unwrap();
+}
+
+/// Everything that is done to a host itself, its end included.
+async fn administer(host: &Host) {
+    let this = checked(host.lookup_host());
+    assert!(host.shutdown_order(&this).await.unwrap().is_empty());
+    let group = PortGroup { name: "lab".into(), vlan: 42, switch: "vSwitch0".into(), host_cards: vec![] };
+    host.add_port_group(&this, &group).await.unwrap();
+    assert_eq!(host.port_groups(&this).await.unwrap().iter().find(|own| own.name == "lab"), Some(&group));
+    assert!(host.machines_on(&this, "lab").await.unwrap().is_empty());
+    host.remove_port_group(&this, "lab").await.unwrap();
+    for version_4 in [false, true] {
+        let (server, path) = ("10.0.1.5".to_owned(), "/export".to_owned());
+        let mount = NfsMount { name: "isos".into(), server, path, read_only: version_4, version_4 };
+        let made = checked(host.mount_nfs(&this, &mount).await.unwrap());
+        host.unmount_nfs(&this, &made).await.unwrap();
+    }
+    host.enter_maintenance(&this, Duration::from_secs(5), &silent).await.unwrap();
+    let kept = host.backup_configuration(&this).await.unwrap();
+    let refused = host.restore_configuration(&this, b"x".to_vec(), false).await.unwrap_err();
+    assert_eq!(refused.kind(), "esxi.invalid_bundle", "{refused}");
+    host.exit_maintenance(&this, &silent).await.unwrap();
+    assert_eq!(host.restore_configuration(&this, kept, true).await.unwrap_err().kind(), "esxi.invalid_state");
+    host.shut_down(&this, true).await.unwrap();
+    // One that is down is asked once more, for the other request: it goes on its way all the same.
+    drop(host.shut_down(&this, false).await);
 }
 
 /// Fails in the middle, so that what was made is taken away again.

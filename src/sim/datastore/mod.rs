@@ -137,6 +137,9 @@ pub fn property(world: &World, object: &Ref, name: &str) -> Option<Value> {
             _ => None,
         };
     }
+    if let Some(mount) = world.mount(&object.id) {
+        return esx::upkeep::mounted(mount, name).or_else(|| esx::entity(world, object, name));
+    }
     match name {
         "summary" => Some(summary(world).into()),
         "info" => Some(info(world).into()),

@@ -28,7 +28,7 @@ pub fn property(world: &World, property: &str, wanted: Wanted<'_>) -> Option<Val
         "configManager" => managers().into(),
         "config" => config(world, wanted).into(),
         "vm" => world.vms.values().map(Vm::reference).collect::<Vec<_>>().into(),
-        "datastore" => vec![datastore::OBJECT].into(),
+        "datastore" => world.datastores().into(),
         "network" => world.networks().map(super::network).collect::<Vec<_>>().into(),
         "datastoreBrowser" => datastore::BROWSER.into(),
         _ => return None,
@@ -78,9 +78,62 @@ fn runtime(world: &World) -> Data {
     Data::new("HostRuntimeInfo")
         .with("connectionState", "connected")
         .with("powerState", "poweredOn")
-        .with("inMaintenanceMode", false)
+        .with("inMaintenanceMode", world.file.maintenance)
+        .with("healthSystemRuntime", health())
         .with("bootTime", world.started)
         .with("hostMaxVirtualDiskCapacity", datastore::long(datastore::vmdk::LARGEST))
+}
+
+/// What the sensors of the machine read: one of each kind.
+pub fn health() -> Data {
+    let good = || {
+        let text = "Sensor is operating under normal conditions";
+        Data::new("ElementDescription").with("label", "Green").with("summary", text).with("key", "green")
+    };
+    let sensor = |name: &'static str, reading: i64, modifier: i32, units: &'static str, kind: &'static str| {
+        Data::new("HostNumericSensorInfo")
+            .with("name", name)
+            .with("healthState", good())
+            .with("currentReading", reading)
+            .with("unitModifier", modifier)
+            .with("baseUnits", units)
+            .with("sensorType", kind)
+    };
+    let sensors = vec![
+        sensor("System Board 1 Ambient Temp", 2300, -2, "Degrees C", "temperature"),
+        sensor("Fan 1", 4800, 0, "RPM", "fan"),
+        sensor("Power Supply 1", 21000, -2, "Watts", "power"),
+    ];
+    let element = |kind, name: &'static str| Data::new(kind).with("name", name).with("status", good());
+    let hardware = Data::new("HostHardwareStatusInfo")
+        .with("memoryStatusInfo", vec![element("HostHardwareElementInfo", "Memory")])
+        .with("cpuStatusInfo", vec![element("HostHardwareElementInfo", "CPU 1")]);
+    Data::new("HealthSystemRuntime")
+        .with("systemHealthInfo", Data::new("HostSystemHealthInfo").with("numericSensorInfo", sensors))
+        .with("hardwareStatusInfo", hardware)
+}
+
+/// The devices of the machine's PCI bus: its network card, and one that may be handed through to a guest.
+const PCI: [(&str, &str, &str, bool); 2] = [
+    ("0000:0b:00.0", "ceso", "Simulated network card", false),
+    ("0000:0c:00.0", "ceso", "Simulated accelerator", true),
+];
+
+fn pci(at: usize) -> Data {
+    let (id, vendor, device, _) = PCI[at];
+    filled("HostPciDevice").but("id", id).but("vendorName", vendor).but("deviceName", device)
+}
+
+pub fn passthrough() -> Vec<Data> {
+    let of = |(id, _, _, capable): &(&'static str, &str, &str, bool)| {
+        Data::new("HostPciPassthruInfo")
+            .with("id", *id)
+            .with("dependentDevice", *id)
+            .with("passthruEnabled", *capable)
+            .with("passthruCapable", *capable)
+            .with("passthruActive", *capable)
+    };
+    PCI.iter().map(of).collect()
 }
 
 fn hardware(world: &World) -> Data {
@@ -105,6 +158,7 @@ fn hardware(world: &World) -> Data {
         .with("cpuPkg", vec![package])
         .with("memorySize", MEMORY)
         .with("smcPresent", false)
+        .with("pciDevice", vec![pci(0), pci(1)])
         .with("biosInfo", Data::new("HostBIOSInfo").with("biosVersion", "ceso").with("vendor", "ceso"))
 }
 
@@ -134,6 +188,9 @@ fn managers() -> Data {
         .with("datastoreSystem", Ref::fixed("HostDatastoreSystem", "datastoresystem"))
         .with("storageSystem", Ref::fixed("HostStorageSystem", "storageSystem"))
         .with("networkSystem", network::SYSTEM)
+        .with("firmwareSystem", Ref::fixed("HostFirmwareSystem", "firmwareSystem"))
+        .with("healthStatusSystem", Ref::fixed("HostHealthStatusSystem", "healthStatusSystem"))
+        .with("pciPassthruSystem", Ref::fixed("HostPciPassthruSystem", "pciPassthruSystem"))
         .with("advancedOption", Ref::fixed("OptionManager", "ha-adv-options"))
         .with("licenseManager", Ref::fixed("LicenseManager", "ha-license-manager"))
         .with("userDirectory", Ref::fixed("UserDirectory", "ha-user-directory"))
@@ -154,7 +211,7 @@ fn config(world: &World, wanted: Wanted<'_>) -> Data {
             .with("gmtOffset", 0);
         config = config.with("dateTimeInfo", Data::new("HostDateTimeInfo").with("timeZone", zone));
     }
-    config.with("adminDisabled", false).with("lockdownMode", "lockdownDisabled")
+    config.with("pciPassthruInfo", passthrough()).with("adminDisabled", false).with("lockdownMode", "lockdownDisabled")
 }
 
 /// The advanced options that the simulator keeps to itself.

@@ -4,13 +4,16 @@
 //! mod    the tree and its names       host      hardware, summary, configuration
 //! guests the guest operating systems  network   switches and port groups
 //! environment  what machines may be   licence   the licence manager
+//! events what happened                 upkeep    maintenance, shutdown, the configuration, NFS mounts
 //! ```
 
 mod environment;
+pub mod events;
 pub mod guests;
 pub mod host;
 mod licence;
 mod network;
+pub mod upkeep;
 
 use std::borrow::Cow;
 
@@ -75,6 +78,9 @@ const FIXED: &[(&str, &str)] = &[
     ("datastoresystem", "HostDatastoreSystem"),
     ("networkSystem", "HostNetworkSystem"),
     ("storageSystem", "HostStorageSystem"),
+    ("firmwareSystem", "HostFirmwareSystem"),
+    ("healthStatusSystem", "HostHealthStatusSystem"),
+    ("pciPassthruSystem", "HostPciPassthruSystem"),
 ];
 
 /// The type of an object that is always there.
@@ -107,7 +113,7 @@ pub fn children(world: &World, object: &Ref) -> Vec<Ref> {
         "ha-datacenter" => vec![VM_FOLDER, HOST_FOLDER, DATASTORE_FOLDER, NETWORK_FOLDER],
         "ha-folder-vm" => world.vms.values().map(Vm::reference).collect(),
         "ha-folder-host" => vec![COMPUTE_RESOURCE],
-        "ha-folder-datastore" => vec![datastore::OBJECT],
+        "ha-folder-datastore" => world.datastores(),
         "ha-folder-network" => world.networks().map(network).collect(),
         "ha-compute-res" => vec![HOST, RESOURCE_POOL],
         _ => Vec::new(),
@@ -129,6 +135,7 @@ pub fn name(world: &World, object: &Ref) -> Option<String> {
         id => match object.kind {
             "VirtualMachine" => return world.vm(object).ok().map(|vm| vm.name.clone()),
             "Network" => id.strip_prefix("HaNetwork-")?,
+            "Datastore" => world.mount(id)?.name.as_str(),
             _ => return None,
         },
     };
@@ -207,7 +214,7 @@ pub fn property(world: &World, object: &Ref, property: &str, wanted: Wanted<'_>)
         "Network" => network::property(world, object, property),
         "HostNetworkSystem" => network::system(world, property),
         "HostDatastoreSystem" => match property {
-            "datastore" => Some(vec![datastore::OBJECT].into()),
+            "datastore" => Some(world.datastores().into()),
             "capabilities" => Some(filled("HostDatastoreSystemCapabilities").into()),
             _ => None,
         },
@@ -221,7 +228,10 @@ pub fn property(world: &World, object: &Ref, property: &str, wanted: Wanted<'_>)
         "OptionManager" => (property == "setting").then(|| host::options(object).into()),
         "AuthorizationManager" => (property == "roleList").then(|| vec![host::administrator()].into()),
         "UserDirectory" => (property == "domainList").then(|| Value::List(Vec::new())),
-        "EventManager" | "PerformanceManager" if property == "maxCollector" => Some(32.into()),
+        "EventManager" | "EventHistoryCollector" => events::property(world, object, property),
+        "PerformanceManager" if property == "maxCollector" => Some(32.into()),
+        "HostHealthStatusSystem" => (property == "runtime").then(|| host::health().into()),
+        "HostPciPassthruSystem" => (property == "pciPassthruInfo").then(|| host::passthrough().into()),
         _ => None,
     };
     own.or_else(|| entity(world, object, property))
@@ -250,7 +260,7 @@ fn datacenter(world: &World, property: &str) -> Option<Value> {
         "hostFolder" => HOST_FOLDER.into(),
         "datastoreFolder" => DATASTORE_FOLDER.into(),
         "networkFolder" => NETWORK_FOLDER.into(),
-        "datastore" => vec![datastore::OBJECT].into(),
+        "datastore" => world.datastores().into(),
         "network" => world.networks().map(network).collect::<Vec<_>>().into(),
         "configuration" => Data::new("DatacenterConfigInfo").into(),
         _ => return None,
@@ -261,7 +271,7 @@ fn compute_resource(world: &World, property: &str) -> Option<Value> {
     Some(match property {
         "resourcePool" => RESOURCE_POOL.into(),
         "host" => vec![HOST].into(),
-        "datastore" => vec![datastore::OBJECT].into(),
+        "datastore" => world.datastores().into(),
         "network" => world.networks().map(network).collect::<Vec<_>>().into(),
         "environmentBrowser" => ENVIRONMENT_BROWSER.into(),
         "summary" => Data::new("ComputeResourceSummary")
@@ -335,6 +345,13 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         ("HostNetworkSystem", _) => network::call(world, call),
         ("LicenseManager" | "LicenseAssignmentManager", _) => licence::call(call),
         ("OptionManager", "QueryOptions") => host::query_options(call),
+        ("EventManager" | "EventHistoryCollector", _) => events::call(world, call),
+        ("HostFirmwareSystem" | "HostHealthStatusSystem", _) => upkeep::call(world, call),
+        ("HostDatastoreSystem", "CreateNasDatastore" | "RemoveDatastore") => upkeep::call(world, call),
+        (
+            "HostSystem",
+            "EnterMaintenanceMode_Task" | "ExitMaintenanceMode_Task" | "ShutdownHost_Task" | "RebootHost_Task",
+        ) => upkeep::call(world, call),
         ("Datacenter", "PowerOnMultiVM_Task") | ("HostSystem", "ReconnectHost_Task" | "DisconnectHost_Task") => {
             Err(VimFault::not_supported(format!("{} needs a vCenter Server", call.method)))
         }

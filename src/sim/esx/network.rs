@@ -54,7 +54,7 @@ pub fn info(world: &World) -> Data {
     let group = |name: &str| {
         let spec = Data::new("HostPortGroupSpec")
             .with("name", name.to_owned())
-            .with("vlanId", 0)
+            .with("vlanId", world.file.vlans.get(name).copied().unwrap_or(0))
             .with("vswitchName", SWITCH)
             .with("policy", policy());
         Data::new("HostPortGroup")
@@ -119,7 +119,12 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
             if world.networks().any(|own| own == name) || name == "Management Network" {
                 return Err(VimFault::new("AlreadyExists", "A port group has that name.").with("name", name.to_owned()));
             }
+            let vlan = spec.int("vlanId").unwrap_or(0);
+            if !(0..=4095).contains(&vlan) {
+                return Err(VimFault::invalid_argument("portgrp.vlanId", "a VLAN is 0 to 4095"));
+            }
             world.file.networks.push(name.to_owned());
+            world.file.vlans.insert(name.to_owned(), vlan);
             changed(world)
         }
         "RemovePortGroup" => {
@@ -132,6 +137,8 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
             if world.file.networks.len() == before {
                 return Err(VimFault::new("NotFound", "There is no port group of that name."));
             }
+            let name = name.to_owned();
+            world.file.vlans.remove(&name);
             changed(world)
         }
         "RefreshNetworkSystem" => Ok(Reply::Nothing),

@@ -58,6 +58,9 @@ fn expect(world: &World, object: &Ref, needed: Power, requested: &'static str) -
 }
 
 pub fn on(host: &Arc<Host>, world: &mut World, object: &Ref) -> Result<(), VimFault> {
+    if world.file.maintenance {
+        return Err(VimFault::new("InvalidState", "The host is in maintenance mode."));
+    }
     let mut vm = world.vm(object)?.clone();
     match vm.power {
         Power::On => Err(VimFault::invalid_power_state(Some("poweredOn"), vm.power.name())),

@@ -22,15 +22,24 @@ Network VirtualMachine Task TaskManager EventManager HistoryCollector Performanc
 AuthorizationManager OptionManager UserDirectory HostLocalAccountManager FileManager VirtualDiskManager HostDatastoreBrowser
 EnvironmentBrowser HostDatastoreSystem HostNetworkSystem HostStorageSystem HostServiceSystem HostFirewallSystem
 HostVirtualNicManager HostDateTimeSystem HostAutoStartManager DiagnosticManager OvfManager
-GuestOperationsManager VirtualMachineSnapshot HttpNfcLease HostPowerSystem HostCpuSchedulerSystem HostMemorySystem""".split()
+GuestOperationsManager VirtualMachineSnapshot HttpNfcLease HostPowerSystem HostCpuSchedulerSystem HostMemorySystem
+EventHistoryCollector HostFirmwareSystem HostHealthStatusSystem HostPciPassthruSystem""".split()
 
 # Roots that nothing on a standalone host can fill: their families are left out, and a field of such a type with them.
-LEFT_OUT = """Event Profile ApplyProfile PolicyOption ClusterAction DVPortConfigInfo DVSConfigInfo DVPortSetting
+LEFT_OUT = """Profile ApplyProfile PolicyOption ClusterAction DVPortConfigInfo DVSConfigInfo DVPortSetting
 DVSFeatureCapability DistributedVirtualSwitchHostMember ClusterConfigInfo ClusterDasVmConfigInfo CustomizationSpec
 VsanHostConfigInfo ScheduledTaskInfo AlarmInfo ProfileExecuteResult HostProfileConfigInfo ClusterConfigInfoEx VStorageObject
 ClusterConfigSpec ClusterConfigSpecEx DVSConfigSpec DVSCreateSpec StoragePlacementSpec VirtualMachineProvisioningPolicy
 HostVsanInternalSystemVsanObjectOperationResult NvdimmNamespaceCreateSpec VsanUpgradeSystemUpgradeHistoryItem
-CustomizationIdentitySettings CustomizationIpGenerator OvfFault EventArgument HostMultipathStateInfo HostSriovInfo""".split()
+CustomizationIdentitySettings CustomizationIpGenerator OvfFault HostMultipathStateInfo HostSriovInfo""".split()
+
+# Of the events, which are hundreds, those that a standalone host without its cluster has something to say by.
+EVENTS = """Event EventArgument EntityEventArgument VmEventArgument HostEventArgument DatacenterEventArgument ManagedEntityEventArgument
+ComputeResourceEventArgument DatastoreEventArgument NetworkEventArgument HostEvent VmEvent SessionEvent GeneralEvent GeneralUserEvent
+TaskEvent UserLoginSessionEvent UserLogoutSessionEvent BadUsernameSessionEvent VmCreatedEvent VmRemovedEvent VmRegisteredEvent
+VmRenamedEvent VmPoweredOnEvent VmPoweredOffEvent VmSuspendedEvent VmResettingEvent VmGuestShutdownEvent VmReconfiguredEvent
+EnteringMaintenanceModeEvent EnteredMaintenanceModeEvent ExitMaintenanceModeEvent HostShutdownEvent NASDatastoreCreatedEvent
+DatastoreRemovedOnHostEvent""".split()
 
 NEWEST = "8.0.3.0"
 PRIMITIVES = {"boolean": "boolean", "byte": "byte", "short": "short", "int": "int", "long": "long", "float": "float",
@@ -109,10 +118,17 @@ def main():
     for name, (_, base, _, _) in data.items():
         children.setdefault(base, []).append(name)
 
+    def is_event(name):
+        while name in data:
+            if wire[name] in ("Event", "EventArgument"):
+                return True
+            name = data[name][1]
+        return False
+
     def excluded(name):
         while name:
             wsdl = wire.get(name)
-            if wsdl in left_out:
+            if wsdl in left_out or (name.startswith("vim.event.") and is_event(name) and wsdl not in EVENTS):
                 return True
             name = data[name][1] if name in data else ""
         return False

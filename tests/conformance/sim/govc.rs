@@ -213,3 +213,54 @@ async fn govc_makes_a_machine_on_anothers_disk() {
     govc.ok(&["vm.power", "-on", "debian-12"]).await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_administers_a_host() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    govc.ok(&["vm.power", "-on", "debian-12"]).await;
+    let events = govc.ok(&["events", "-n", "5", "-type", "VmPoweredOnEvent", "/ha-datacenter/vm/debian-12"]).await;
+    assert!(events.contains("debian-12") && events.contains("powered on"), "{events}");
+    assert!(govc.ok(&["events"]).await.contains("logged in"));
+    assert!(govc.ok(&["tasks"]).await.contains("debian-12"));
+
+    govc.ok(&["host.portgroup.add", "-vswitch", "vSwitch0", "-vlan", "42", "lab"]).await;
+    let told = govc.ok(&["host.portgroup.info", "-json"]).await;
+    assert!(told.contains("\"vlanId\": 42") || told.contains("\"vlanId\":42"), "{told}");
+    assert!(govc.refused(&["host.portgroup.remove", "VM Network"]).await.contains("in use"));
+    govc.ok(&["host.portgroup.remove", "lab"]).await;
+
+    govc.ok(&[
+        "datastore.create",
+        "-type",
+        "nfs",
+        "-name",
+        "isos",
+        "-remote-host",
+        "10.0.1.5",
+        "-remote-path",
+        "/export",
+    ])
+    .await;
+    assert!(govc.ok(&["datastore.info", "isos"]).await.contains("NFS"));
+    govc.ok(&["datastore.remove", "-ds", "isos"]).await;
+    assert!(govc.refused(&["datastore.remove", "-ds", "datastore1"]).await.contains("in use"));
+
+    govc.ok(&["vm.power", "-off", "debian-12"]).await;
+    let host = "/ha-datacenter/host/simulator.localdomain/simulator.localdomain";
+    govc.ok(&["host.maintenance.enter", host]).await;
+    assert!(govc.refused(&["vm.power", "-on", "debian-12"]).await.contains("maintenance"));
+    govc.ok(&["host.maintenance.exit", host]).await;
+    assert_eq!(server.open_sessions(), 0, "the client logged out");
+    // The host may be gone before it is logged out of.
+    run(govc.command(&["host.shutdown", "-f", host])).await;
+    for _ in 0..200 {
+        if server.is_down() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(server.is_down());
+    server.stop().await;
+}

@@ -35,6 +35,21 @@ async fn pyvmomi_takes_snapshots_reverts_merges_and_makes_a_linked_clone() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs pyvmomi"]
+async fn pyvmomi_administers_a_host() {
+    let server = start(options()).await;
+    script(&server, "host.py").await;
+    for _ in 0..200 {
+        if server.is_down() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(server.is_down() && server.open_sessions() == 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs pyvmomi"]
 async fn pyvmomi_has_the_type_table_that_the_simulator_keeps() {
     let mut command = Command::new(peer("venv/bin/python"));
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/pyvmomi/type_table.py"));

@@ -1,0 +1,271 @@
+//! What happened on a host: its events and its newest tasks, filtered here, and awaited for a bounded time.
+//!
+//! A standalone host refuses collectors of tasks and keeps a short list of the newest instead. Filters other than the time are applied
+//! here, so that they mean the same on every release. Specification: vSphere Web Services API, `EventManager.QueryEvents`,
+//! `TaskManager.recentTask`.
+
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::xml::Element;
+
+use super::checked::Checked;
+use super::error::Error;
+use super::fault::VimFault;
+use super::host::Host;
+use super::lookup::unescape;
+use super::moref::MoRef;
+use super::object::HostObject;
+use super::property::{From, Object, Query, Traversal};
+use super::soap::{Call, Method};
+use super::vm_list::text;
+use super::watch::{Awaited, Watch};
+
+/// How long a wait goes on before it looks by itself: not every host tells of its newest event.
+const LOOK: Duration = Duration::from_secs(5);
+/// The same for tasks: the list does not change when one of them ends.
+const LOOK_AT_TASKS: Duration = Duration::from_secs(1);
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// Its number: later events have greater ones.
+    pub key: i64,
+    /// The name of its type, such as `VmPoweredOnEvent`, or the id of an event of no type of its own.
+    pub kind: String,
+    pub time: Option<OffsetDateTime>,
+    pub user: Option<String>,
+    /// The machine that it is about.
+    pub vm: Option<String>,
+    pub message: String,
+}
+
+/// Which events are wanted; what is not given selects all.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Names of types; one ending in `*` stands for all that begin so.
+    pub kinds: Vec<String>,
+    pub user: Option<String>,
+    pub vm: Option<String>,
+    pub since: Option<OffsetDateTime>,
+    pub until: Option<OffsetDateTime>,
+    /// Only those of a greater number.
+    pub after: Option<i64>,
+}
+
+/// One task.
+#[derive(Debug, Clone)]
+pub struct TaskRow {
+    pub key: String,
+    /// What is done, such as `VirtualMachine.powerOn`.
+    pub operation: String,
+    /// The name of the object that it works on.
+    pub entity: Option<String>,
+    /// The type of that object.
+    pub entity_kind: Option<String>,
+    /// `queued`, `running`, `success` or `error`.
+    pub state: String,
+    pub progress: Option<u8>,
+    pub user: Option<String>,
+    pub queued: Option<OffsetDateTime>,
+    pub completed: Option<OffsetDateTime>,
+    pub error: Option<VimFault>,
+}
+
+impl TaskRow {
+    /// When it last became another.
+    pub fn changed(&self) -> Option<OffsetDateTime> {
+        self.completed.or(self.queued)
+    }
+}
+
+/// Which tasks are wanted; what is not given selects all.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    pub operations: Vec<String>,
+    pub user: Option<String>,
+    pub entity: Option<String>,
+    pub state: Option<String>,
+    /// Only those that began or ended later.
+    pub since: Option<OffsetDateTime>,
+}
+
+/// Whether a name is one of these; none selects all.
+fn one_of(names: &[String], name: &str) -> bool {
+    let matches = |wanted: &String| match wanted.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => wanted == name,
+    };
+    names.is_empty() || names.iter().any(matches)
+}
+
+impl EventFilter {
+    fn selects(&self, event: &EventRow) -> bool {
+        one_of(&self.kinds, &event.kind)
+            && self.user.as_ref().is_none_or(|user| event.user.as_ref() == Some(user))
+            && self.vm.as_ref().is_none_or(|vm| event.vm.as_ref() == Some(vm))
+            && self.after.is_none_or(|after| event.key > after)
+            && self.since.is_none_or(|since| event.time.is_none_or(|time| time >= since))
+            && self.until.is_none_or(|until| event.time.is_none_or(|time| time <= until))
+    }
+}
+
+impl TaskFilter {
+    fn selects(&self, task: &TaskRow) -> bool {
+        one_of(&self.operations, &task.operation)
+            && self.user.as_ref().is_none_or(|user| task.user.as_ref() == Some(user))
+            && self.entity.as_ref().is_none_or(|entity| task.entity.as_ref() == Some(entity))
+            && self.state.as_ref().is_none_or(|state| task.state == *state)
+            && self.since.is_none_or(|since| task.changed().is_some_and(|changed| changed > since))
+    }
+}
+
+/// One who looks until something is found or the time is over, and waits for a change of a property in between.
+struct Looking {
+    began: Instant,
+    wait: Duration,
+    look: Duration,
+    watch: Option<Watch>,
+}
+
+impl Looking {
+    fn new(wait: Duration, look: Duration) -> Self {
+        Self { began: Instant::now(), wait, look, watch: None }
+    }
+
+    /// Waits for what makes another look worth while; false where the time is over.
+    async fn again(
+        &mut self,
+        host: &Host,
+        object: &MoRef,
+        kind: &'static str,
+        paths: &'static [&'static str],
+    ) -> Result<bool, Error> {
+        let left = self.wait.saturating_sub(self.began.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let awaited = || Awaited { object: object.clone(), kind, paths, until: Box::new(|_| false) };
+        let watch = self.watch.get_or_insert_with(|| host.monitor.watch(awaited()));
+        match tokio::time::timeout(left.min(self.look), watch.next()).await {
+            // Its first state, a change, or nothing: in each case it is looked again.
+            Ok(Ok(_)) | Err(_) => {}
+            // A host that does not let this be watched is looked at from time to time.
+            Ok(Err(error)) if error.vim().is_some() => tokio::time::sleep(left.min(self.look)).await,
+            Ok(Err(error)) => return Err(error),
+        }
+        Ok(true)
+    }
+}
+
+impl Host {
+    /// The events that the host remembers, oldest first: at most the newest thousand or so, as many as it tells at once. With `wait`
+    /// it waits until one is there, at most so long; none coming is no error.
+    pub async fn events(
+        &self,
+        _host: &Checked<HostObject>,
+        filter: &EventFilter,
+        wait: Duration,
+    ) -> Result<Vec<EventRow>, Error> {
+        let manager = self.part("EventManager", |content| content.event_manager.as_deref())?;
+        let mut looking = Looking::new(wait, LOOK);
+        loop {
+            let mut events = self.query_events(&manager, filter).await?;
+            events.retain(|event| filter.selects(event));
+            events.sort_by_key(|event| event.key);
+            if !events.is_empty() || !looking.again(self, &manager, "EventManager", &["latestEvent"]).await? {
+                return Ok(events);
+            }
+        }
+    }
+
+    async fn query_events(&self, manager: &MoRef, filter: &EventFilter) -> Result<Vec<EventRow>, Error> {
+        let mut spec = Element::new("filter");
+        let bound = |name: &str, at: Option<OffsetDateTime>| {
+            at.and_then(|at| at.format(&Rfc3339).ok()).map(|text| Element::leaf(name, text))
+        };
+        let bounds: Vec<Element> =
+            bound("beginTime", filter.since).into_iter().chain(bound("endTime", filter.until)).collect();
+        if !bounds.is_empty() {
+            spec = spec.with(Element::new("time").with_all(bounds));
+        }
+        let answer = self.link.call(&Call::new(manager, Method::QueryEvents).with(spec)).await?;
+        Ok(answer.all("returnval").filter_map(event).collect())
+    }
+
+    /// The newest tasks of the host, oldest first: those under way and the last that ended. With `wait` it waits until one is there.
+    pub async fn tasks(
+        &self,
+        _host: &Checked<HostObject>,
+        filter: &TaskFilter,
+        wait: Duration,
+    ) -> Result<Vec<TaskRow>, Error> {
+        let manager = self.part("TaskManager", |content| content.task_manager.as_deref())?;
+        let step = Traversal { name: "recent", kind: "TaskManager", path: "recentTask", then: &[] };
+        let query = Query {
+            properties: vec![("Task", vec!["info"])],
+            from: vec![From { object: manager.clone(), skip: true, steps: vec![step] }],
+        };
+        let mut looking = Looking::new(wait, LOOK_AT_TASKS);
+        loop {
+            let objects = self.link.retrieve(&query).await?;
+            let mut tasks: Vec<TaskRow> = objects.iter().filter_map(task).collect();
+            tasks.retain(|task| filter.selects(task));
+            tasks.sort_by_key(|task| task.queued);
+            if !tasks.is_empty() || !looking.again(self, &manager, "TaskManager", &["recentTask"]).await? {
+                return Ok(tasks);
+            }
+        }
+    }
+
+    fn part(
+        &self,
+        kind: &'static str,
+        of: impl Fn(&super::content::ServiceContent) -> Option<&str>,
+    ) -> Result<MoRef, Error> {
+        let contract = self.link.contract();
+        of(&contract.content)
+            .map(|id| MoRef::new(kind, id))
+            .ok_or_else(|| Error::Invalid { reason: format!("host {} has no {kind}", self.name()), hint: None })
+    }
+}
+
+fn moment(element: &Element, path: &str) -> Option<OffsetDateTime> {
+    text(element, path).and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok())
+}
+
+fn event(event: &Element) -> Option<EventRow> {
+    let kind = event.xsi_type.clone().unwrap_or_default();
+    let kind = kind.rsplit(':').next().unwrap_or_default().to_owned();
+    // An event without a type of its own says by its id what it is.
+    let kind = match text(event, "eventTypeId") {
+        Some(id) if matches!(kind.as_str(), "EventEx" | "ExtendedEvent") => id,
+        _ => kind,
+    };
+    Some(EventRow {
+        key: event.text_at("key")?.trim().parse().ok()?,
+        kind,
+        time: moment(event, "createdTime"),
+        user: text(event, "userName"),
+        vm: text(event, "vm.name").map(|name| unescape(&name)),
+        message: text(event, "fullFormattedMessage").or_else(|| text(event, "message")).unwrap_or_default(),
+    })
+}
+
+fn task(object: &Object) -> Option<TaskRow> {
+    let info = object.get("info")?;
+    Some(TaskRow {
+        key: text(info, "key").unwrap_or_else(|| object.moref.id.clone()),
+        operation: text(info, "descriptionId").or_else(|| text(info, "name")).unwrap_or_default(),
+        entity: text(info, "entityName").map(|name| unescape(&name)),
+        entity_kind: info.child("entity").and_then(MoRef::read).map(|entity| entity.kind),
+        state: text(info, "state").unwrap_or_default(),
+        progress: text(info, "progress").and_then(|text| text.parse().ok()),
+        user: text(info, "reason.userName"),
+        queued: moment(info, "queueTime"),
+        completed: moment(info, "completeTime"),
+        error: info.child("error").map(VimFault::from_localized),
+    })
+}

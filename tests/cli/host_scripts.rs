@@ -1,0 +1,166 @@
+//! A host itself, by commands: what happened on it, its networks and mounts, its configuration, maintenance, and its end.
+
+use crate::support::{Done, Machine};
+
+fn sim(machine: &Machine, words: &[&str]) -> Done {
+    machine.run(&[words, &["--host", "sim", "--output", "json"]].concat())
+}
+
+fn all(machine: &Machine, words: &[&str]) -> Done {
+    sim(machine, &[words, &["--mode", "unrestricted"]].concat())
+}
+
+trait Failed {
+    fn failed_kind(&self) -> String;
+}
+
+impl Failed for Done {
+    /// The kind of the error that the command ended with.
+    #[track_caller]
+    fn failed_kind(&self) -> String {
+        assert_ne!(self.code, 0, "{self:?}");
+        let told = self.err.split("error[").nth(1).and_then(|rest| rest.split(']').next());
+        told.unwrap_or_else(|| panic!("no error: {self:?}")).to_owned()
+    }
+}
+
+#[test]
+fn a_host_is_administered_by_commands() {
+    let machine = Machine::new();
+    let names = |done: Done| -> Vec<String> {
+        let rows = done.json();
+        rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(sim(&machine, &["host", "portgroup", "add", "lab", "--vlan", "42"]).code, 3, "mode standard");
+    all(&machine, &["host", "portgroup", "add", "lab", "--vlan", "42"]).ok();
+    assert_eq!(all(&machine, &["host", "portgroup", "add", "lab"]).failed_kind(), "esxi.already_exists");
+    let listed = sim(&machine, &["host", "portgroup", "list"]).ok().json();
+    let lab = listed.as_array().unwrap().iter().find(|row| row["name"] == "lab").unwrap().clone();
+    assert_eq!((&lab["vlan"], &lab["switch"]), (&42.into(), &"vSwitch0".into()));
+    sim(&machine, &["vm", "create", "user", "--network", "lab"]).ok();
+    let used = all(&machine, &["host", "portgroup", "remove", "lab"]);
+    assert!(used.failed_kind() == "esxi.in_use" && used.err.contains("\"user\""), "{used:?}");
+    let own = all(&machine, &["host", "portgroup", "remove", "Management Network"]);
+    assert!(own.failed_kind() == "esxi.in_use" && own.err.contains("vmk0"), "{own:?}");
+    all(&machine, &["vm", "delete", "user"]).ok();
+    all(&machine, &["host", "portgroup", "remove", "lab"]).ok();
+    assert_eq!(all(&machine, &["host", "portgroup", "remove", "lab"]).failed_kind(), "esxi.network_not_found");
+
+    all(&machine, &["datastore", "mount", "isos", "10.0.1.5", "/export/isos", "--read-only"]).ok();
+    let stores = sim(&machine, &["datastore", "list"]).ok();
+    let rows = stores.json();
+    let isos = rows.as_array().unwrap().iter().find(|row| row["name"] == "isos").unwrap().clone();
+    assert_eq!((&isos["type"], &isos["writable"]), (&"NFS".into(), &false.into()));
+    assert_eq!(all(&machine, &["datastore", "mount", "isos", "10.0.1.6", "/x"]).failed_kind(), "esxi.duplicate_name");
+    for (name, server, path) in [("a/b", "s", "/x"), ("a", "s", "x"), ("a", "s; reboot", "/x"), (" ", "s", "/x")] {
+        let refused = all(&machine, &["datastore", "mount", name, server, path]);
+        assert_eq!(refused.failed_kind(), "usage.argument", "{refused:?}");
+    }
+    let own = all(&machine, &["datastore", "unmount", "datastore1"]);
+    assert!(own.code != 0 && own.err.contains("datastore1"), "{own:?}");
+    all(&machine, &["datastore", "unmount", "isos"]).ok();
+    assert_eq!(names(sim(&machine, &["datastore", "list"]).ok()), ["datastore1"]);
+
+    assert_eq!(sim(&machine, &["host", "health", "--bad"]).ok().json(), serde_json::json!([]));
+    let health = sim(&machine, &["host", "health"]).ok().json();
+    assert!(
+        health.as_array().unwrap().iter().any(|row| row["type"] == "temperature" && row["reading"] == 23.0),
+        "{health}"
+    );
+    assert_eq!(names(sim(&machine, &["host", "devices"]).ok()), ["Simulated accelerator"]);
+}
+
+#[test]
+fn what_happens_is_told_filtered_and_followed() {
+    let machine = Machine::new();
+    let text = r#"
+local host = esxi.connect()
+local vm = host:clone({ template = "debian-12", name = "a" })
+local before = host:events()
+local last = before[#before].key
+assert(#host:events({ after = last, wait = "1 s" }) == 0)
+vm:power_on()
+local on = host:events({ after = last, types = { "VmPowered*" }, wait = "10 s" })
+assert(#on == 1 and on[1].vm == "a" and on[1].type == "VmPoweredOnEvent" and on[1].user ~= nil and on[1].key > last)
+vm:power_off()
+assert(#host:events({ vm = "a", types = { "VmPoweredOffEvent" } }) == 1)
+assert(#host:events({ vm = "b" }) == 0 and #host:events({ user = "nobody" }) == 0)
+assert(#host:events({ before = "1 h" }) == 0 and #host:events({ since = "1 h" }) >= #before)
+local tasks = host:tasks({ entity = "a", operations = { "VirtualMachine.power*" } })
+assert(#tasks == 2 and tasks[1].state == "success" and tasks[1].completed ~= nil)
+assert(#host:tasks({ since = tasks[2].changed, wait = "1 s" }) == 0)
+local failed, fault: any = pcall(function() vm:power_off() end)
+assert(not failed, fault.kind)
+local errors = host:tasks({ state = "error" })
+assert(errors[#errors].error == "esxi.invalid_power_state", errors[#errors].error)
+for _, wrong in { { state = "done" }, { since = "yesterday" }, { wait = "1 h" } } do
+  local done, wrong_fault: any = pcall(function() return host:tasks(wrong :: any) end)
+  assert(not done and wrong_fault.kind == "usage.argument", tostring(wrong_fault.kind))
+end
+"#;
+    machine.script(text, &[]).ok();
+    let events = sim(&machine, &["host", "events", "--type", "User*"]).ok().json();
+    assert!(events.as_array().unwrap().iter().all(|row| row["type"] == "UserLoginSessionEvent"), "{events}");
+    let followed = machine.run(&["host", "events", "--follow", "--span", "1 s", "--type", "User*", "--host", "sim"]);
+    assert!(followed.code == 0 && followed.out.contains("UserLoginSessionEvent"), "{followed:?}");
+    let hidden = machine.file(
+        "hidden.luau",
+        "return { needs = { host = { read = \"*\" }, vm = { read = \"b-*\" } }, run = function() return esxi.connect():events() end }",
+    );
+    let hidden = machine.run(&["run", "--host", "sim", "--output", "json", hidden.to_str().unwrap()]).ok();
+    assert!(!hidden.out.contains("debian-12"), "{hidden:?}");
+}
+
+#[test]
+fn a_host_is_shut_down_after_its_guests() {
+    let machine = Machine::new();
+    for name in ["a", "b"] {
+        sim(&machine, &["vm", "clone", "debian-12", name]).ok();
+        sim(&machine, &["vm", "power", name, "on"]).ok();
+    }
+    let plan = all(&machine, &["host", "shutdown", "--plan"]).ok().json();
+    let what: Vec<&str> = plan.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(what, ["a", "b", "sim"]);
+    let bare = all(&machine, &["host", "shutdown"]);
+    assert!(bare.code != 0 && bare.err.contains("2 guests"), "{bare:?}");
+    assert_eq!(sim(&machine, &["host", "shutdown", "--yes"]).code, 3, "mode standard");
+    assert_eq!(sim(&machine, &["vm", "info", "a"]).ok().json()["power"], "on");
+    let refused = machine.script("esxi.connect():shut_down()", &["--mode", "unrestricted"]);
+    assert!(refused.failed_kind() == "esxi.machines_run" && refused.err.contains("\"a\", \"b\""), "{refused:?}");
+    let maintenance = all(&machine, &["host", "maintenance", "enter"]);
+    assert_eq!(maintenance.failed_kind(), "esxi.machines_run");
+    let done = all(&machine, &["host", "shutdown", "--yes"]).ok().json();
+    assert_eq!(done[0]["done"], "shut down");
+    for name in ["a", "b"] {
+        assert_eq!(sim(&machine, &["vm", "info", name]).ok().json()["power"], "off");
+    }
+}
+
+#[test]
+fn a_configuration_goes_out_and_back_and_never_elsewhere() {
+    let machine = Machine::new();
+    all(&machine, &["host", "portgroup", "add", "kept"]).ok();
+    assert_eq!(sim(&machine, &["host", "config", "backup", "host.tgz"]).code, 3, "mode standard");
+    all(&machine, &["host", "config", "backup", "host.tgz"]).ok();
+    let file = machine.project().join("host.tgz");
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(all(&machine, &["host", "config", "backup", "host.tgz"]).failed_kind(), "local.file_exists");
+    all(&machine, &["host", "portgroup", "remove", "kept"]).ok();
+    all(&machine, &["host", "portgroup", "add", "new"]).ok();
+    assert_ne!(all(&machine, &["host", "config", "restore", "host.tgz"]).code, 0, "without --yes");
+    let early = all(&machine, &["host", "config", "restore", "host.tgz", "--yes"]);
+    assert_eq!(early.failed_kind(), "esxi.not_in_maintenance");
+    all(&machine, &["host", "maintenance", "enter"]).ok();
+    assert_eq!(sim(&machine, &["vm", "power", "debian-12", "on"]).failed_kind(), "esxi.invalid_state");
+    machine.file("bad.tgz", "no configuration");
+    machine.file("empty.tgz", "");
+    let bad = all(&machine, &["host", "config", "restore", "bad.tgz", "--yes"]);
+    assert_eq!(bad.failed_kind(), "esxi.invalid_bundle", "{bad:?}");
+    assert_eq!(all(&machine, &["host", "config", "restore", "empty.tgz", "--yes"]).failed_kind(), "local.file");
+    all(&machine, &["host", "config", "restore", "host.tgz", "--yes"]).ok();
+    let listed = sim(&machine, &["host", "portgroup", "list"]).ok().out;
+    assert!(listed.contains("kept") && !listed.contains("\"new\""), "{listed}");
+    all(&machine, &["host", "maintenance", "exit"]).ok();
+    sim(&machine, &["vm", "power", "debian-12", "on"]).ok();
+}
