@@ -1,6 +1,7 @@
 """The comparisons; `run` beside this file says what they are and how to read them."""
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from growth import growing
 from measure import Command, Failed, in_turns, ratio, spread
 from playbook_tests import playbook_tests
 from provision import provision
-from repository import repository
+from repository import image_of, repository
 from vmdk import exporting
 from watched import watched
 
@@ -40,6 +41,13 @@ class Bench:
     @property
     def vcsim(self):
         return self.peers / "bin/vcsim"
+
+    @functools.cached_property
+    def image(self):
+        """The two versions of a disk that backups are measured with: a small one in a smoke run, the whole one else."""
+        folder = self.folder / "image"
+        folder.mkdir()
+        return image_of(folder, (64 if self.smoke else 4096) << 20)
 
     def rounds(self, full):
         return 3 if self.smoke else full

@@ -290,9 +290,9 @@ def image_of(folder, size):
     return Path(first), Path(second), allocated, shape
 
 
-def compare(program, folder, mib, rounds, report, plain=False):
-    """Takes the rounds and prints the figures."""
-    first, second, allocated, shape = image_of(folder, mib << 20)
+def compare(program, folder, image, rounds, report, plain=False):
+    """Takes the rounds, with what `image_of` made, and prints the figures."""
+    first, second, allocated, shape = image
     place = folder / "round"
     (folder / "passphrase").write_text(f"{PASSPHRASE}\n")
     place_of = lambda kind: kind(place, *([program] if issubclass(kind, Ceso) else []))
@@ -345,10 +345,10 @@ def compare(program, folder, mib, rounds, report, plain=False):
 
 
 def repository(bench):
-    """As one of the comparisons: a small disk in a smoke run, the whole one else."""
+    """As one of the comparisons."""
     folder = bench.folder / "repository"
     folder.mkdir()
-    compare(bench.ceso, folder, 64 if bench.smoke else 4096, 1 if bench.smoke else 3, bench.report)
+    compare(bench.ceso, folder, bench.image, 1 if bench.smoke else 3, bench.report)
     shutil.rmtree(folder)
 
 
@@ -364,7 +364,8 @@ def main():
     report = measure.Report()
     with tempfile.TemporaryDirectory(prefix="ceso-bench-") as folder:
         try:
-            compare(Path(os.environ["BENCH_CESO"]).resolve(), Path(folder), options.mib, options.rounds, report, options.plain)
+            image = image_of(Path(folder), options.mib << 20)
+            compare(Path(os.environ["BENCH_CESO"]).resolve(), Path(folder), image, options.rounds, report, options.plain)
         except Failed as failed:
             sys.exit(f"bench: {failed}")
     report.summary()

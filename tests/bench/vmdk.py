@@ -1,7 +1,7 @@
 """A disk of a backup as streamOptimized VMDK beside `qemu-img convert -c`, which makes the same form of a raw image.
 
-Both compress at zlib's level 1 or as near to it as they can be told: qemu-img has no setting for it and takes zlib's usual level. ceso reads
-from an encrypted repository, verifies each chunk, and syncs the file before it says that it is there; qemu-img reads a sparse file and
+ceso compresses at zlib's level 1, its usual one for this form; qemu-img has no setting for it and takes zlib's usual level. ceso reads from an
+encrypted repository, verifies each chunk, and syncs the file before it says that it is there; qemu-img reads a sparse file and
 syncs nothing, so `to disk` is the time until all is on the disk for both. qemu-img compares the two files before the figures count.
 
     python3 -B tests/bench/vmdk.py [--mib 4096] [--rounds 3]    only this comparison; BENCH_CESO names the binary
@@ -36,12 +36,12 @@ def weighed(command, to):
     return weight
 
 
-def export(program, folder, mib, rounds, report):
-    """Takes the rounds and prints the figures."""
+def export(program, folder, image, rounds, report):
+    """Takes the rounds, with what `image_of` made, and prints the figures."""
     if not shutil.which("qemu-img"):
         raise Failed("qemu-img is missing: run tests/peers/prepare")
     folder.mkdir(exist_ok=True)
-    first, _, _, shape = image_of(folder, mib << 20)
+    first, _, _, shape = image
     ceso = Ceso(folder, program)
     ceso.secret.write_text(f"{PASSPHRASE}\n")
     ceso.init().weigh()
@@ -69,9 +69,9 @@ def export(program, folder, mib, rounds, report):
 
 
 def exporting(bench):
-    """As one of the comparisons: a small disk in a smoke run, the whole one else."""
+    """As one of the comparisons."""
     folder = bench.folder / "vmdk"
-    export(bench.ceso, folder, 64 if bench.smoke else 4096, 1 if bench.smoke else 3, bench.report)
+    export(bench.ceso, folder, bench.image, 1 if bench.smoke else 3, bench.report)
     shutil.rmtree(folder)
 
 
@@ -83,7 +83,8 @@ def main():
     report = measure.Report()
     with tempfile.TemporaryDirectory(prefix="ceso-bench-") as folder:
         try:
-            export(Path(os.environ["BENCH_CESO"]).resolve(), Path(folder), options.mib, options.rounds, report)
+            image = image_of(Path(folder), options.mib << 20)
+            export(Path(os.environ["BENCH_CESO"]).resolve(), Path(folder), image, options.rounds, report)
         except Failed as failed:
             sys.exit(f"bench: {failed}")
     report.summary()
