@@ -305,9 +305,11 @@ mod tests {
             let mut whole = bytes.to_vec();
             whole.resize(bytes.len().next_multiple_of(512), 0);
             for form in [DiskForm::Raw, DiskForm::StreamOptimized, DiskForm::Vmfs, DiskForm::MonolithicFlat] {
-                let options = ExportOptions { form, ..ExportOptions::default() };
+                let watch = Arc::new(Watch::default());
+                let options = ExportOptions { form, watch: Some(watch.clone()), ..ExportOptions::default() };
                 let (one, other) = (tempfile::tempdir_in(folder).unwrap(), tempfile::tempdir_in(folder).unwrap());
                 let paths = reader.export(&one.path().join("a.vmdk"), &options).unwrap();
+                assert_eq!(watch.percent(), Some(100), "{form:?}");
                 let again = reader.export(&other.path().join("a.vmdk"), &options).unwrap();
                 for (path, again) in paths.iter().zip(&again) {
                     assert!(std::fs::read(path).unwrap() == std::fs::read(again).unwrap(), "{form:?}");

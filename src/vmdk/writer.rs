@@ -192,10 +192,11 @@ impl Line<'_> {
 
     fn make(&self, at: u64, deflater: &mut Deflater, buffer: &mut Vec<u8>, piece: &mut Piece) -> Result<()> {
         let length = (self.source.size() - at).min(self.options.piece) as usize;
-        buffer.clear();
         buffer.resize(length.next_multiple_of(GRAIN as usize), 0);
-        let wanted = buffer.get_mut(..length).unwrap_or_default();
+        let (wanted, behind) = buffer.split_at_mut(length);
         self.source.read_at(at, wanted).map_err(Error::Source)?;
+        // The disk ends within a grain, and the buffer has held another piece.
+        behind.fill(0);
         piece.bytes.clear();
         piece.grains.clear();
         for (grain, bytes) in (at / GRAIN..).zip(buffer.chunks(GRAIN as usize)) {
