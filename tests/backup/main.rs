@@ -3,6 +3,7 @@
 
 mod kills;
 mod lab;
+mod nfs;
 mod proxy;
 mod rounds;
 mod servers;
