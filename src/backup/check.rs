@@ -121,12 +121,17 @@ impl Repository {
     ///
     /// Errors: only what keeps the check from being made, such as a target that goes away.
     pub fn check(&self, depth: Depth) -> Result<CheckReport> {
+        self.check_knowing(depth, HashMap::new())
+    }
+
+    /// The same, where some packs are known to be damaged, and what of them can be read all the same.
+    pub(super) fn check_knowing(&self, depth: Depth, damaged: HashMap<Id, HashSet<Id>>) -> Result<CheckReport> {
         if let Depth::Subset { part, of } = depth
             && !(1..=of).contains(&part)
         {
             return Err(Error::Option(format!("there is no part {part} of {of}")));
         }
-        let mut read = Read { depth, packs: HashSet::new(), bytes: 0, problems: Vec::new(), damaged: HashMap::new() };
+        let mut read = Read { depth, packs: HashSet::new(), bytes: 0, problems: Vec::new(), damaged };
         for _ in 0..MOST_LOOKS {
             let before = self.moving()?;
             let report = self.look(&mut read)?;

@@ -88,32 +88,41 @@ pub(super) fn save(repository: &Repository, view: View, manifests: &[Manifest]) 
     let mut carrier = Carrier::new(repository, &everything, &store);
     let mut walked = HashSet::new();
     for manifest in manifests {
-        walk(repository, &everything, manifest, &mut walked, &mut |id, kind| carrier.take(id, kind))?;
+        walk(repository, (&store.known, &everything), manifest, &mut walked, &mut |id, kind| carrier.take(id, kind))?;
     }
     carrier.copy()?;
     store.flush()?;
     Ok(store.added())
 }
 
-/// Calls `each` for every blob of a backup. Segments in `walked` were walked before and are passed over.
+/// Calls `each` for every blob of a backup. Segments in `walked` were walked before and are passed over. What is not in `usable` packs is read
+/// from wherever it still is.
 pub(super) fn walk(
     repository: &Repository,
-    known: &Known,
+    (usable, everything): (&Known, &Known),
     manifest: &Manifest,
     walked: &mut HashSet<Id>,
     each: &mut dyn FnMut(&Id, Kind) -> Result<()>,
 ) -> Result<()> {
     let mut press = Press::new(Codec::Stored);
+    let mut read = |kind, id: &Id| -> Result<Vec<u8>> {
+        let read = |place: &_| repository.read_blob(&mut press, place);
+        if usable.find(id)?.is_some() {
+            usable.from_first_place(kind, id, read)
+        } else {
+            everything.from_any_place(kind, id, read)
+        }
+    };
     for disk in &manifest.disks {
         each(&disk.root, Kind::Root)?;
-        let root = Root::decode(&repository.blob(&mut press, known, Kind::Root, &disk.root)?);
+        let root = Root::decode(&read(Kind::Root, &disk.root)?);
         let root = root.ok_or_else(|| Error::damaged(format!("root {}", disk.root), "it is no root"))?;
         for segment in root.segments.iter().filter(|segment| **segment != Id::ZERO) {
             if !walked.insert(*segment) {
                 continue;
             }
             each(segment, Kind::Segment)?;
-            let chunks = ids(&repository.blob(&mut press, known, Kind::Segment, segment)?);
+            let chunks = ids(&read(Kind::Segment, segment)?);
             let chunks = chunks.ok_or_else(|| Error::damaged(format!("segment {segment}"), "it is no segment"))?;
             for chunk in chunks.iter().filter(|chunk| **chunk != Id::ZERO) {
                 each(chunk, Kind::Chunk)?;

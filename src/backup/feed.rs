@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blob::{Kind, Press};
 use super::error::{Error, Result};
@@ -16,6 +17,10 @@ use crate::vmdk::Source;
 pub(super) struct Base<'a> {
     pub root: Root,
     pub segment: &'a (dyn Fn(u64) -> Result<Vec<Id>> + Sync),
+    /// Whether a chunk can still be found.
+    pub has: &'a (dyn Fn(&Id) -> Result<bool> + Sync),
+    /// How many chunks it should have and has not.
+    pub lost: AtomicU64,
     /// In ascending order, not overlapping.
     pub changed: &'a [Range<u64>],
 }
@@ -26,8 +31,31 @@ pub(super) enum Work {
     Chunk(u64),
     /// Nothing of this segment is read: these are its chunks.
     Segment(u64, Vec<Id>),
-    /// This segment is that of the base.
+    /// This segment is that of the base, if the base still has all of it.
     Same(u64, Id),
+}
+
+impl Base<'_> {
+    /// The chunks of a segment that can be taken over: nothing in the place of those that were changed or cannot be found any more.
+    pub fn left(&self, segment: u64, is_changed: &[bool]) -> Result<Vec<Option<Id>>> {
+        let ids = match (self.segment)(segment) {
+            Err(error) if error.is_damage() => None,
+            ids => Some(ids?),
+        };
+        let mut left = Vec::with_capacity(is_changed.len());
+        for (at, is_changed) in is_changed.iter().enumerate() {
+            let id = ids.as_ref().and_then(|ids| ids.get(at)).copied().filter(|_| !is_changed);
+            let is_there = match &id {
+                Some(id) => *id == Id::ZERO || (self.has)(id)?,
+                None => false,
+            };
+            if !is_there && !is_changed {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            left.push(id.filter(|_| is_there));
+        }
+        Ok(left)
+    }
 }
 
 /// Hands out the work of one disk, in order.
@@ -69,17 +97,19 @@ impl<'a> Feed<'a> {
                 let at = base.changed.partition_point(|area| area.end <= range.start);
                 base.changed.get(at).is_some_and(|area| area.start < range.end)
             };
-            wanted.retain(|chunk| changed(&bytes(*chunk)));
-            if wanted.is_empty() {
+            let all = std::mem::take(&mut wanted);
+            let is_changed: Vec<bool> = all.iter().map(|chunk| changed(&bytes(*chunk))).collect();
+            if !is_changed.contains(&true) {
                 let same = usize::try_from(segment).ok().and_then(|segment| base.root.segments.get(segment).copied());
                 let same = same.ok_or_else(|| Error::Option("the parent's disk is shorter".to_owned()))?;
                 self.queue.push_back(Work::Same(segment, same));
                 return Ok(());
             }
-            ids = (base.segment)(segment)?;
-            for chunk in &wanted {
-                if let Some(id) = usize::try_from(chunk - first).ok().and_then(|at| ids.get_mut(at)) {
-                    *id = Id::ZERO;
+            let left = base.left(segment, &is_changed)?;
+            for (at, chunk) in all.into_iter().enumerate() {
+                match left.get(at) {
+                    Some(Some(id)) => ids[at] = *id,
+                    _ => wanted.push(chunk),
                 }
             }
         }

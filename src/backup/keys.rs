@@ -285,7 +285,7 @@ pub(super) fn add_another(
     cost: KeyCost,
     label: &str,
 ) -> Result<Id> {
-    lease::in_turn(target, "keys", || {
+    lease::in_turn(target, "keys", |_| {
         still_there(&listed(target, "keys")?, own)?;
         add(target, config, ring, secret, cost, label)
     })
@@ -295,7 +295,7 @@ pub(super) fn add_another(
 ///
 /// Errors: `Missing`; `Key` where no other would be left; `Refused` where it is `own`, or the only one that holds some master key, and not `even_so`.
 pub(super) fn remove(target: &dyn Target, id: Id, own: Option<Id>, even_so: bool) -> Result<()> {
-    lease::in_turn(target, "keys", || {
+    lease::in_turn(target, "keys", |turn| {
         let files = listed(target, "keys")?;
         if !files.iter().any(|file| file.name == name(id)) {
             return Err(Error::Missing(name(id)));
@@ -317,6 +317,7 @@ pub(super) fn remove(target: &dyn Target, id: Id, own: Option<Id>, even_so: bool
                 "no other key holds the master key {master}: what was written with it could not be read any more"
             )));
         }
+        turn.holds()?;
         target.delete(&[name(id)])
     })
 }
@@ -333,7 +334,7 @@ pub(super) fn rotate(
     cost: KeyCost,
     label: &str,
 ) -> Result<(Keyring, Id)> {
-    lease::in_turn(target, "keys", || {
+    lease::in_turn(target, "keys", |turn| {
         let before = listed(target, "keys")?;
         still_there(&before, own)?;
         let mut ring = ring.clone();
@@ -354,6 +355,7 @@ pub(super) fn rotate(
             let what = format!("{} appeared while the key was rotated; no key was removed", other.name);
             return Err(Error::Refused(what));
         }
+        turn.holds()?;
         target.delete(&keys.iter().map(|(old, _)| name(*old)).collect::<Vec<_>>())?;
         Ok((ring, id))
     })

@@ -190,6 +190,8 @@ pub struct Known {
     runs: RwLock<Vec<Arc<Mounted>>>,
     /// Blobs that this process writes: without a place until their pack is there.
     fresh: Mutex<HashMap<Id, Option<Location>>>,
+    /// Blobs that were found damaged in their places: they are written once more.
+    distrusted: Mutex<HashSet<Id>>,
     /// Held by the thread that merges what this session has added.
     gathering: Mutex<()>,
     cache: Arc<Cache>,
@@ -263,6 +265,7 @@ impl Known {
         Ok(Self {
             runs: RwLock::new(mounted.map(Arc::new).collect()),
             fresh: Mutex::new(HashMap::new()),
+            distrusted: Mutex::default(),
             gathering: Mutex::new(()),
             cache: Arc::clone(cache),
         })
@@ -277,6 +280,7 @@ impl Known {
         Self {
             runs: RwLock::new(runs.collect()),
             fresh: Mutex::new(HashMap::new()),
+            distrusted: Mutex::default(),
             gathering: Mutex::new(()),
             cache: Arc::clone(&self.cache),
         }
@@ -341,13 +345,31 @@ impl Known {
     /// Reads a blob from the first of its places that has it whole.
     ///
     /// Errors: `Lost` where no index file names it; `Missing` where a pack is gone that one names, as after a prune; the damage of a blob.
-    pub fn from_any_place<T>(&self, kind: Kind, id: &Id, mut read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
+    pub fn from_any_place<T>(&self, kind: Kind, id: &Id, read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
+        self.from_places(kind, id, Error::is_damage, read)
+    }
+
+    /// Reads a blob from the first of its places whose pack is there.
+    ///
+    /// Errors: as [`Self::from_any_place`], and the damage of a blob also where it is whole elsewhere. Whoever decides which places of a
+    /// blob are needed must not overlook that one of them is no good.
+    pub fn from_first_place<T>(&self, kind: Kind, id: &Id, read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
+        self.from_places(kind, id, Error::is_missing, read)
+    }
+
+    fn from_places<T>(
+        &self,
+        kind: Kind,
+        id: &Id,
+        passes: fn(&Error) -> bool,
+        mut read: impl FnMut(&Location) -> Result<T>,
+    ) -> Result<T> {
         let of_kind = |location: &Location| location.entry.flags.kind() == kind;
         let Some(first) = self.find(id)?.filter(of_kind) else {
             return Err(Error::Lost { what: format!("the {kind:?} {id}").to_lowercase() });
         };
         let mut told = match read(&first) {
-            Err(error) if error.is_damage() => error,
+            Err(error) if passes(&error) => error,
             other => return other,
         };
         let mut others = Vec::new();
@@ -355,8 +377,8 @@ impl Known {
         for location in others.iter().filter(|location| of_kind(location) && **location != first) {
             match read(location) {
                 // A pack that is gone says most: another look at the index may find what was in it.
-                Err(error) if error.is_damage() && told.is_missing() => drop(error),
-                Err(error) if error.is_damage() => told = error,
+                Err(error) if passes(&error) && told.is_missing() => drop(error),
+                Err(error) if passes(&error) => told = error,
                 other => return other,
             }
         }
@@ -396,7 +418,23 @@ impl Known {
         }
         let mut known = false;
         self.each_place(id, &mut |_, _| known = true)?;
+        let known = known && !locked(&self.distrusted).contains(id);
         Ok(!known && locked(&self.fresh).insert(*id, None).is_none())
+    }
+
+    /// Has a blob written once more where someone puts it, since it is no good in its place, and all that lies in the same pack.
+    pub fn distrust(&self, id: &Id) -> Result<()> {
+        if locked(&self.distrusted).contains(id) {
+            return Ok(());
+        }
+        let mut packs = HashSet::new();
+        self.each_place(id, &mut |_, location| packs.extend([location.pack]))?;
+        let mut there = vec![*id];
+        for pack in &packs {
+            there.extend(self.entries_of(pack)?.into_iter().map(|entry| entry.id));
+        }
+        locked(&self.distrusted).extend(there);
+        Ok(())
     }
 
     /// Notes the places of the blobs of a pack that is there now.

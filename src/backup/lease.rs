@@ -84,6 +84,34 @@ impl Drop for Lease<'_> {
     }
 }
 
+/// The turn that work is done in.
+pub(super) struct Turn<'a> {
+    target: &'a dyn Target,
+    name: &'a str,
+    info: &'a LeaseInfo,
+    began: Instant,
+}
+
+impl Turn<'_> {
+    /// Whether it is still this work's, and long enough for a next step: asked before anything is deleted.
+    ///
+    /// A turn is not renewed, for a name is never written twice. What is done in one is some requests and one derivation of a key, seconds
+    /// where nothing is in trouble; work that was stopped or whose store hung for half of the time after which others pass it over gives up here.
+    ///
+    /// Errors: `Refused`.
+    pub fn holds(&self) -> Result<()> {
+        let late = self.began.elapsed() > LIVES / 2;
+        match turn(self.target, self.name) {
+            Ok(holder) if holder == *self.info && !late => Ok(()),
+            Err(error) if !error.is_damage() => Err(error),
+            _ => Err(Error::Refused(format!(
+                "this took so long that another may have taken the turn of {}; nothing was deleted",
+                self.name
+            ))),
+        }
+    }
+}
+
 /// Does what must not be done twice at once, such as changing keys.
 ///
 /// One that does it writes `locks/<what>`, create-only, and deletes it after. One that died is passed over: at once if it was a process of
@@ -91,10 +119,12 @@ impl Drop for Lease<'_> {
 /// under it must not lose anything then.
 ///
 /// Errors: `Refused` where another does it.
-pub(super) fn in_turn<T>(target: &dyn Target, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn in_turn<T>(target: &dyn Target, what: &str, work: impl FnOnce(&Turn<'_>) -> Result<T>) -> Result<T> {
     let name = format!("locks/{what}");
     let info = LeaseInfo::new(target, what)?;
     let file = with_hash(&info)?;
+    // Before the store can have counted any of its time.
+    let began = Instant::now();
     for last in [false, true] {
         match target.put(&name, &file) {
             Err(Error::Exists(_)) if !last => {}
@@ -117,7 +147,7 @@ pub(super) fn in_turn<T>(target: &dyn Target, what: &str, work: impl FnOnce() ->
             _ => target.delete(std::slice::from_ref(&name))?,
         }
     }
-    let done = work();
+    let done = work(&Turn { target, name: &name, info: &info, began });
     // Where it was taken for dead, another has the turn now.
     let released = match turn(target, &name) {
         Ok(holder) if holder == info => target.delete(&[name]),

@@ -3,7 +3,7 @@
 //! Why nothing is lost, also beside running backups and other prunes, stands on the design page under "Deleting". The order of calls here is that argument.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ use super::manifest::{self, Manifest};
 use super::pack::Pack;
 use super::repository::{Repository, View};
 use super::seal::SEALED;
-use super::target::{Listed, listed};
+use super::target::{Listed, Target, listed};
 use super::{index, mark, pack};
 
 /// More small index files than this are written as one.
@@ -67,6 +67,8 @@ pub struct PrunePlan {
     pub delete: Vec<PackUse>,
     /// Packs that were marked and whose time has not come.
     pub waiting: Vec<Id>,
+    /// Packs that would go, and that a lock of the target keeps for now.
+    pub locked: Vec<PackUse>,
     /// Dooms that an interrupted prune has left, which are taken up.
     pub taken_up: Vec<u32>,
     /// Marks that are used up by this plan.
@@ -81,6 +83,8 @@ pub struct PruneReport {
     pub deleted: u64,
     pub deleted_bytes: u64,
     pub copied_bytes: u64,
+    /// Packs that a lock keeps, by the plan or by the target's answer. A later prune deletes them.
+    pub locked: u64,
     /// Backups whose last step had not been made, and which are visible now.
     pub finished: Vec<Id>,
     /// Remains of backups that were not whole.
@@ -140,7 +144,7 @@ impl Repository {
         };
         let mut walked = HashSet::new();
         for manifest in &needs.manifests {
-            walk(self, known, manifest, &mut walked, &mut |id, _| note(id, true)).map_err(|error| {
+            walk(self, (&view.known, known), manifest, &mut walked, &mut |id, _| note(id, true)).map_err(|error| {
                 if error.is_damage() {
                     let what = format!("{error}; the backup {:?} of {} needs it", manifest.name, manifest.time);
                     Error::Refused(format!("{what}: repair the repository, or forget that backup, before a prune"))
@@ -150,7 +154,7 @@ impl Repository {
             })?;
         }
         for (_, _, claim) in &needs.claims {
-            match walk(self, known, claim, &mut walked, &mut |id, _| note(id, false)) {
+            match walk(self, (&view.known, known), claim, &mut walked, &mut |id, _| note(id, false)) {
                 // It is not whole, and its writer, if it lives, will see that.
                 Err(error) if error.is_damage() => {}
                 other => other?,
@@ -205,6 +209,15 @@ impl Repository {
         }
         let mut chosen = choose(&uses, options.unused);
         chosen.retain(|pack| !deleted.contains(&pack.pack) && !marked.contains(&pack.pack));
+        // What is locked is not announced either: nobody need do without a pack that stays. A doom of before goes on.
+        let locked = self.locked_packs(now)?;
+        let held: Vec<Id> = deleted.iter().filter(|pack| locked.contains(pack)).copied().collect();
+        for pack in held.iter().filter(|pack| !view.dooms.packs.contains(pack)) {
+            deleted.remove(pack);
+            plan.locked.extend(uses.get(pack).copied());
+        }
+        plan.locked.extend(chosen.extract_if(.., |pack| locked.contains(&pack.pack)));
+        plan.locked.sort_by_key(|pack| pack.pack);
         if options.at_once || grace.is_zero() && leases.is_empty() {
             deleted.extend(chosen.iter().map(|pack| pack.pack));
         } else {
@@ -217,10 +230,23 @@ impl Repository {
         Ok(plan)
     }
 
-    /// Carries out a plan. An interrupted prune is taken up by the next.
+    /// The packs that a lock of the target still keeps.
+    fn locked_packs(&self, now: SystemTime) -> Result<HashSet<Id>> {
+        let mut locked = HashSet::new();
+        if let Some(time) = self.target().lock_time() {
+            self.target().list("data", &mut |file| {
+                locked.extend(pack::id_of(&file.name).filter(|_| is_locked(&file, time, now)));
+                Ok(())
+            })?;
+        }
+        Ok(locked)
+    }
+
+    /// Carries out a plan. An interrupted prune is taken up by the next. What a lock keeps is passed over.
     pub fn prune(&self, plan: &PrunePlan) -> Result<PruneReport> {
         let lease = Lease::take(self.target(), "prune")?;
-        let mut report = PruneReport { marked: plan.mark.len() as u64, ..PruneReport::default() };
+        let (marked, locked) = (plan.mark.len() as u64, plan.locked.len() as u64);
+        let mut report = PruneReport { marked, locked, ..PruneReport::default() };
         if !plan.mark.is_empty() {
             mark::put(self.target(), plan.mark.iter().map(|pack| pack.pack).collect())?;
         }
@@ -261,11 +287,17 @@ impl Repository {
         let there = self.packs()?;
         self.replace_indexes(&packs, &there)?;
         let gone: Vec<&Id> = packs.iter().filter(|pack| there.contains_key(pack)).collect();
-        report.deleted += gone.len() as u64;
-        report.deleted_bytes += gone.iter().filter_map(|pack| there.get(pack)).sum::<u64>();
-        target.delete(&gone.into_iter().map(|pack| pack::name(*pack)).collect::<Vec<_>>())?;
+        let kept = delete_unlocked(target, &gone.iter().map(|pack| pack::name(**pack)).collect::<Vec<_>>())?;
+        let gone = gone.into_iter().filter(|pack| !kept.contains(pack));
+        let sizes: Vec<u64> = gone.filter_map(|pack| there.get(pack).copied()).collect();
+        report.deleted += sizes.len() as u64;
+        report.deleted_bytes += sizes.iter().sum::<u64>();
+        report.locked += kept.len() as u64;
         let mut done = plan.taken_up.clone();
-        done.push(number);
+        // A pack that is announced and stays must stay announced: no writer may rely on what someone else may delete at any time.
+        if kept.is_empty() {
+            done.push(number);
+        }
         doom::done(target, &done)
     }
 
@@ -284,7 +316,13 @@ impl Repository {
     fn replace_indexes(&self, without: &HashSet<Id>, there: &HashMap<Id, u64>) -> Result<()> {
         let target = self.target();
         let (mut replaced, mut small) = (Vec::new(), Vec::new());
+        let lock = target.lock_time();
+        let now = if lock.is_some() { target.now()? } else { SystemTime::UNIX_EPOCH };
         for file in listed(target, "index")? {
+            // One that stays anyhow is not replaced each time: that it names packs which are gone means nothing.
+            if lock.is_some_and(|time| is_locked(&file, time, now)) {
+                continue;
+            }
             let id = file.name.trim_start_matches("index/").parse()?;
             let packs = match index::read(target, &self.sealer, id) {
                 Err(error) if error.is_missing() => continue,
@@ -326,7 +364,7 @@ impl Repository {
             // One that comes out as it was is no replacement.
             replaced.retain(|file| *file != index::name(id));
         }
-        target.delete(&replaced)
+        delete_unlocked(target, &replaced).map(drop)
     }
 
     /// Makes claims visible whose writers are gone, and drops those that are not whole.
@@ -373,6 +411,29 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// Whether a lock that a target writes with still keeps a file.
+fn is_locked(file: &Listed, time: Duration, now: SystemTime) -> bool {
+    file.written.checked_add(time).is_none_or(|until| until > now)
+}
+
+/// Deletes files but those that a lock keeps. Returns the packs among these.
+pub(super) fn delete_unlocked(target: &dyn Target, names: &[String]) -> Result<HashSet<Id>> {
+    match target.delete(names) {
+        Err(Error::Locked { .. }) => {}
+        other => return other.map(|()| HashSet::new()),
+    }
+    let mut kept: HashSet<Id> = names.iter().filter_map(|name| pack::id_of(name)).collect();
+    if !kept.is_empty() {
+        let mut there = HashSet::new();
+        target.list("data", &mut |file| {
+            there.extend(pack::id_of(&file.name));
+            Ok(())
+        })?;
+        kept.retain(|pack| there.contains(pack));
+    }
+    Ok(kept)
 }
 
 impl PackUse {

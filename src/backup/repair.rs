@@ -15,6 +15,7 @@ use super::index;
 use super::known::{Known, Location};
 use super::lease::Lease;
 use super::pack::{self, Pack};
+use super::prune::delete_unlocked;
 use super::repository::Repository;
 use super::store::{INDEX_ENTRIES, Store};
 use super::target::listed;
@@ -26,6 +27,8 @@ pub struct RepairReport {
     pub indexed: u64,
     /// Packs that were damaged and are gone; what could be read of them lies in others.
     pub dropped: Vec<Id>,
+    /// Of these the packs that a lock keeps: nothing relies on them, and a later prune deletes them.
+    pub locked: u64,
     /// Blobs that were saved from them.
     pub saved: u64,
     /// Blobs that could not be read, and are in no other pack.
@@ -122,14 +125,19 @@ impl Repository {
         for id in lost {
             report.lost += u64::from(store.known.find(&id)?.is_none());
         }
-        target.delete(&old.into_iter().filter(|file| !written.contains(file)).collect::<Vec<_>>())?;
+        delete_unlocked(target, &old.into_iter().filter(|file| !written.contains(file)).collect::<Vec<_>>())?;
         if let Some(number) = number {
-            target.delete(&bad.iter().map(|id| pack::name(*id)).collect::<Vec<_>>())?;
-            doom::done(target, &[number])?;
-            report.dropped = damaged.into_iter().map(|(id, _)| id).collect();
+            let kept = delete_unlocked(target, &bad.iter().map(|id| pack::name(*id)).collect::<Vec<_>>())?;
+            report.locked = kept.len() as u64;
+            // As in a prune: what is announced and stays must stay announced.
+            if kept.is_empty() {
+                doom::done(target, &[number])?;
+            }
+            report.dropped = damaged.iter().map(|(id, _)| *id).collect();
             report.dropped.sort();
         }
-        let check = self.check(Depth::Structure)?;
+        // A damaged pack that a lock keeps is there still, and so may be an index file that names it.
+        let check = self.check_knowing(Depth::Structure, damaged.into_iter().collect())?;
         report.hurt = check.hurt;
         report.left = check.problems;
         lease.end()?;

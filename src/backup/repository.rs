@@ -260,7 +260,13 @@ impl Repository {
 
     /// What index files name, for readers.
     pub(super) fn known(&self) -> Result<Known> {
-        Known::load(self.target(), &self.sealer, &self.cache, false)
+        let known = Known::load(self.target(), &self.sealer, &self.cache, false)?;
+        if self.target.lock_time().is_none() {
+            return Ok(known);
+        }
+        // Index files that a lock keeps name packs that are gone.
+        let packs = self.packs()?;
+        Ok(known.relying_on(&|id, _| packs.contains_key(id)))
     }
 
     /// What can be relied on: the dooms first, then the index, then the packs, in this order.

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
 use super::repository::Repository;
@@ -116,6 +116,10 @@ impl Target for Watched {
             self.watch.check()?;
         }
         self.target.delete(names)
+    }
+
+    fn lock_time(&self) -> Option<Duration> {
+        self.target.lock_time()
     }
 
     fn now(&self) -> Result<SystemTime> {

@@ -81,6 +81,9 @@ pub struct Summary {
     pub read: u64,
     /// The bytes that were added to the repository's packs.
     pub added: u64,
+    /// Chunks that a parent should have had and that were read from the source again, since the repository has lost them. The parent cannot
+    /// be restored whole unless they are as they were; this backup can.
+    pub read_again: u64,
 }
 
 /// A backup that is being made. Dropped without `finish`, it leaves nothing visible.
@@ -93,6 +96,7 @@ pub struct Session<'r> {
     disks: Vec<Disk>,
     files: Vec<Attached>,
     read: AtomicU64,
+    read_again: u64,
 }
 
 impl Repository {
@@ -119,6 +123,7 @@ impl Repository {
             disks: Vec::new(),
             files: Vec::new(),
             read: AtomicU64::new(0),
+            read_again: 0,
         })
     }
 }
@@ -129,6 +134,7 @@ struct Job<'a, 'r> {
     name: &'a str,
     source: &'a dyn Source,
     root: &'a Root,
+    base: Option<&'a Base<'a>>,
     shared: Mutex<(Feed<'a>, Assembly)>,
     stop: AtomicBool,
     chunks: AtomicU64,
@@ -138,42 +144,69 @@ struct Job<'a, 'r> {
 impl Session<'_> {
     /// Backs up a disk: all of it, or what changed `since` an earlier backup.
     ///
-    /// Where the parent's disk has another size or chunk size, all of it is read.
+    /// Where the parent's disk has another size or chunk size, or cannot be read any more, all of it is read. What of the parent is not to
+    /// be found in the repository is read again, and counted in the summary. A chunk whose bytes were damaged in their place is not noticed
+    /// here: a check that reads data finds it.
     pub fn disk(&mut self, name: &str, source: &dyn Source, since: Option<&Since<'_>>) -> Result<Disk> {
         let chunk_size = self.options.chunk_size.unwrap_or(self.repository.config().chunk_size);
         Root::check(chunk_size, source.size())?;
         if self.disks.iter().any(|disk| disk.name == name) {
             return Err(Error::Option(format!("the backup has a disk {name:?} already")));
         }
-        let (root, chunks, added) = self.chunks_of(name, source, chunk_size, since)?;
+        let (root, chunks, added, lost) = self.chunks_of(name, source, chunk_size, since)?;
+        if lost > 0 {
+            tracing::warn!(
+                "{name}: {lost} chunks of its parent are lost in the repository; they were read again: check the repository"
+            );
+            self.read_again += lost;
+        }
         let (id, _) = self.store.put(&mut Press::new(self.options.codec), Kind::Root, &root.encode())?;
         let disk = Disk { name: name.to_owned(), size: root.size, chunk_size, root: id, chunks, added };
         self.disks.push(disk.clone());
         Ok(disk)
     }
 
-    /// Stores a disk's chunks and segments. Returns its root, how many chunks are not zeros, and the bytes that were added.
+    /// Stores a disk's chunks and segments. Returns its root, how many chunks are not zeros, the bytes that were added, and how many chunks
+    /// of the parent are lost.
     fn chunks_of(
         &self,
         name: &str,
         source: &dyn Source,
         chunk_size: u32,
         since: Option<&Since<'_>>,
-    ) -> Result<(Root, u64, u64)> {
+    ) -> Result<(Root, u64, u64, u64)> {
         let mut root = Root { chunk_size, size: source.size(), segments: Vec::new() };
         let (repository, known) = (self.repository, &self.store.known);
         let segment;
-        let mut base = None;
+        let has = |id: &Id| known.find(id).map(|found| found.is_some());
+        let (mut base, mut lost) = (None, 0);
         if let Some(since) = since {
             check_areas(since.changed)?;
             // Read anew: a parent that is visible now, after the look at the dooms, was seen by whoever made those.
             let parent = Manifest::read(repository.target(), &repository.sealer, &manifest::name(since.parent))?;
             let disk = parent.disk(Some(since.disk))?;
             if (disk.size, disk.chunk_size) == (root.size, chunk_size) {
-                let base_root = repository.root(&mut Press::new(Codec::Stored), known, disk)?;
-                let of = base_root.clone();
-                segment = move |number| repository.segment(&mut Press::new(Codec::Stored), known, &of, number);
-                base = Some(Base { root: base_root, segment: &segment, changed: since.changed });
+                match repository.root(&mut Press::new(Codec::Stored), known, disk) {
+                    Err(error) if error.is_damage() => {
+                        known.distrust(&disk.root)?;
+                        lost = root.chunks();
+                    }
+                    of => {
+                        let of = of?;
+                        let base_root = of.clone();
+                        segment = move |number| {
+                            let read = repository.segment(&mut Press::new(Codec::Stored), known, &of, number);
+                            if read.as_ref().is_err_and(Error::is_damage) {
+                                let id = usize::try_from(number).ok().and_then(|number| of.segments.get(number));
+                                id.map_or(Ok(()), |id| known.distrust(id))?;
+                            }
+                            read
+                        };
+                        let lost = AtomicU64::new(0);
+                        base =
+                            Some(Base { root: base_root, segment: &segment, has: &has, lost, changed: since.changed });
+                    }
+                }
             }
         }
         let job = Job {
@@ -181,6 +214,7 @@ impl Session<'_> {
             name,
             source,
             root: &root,
+            base: base.as_ref(),
             shared: Mutex::new((Feed::new(source, &root, base.as_ref()), Assembly::default())),
             stop: AtomicBool::new(false),
             chunks: AtomicU64::new(0),
@@ -191,7 +225,8 @@ impl Session<'_> {
         let (_, assembly) = job.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         let segments = assembly.segments(root.chunks().div_ceil(SEGMENT as u64));
         root.segments = segments.ok_or_else(|| Error::Lost { what: format!("a segment of {name}") })?;
-        Ok((root, chunks, added))
+        lost += base.map_or(0, |base| base.lost.into_inner());
+        Ok((root, chunks, added, lost))
     }
 
     /// Attaches a file, at most 16 GiB.
@@ -238,7 +273,7 @@ impl Session<'_> {
         let added = self.store.added();
         let id = commit::commit(self.repository, self.store, &self.dooms, &manifest)?;
         self.lease.end()?;
-        Ok(Summary { id, size, read: self.read.into_inner(), added })
+        Ok(Summary { id, size, read: self.read.into_inner(), added, read_again: self.read_again })
     }
 }
 
@@ -274,7 +309,7 @@ impl Job<'_, '_> {
             };
             let (segment, id) = match work {
                 None => break,
-                Some(Work::Same(segment, id)) => (segment, id),
+                Some(Work::Same(segment, id)) => (segment, self.same(segment, id, &mut press, &mut buffer)?),
                 Some(Work::Segment(segment, ids)) => (segment, store_segment(store, &mut press, &ids)?),
                 Some(Work::Chunk(chunk)) => {
                     let id = self.chunk(chunk, &mut press, &mut buffer)?;
@@ -288,6 +323,25 @@ impl Job<'_, '_> {
             self.shared.lock().unwrap_or_else(PoisonError::into_inner).1.finish(segment, id);
         }
         Ok(())
+    }
+
+    /// A segment in which nothing changed: that of the base, or one made anew where the base has not all of it any more.
+    fn same(&self, segment: u64, id: Id, press: &mut Press, buffer: &mut [u8]) -> Result<Id> {
+        let length = self.root.chunks_in(segment);
+        let Some(base) = self.base.filter(|_| id != Id::ZERO) else { return Ok(id) };
+        let left = base.left(segment, &vec![false; length])?;
+        if left.iter().all(Option::is_some) {
+            return Ok(id);
+        }
+        let mut ids = Vec::with_capacity(length);
+        for (at, left) in left.into_iter().enumerate() {
+            ids.push(match left {
+                Some(id) => id,
+                None => self.chunk(segment * SEGMENT as u64 + at as u64, press, buffer)?,
+            });
+            self.session.lease.renew()?;
+        }
+        store_segment(&self.session.store, press, &ids)
     }
 
     fn chunk(&self, chunk: u64, press: &mut Press, buffer: &mut [u8]) -> Result<Id> {

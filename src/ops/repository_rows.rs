@@ -171,6 +171,8 @@ pub struct PruneResult {
     pub copied: Bytes,
     /// How many packs were marked before, and wait.
     pub waiting: u64,
+    /// How many packs would go and are kept by a lock of the bucket; a later prune deletes them.
+    pub locked: u64,
     /// Backups whose last step had not been made, and which are visible now.
     pub finished: Vec<String>,
     /// Remains of backups that were not whole, and are gone.
@@ -194,6 +196,7 @@ impl PruneResult {
             deleted_bytes: Bytes(plan.delete.iter().fold(0, |sum, pack| pack.size.saturating_add(sum))),
             copied: Bytes(plan.delete.iter().fold(0, |sum, pack| pack.needed.saturating_add(sum))),
             waiting: plan.waiting.len() as u64,
+            locked: plan.locked.len() as u64,
             ..Self::default()
         };
         let Some(report) = report else { return planned };
@@ -203,6 +206,7 @@ impl PruneResult {
             deleted: report.deleted,
             deleted_bytes: Bytes(report.deleted_bytes),
             copied: Bytes(report.copied_bytes),
+            locked: report.locked,
             finished: ids(&report.finished),
             dropped: ids(&report.dropped),
             tidied: report.tidied,
@@ -258,6 +262,8 @@ pub struct RepairResult {
     pub indexed: u64,
     /// Packs that were damaged and are gone; what could be read of them lies in others.
     pub dropped: Vec<String>,
+    /// How many of these a lock of the bucket keeps for now: nothing relies on them, and a later prune deletes them.
+    pub locked: u64,
     /// How many blobs were saved from them.
     pub saved: u64,
     /// How many blobs could not be read, and are nowhere else.
@@ -273,6 +279,7 @@ impl From<RepairReport> for RepairResult {
         Self {
             indexed: report.indexed,
             dropped: ids(&report.dropped),
+            locked: report.locked,
             saved: report.saved,
             lost: report.lost,
             hurt: ids(&report.hurt),
@@ -313,10 +320,18 @@ pub struct BackupMade {
     pub read: Bytes,
     /// What was added to the repository.
     pub added: Bytes,
+    /// How many chunks a parent should have had and were read again, since the repository has lost them: check it.
+    pub read_again: u64,
 }
 
 impl From<Summary> for BackupMade {
     fn from(made: Summary) -> Self {
-        Self { id: made.id.to_string(), size: Bytes(made.size), read: Bytes(made.read), added: Bytes(made.added) }
+        Self {
+            id: made.id.to_string(),
+            size: Bytes(made.size),
+            read: Bytes(made.read),
+            added: Bytes(made.added),
+            read_again: made.read_again,
+        }
     }
 }

@@ -143,14 +143,14 @@ fn moto_locks_what_a_backup_consists_of_and_nothing_else() {
         spool
     };
     target.put_spool("data/00/aa", spool()).unwrap();
-    for name in ["manifests/bb", "leases/cc", "claims/dd"] {
+    for name in ["manifests/bb", "leases/cc", "claims/dd", "locks/keys"] {
         target.put(name, b"x").unwrap();
     }
     let modes = server.boto3(
-        "for key in ['data/00/aa', 'manifests/bb', 'leases/cc', 'claims/dd', 'probe']:\n    head = s3.head_object(Bucket='locked', Key='x/' + key)\n    \
+        "for key in ['data/00/aa', 'manifests/bb', 'leases/cc', 'claims/dd', 'locks/keys', 'probe']:\n    head = s3.head_object(Bucket='locked', Key='x/' + key)\n    \
          until = head.get('ObjectLockRetainUntilDate')\n    print(head.get('ObjectLockMode'), until is not None and (until - head['LastModified']).days)",
     );
-    assert_eq!(modes, "COMPLIANCE 2\nCOMPLIANCE 2\nNone False\nNone False\nNone False\n");
+    assert_eq!(modes, "COMPLIANCE 2\nCOMPLIANCE 2\nNone False\nNone False\nNone False\nNone False\n");
     // Versions are kept there: the file is hidden, and its bytes stay until the lock ends.
     target.delete(&["data/00/aa".to_owned()]).unwrap();
     assert!(target.get_all("data/00/aa", 99).unwrap_err().is_missing());

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::error::{Error, Result};
 #[cfg(test)]
@@ -76,7 +76,14 @@ pub trait Target: Send + Sync {
     fn list(&self, folder: &str, each: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()>;
 
     /// Deletes files; those that do not exist are no error. When it returns, all deletions are durable.
+    ///
+    /// Errors: `Locked` where some are kept by a lock, and all others were deleted.
     fn delete(&self, names: &[String]) -> Result<()>;
+
+    /// For how long from its writing a file of a backup cannot be deleted, where this target writes with a lock.
+    fn lock_time(&self) -> Option<Duration> {
+        None
+    }
 
     /// The target's own time.
     fn now(&self) -> Result<SystemTime>;

@@ -1,7 +1,10 @@
 //! The engine as a whole: small disks in small packs, and everything that can go wrong with them.
 
+mod beside;
 mod cache;
 mod damage;
+mod locks;
+mod parents;
 pub mod power;
 pub mod pruning;
 mod rounds;

@@ -64,7 +64,7 @@ fn a_prune_keeps_what_is_needed_and_deletes_the_rest() {
     }
 }
 
-fn make_older(path: &Path, folder: &str, age: Duration) {
+pub fn make_older(path: &Path, folder: &str, age: Duration) {
     for entry in std::fs::read_dir(path.join(folder)).unwrap() {
         let file = std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
         file.set_modified(SystemTime::now() - age).unwrap();

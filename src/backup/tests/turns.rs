@@ -135,7 +135,7 @@ fn a_turn_ends_with_its_process_and_with_its_time() {
     let (_folder, path) = place();
     let repository = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap();
     let target = repository.target();
-    let held = lease::in_turn(target, "keys", || {
+    let held = lease::in_turn(target, "keys", |_| {
         assert!(listed(target, "locks").unwrap().len() == 1);
         assert_clean(&repository);
         repository.add_key(&secret("other"), CHEAP, "").map(drop)
@@ -168,4 +168,28 @@ fn a_turn_ends_with_its_process_and_with_its_time() {
         }
         assert!(listed(target, "locks").unwrap().is_empty());
     }
+}
+
+#[test]
+fn who_lost_the_turn_deletes_no_key() {
+    let (_folder, path) = place();
+    let repository = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap();
+    let target = repository.target();
+    let held = lease::in_turn(target, "keys", |turn| {
+        turn.holds()?;
+        // Another took this for dead, and has the turn now; or has even given it back.
+        target.delete(&["locks/keys".to_owned()])?;
+        assert!(matches!(turn.holds(), Err(Error::Refused(_))));
+        let info = lease::LeaseInfo {
+            uuid: "u".to_owned(),
+            work: "keys".to_owned(),
+            host: "elsewhere".to_owned(),
+            process: 1,
+            began_ms: 0,
+        };
+        target.put("locks/keys", &crate::backup::format::with_hash(&info)?)?;
+        turn.holds()
+    });
+    assert!(matches!(held, Err(Error::Refused(_))), "{held:?}");
+    assert_eq!(listed(target, "locks").unwrap().len(), 1, "the turn is the other's");
 }

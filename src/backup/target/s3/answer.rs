@@ -102,7 +102,8 @@ pub fn failure(error: &StoreError) -> Failure {
     let error = |kind| io::Error::new(kind, line);
     match (status, code) {
         (Some(416), _) | (_, "InvalidRange") => Failure::BehindTheEnd,
-        (Some(404), "" | "NoSuchKey" | "NotFound") => Failure::Missing,
+        // Without a status it is the answer for one name of a deletion of many, which another has deleted at the same time.
+        (Some(404), "" | "NoSuchKey" | "NotFound") | (None, "NoSuchKey") => Failure::Missing,
         (Some(404), "XAdminUserNotFound") => Failure::Other(error(io::ErrorKind::PermissionDenied)),
         // A bucket that is missing is no file that is.
         (Some(404), _) => Failure::Other(error(io::ErrorKind::NotFound)),

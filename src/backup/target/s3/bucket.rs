@@ -26,7 +26,7 @@ const PROBE_BYTES: &[u8] =
     b"ceso asks by this file whether the server keeps files from being overwritten. It may stay.\n";
 
 /// What is only advisory or short-lived, and so never locked.
-const UNLOCKED: [&str; 5] = ["claims/", "leases/", "marks/", "dooms/", PROBE];
+const UNLOCKED: [&str; 6] = ["claims/", "leases/", "locks/", "marks/", "dooms/", PROBE];
 
 /// A bucket, and the way to it.
 pub(super) struct Bucket {

@@ -8,7 +8,7 @@
 //! **No multipart uploads.** A pack of about 64 MiB goes up in one request, streamed from its file: it is there whole or not at all, it
 //! costs one request, and an interrupted one leaves nothing in the bucket that would have to be found and removed.
 //!
-//! **Locks.** With a lock, what a backup consists of is written with a retention; leases, claims, marks and dooms are not, for they are
+//! **Locks.** With a lock, what a backup consists of is written with a retention; leases, claims, locks, marks and dooms are not, for they are
 //! short-lived by design. A bucket with locks keeps versions, so a deletion there hides a file, and the bytes stay until the lock ends;
 //! rules of the bucket remove them then. The lock counts from the writing: packs that are in use for longer are then as any other.
 
@@ -204,6 +204,10 @@ impl Target for S3Target {
         }
         let names = names.to_vec();
         self.wait(|bucket| Box::pin(async move { bucket.delete(names).await }))
+    }
+
+    fn lock_time(&self) -> Option<Duration> {
+        self.bucket.lock.map(|lock| lock.time)
     }
 
     fn now(&self) -> Result<SystemTime> {

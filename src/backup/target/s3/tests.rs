@@ -171,6 +171,14 @@ fn what_is_locked_is_told_after_the_others_were_deleted() {
 }
 
 #[test]
+fn of_two_that_delete_the_same_both_succeed() {
+    let body = "<DeleteResult><Deleted><Key>pre/fix/index/a</Key></Deleted><Error><Key>pre/fix/index/b</Key>\
+                <Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error></DeleteResult>";
+    let server = told(&[LIST, (200, body)]);
+    target(&server).delete(&["index/a".to_owned(), "index/b".to_owned()]).unwrap();
+}
+
+#[test]
 fn a_server_that_is_not_there_is_told_soon() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = Told { address: listener.local_addr().unwrap(), requests: Arc::default() };
