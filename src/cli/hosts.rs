@@ -12,6 +12,7 @@ use super::repository::place::Typed;
 use crate::catalog::Catalog;
 use crate::config::{Config, NamedSecret, SIMULATOR, SecretPurpose, Target};
 use crate::door::Hosts;
+use crate::door::many::KnownHost;
 use crate::door::object::Connected;
 use crate::door::repository::Stored;
 use crate::error::Fault;
@@ -92,6 +93,11 @@ impl Hosts for Configured {
             Some(typed) => typed.stored(&self.config),
             None => ops::place::locate_named(&self.config, name),
         }
+    }
+
+    fn host_names(&self) -> Vec<KnownHost> {
+        let known = self.config.settings().hosts.iter();
+        known.map(|(name, entry)| KnownHost { name: name.clone(), tags: entry.tags.clone() }).collect()
     }
 
     fn repository_names(&self) -> Vec<String> {

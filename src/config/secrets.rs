@@ -59,6 +59,9 @@ impl Prompt for Nobody {
 
 /// Reads a password from the terminal without showing it.
 pub fn ask(question: &str) -> Result<SecretString, Fault> {
+    // Several hosts may be connected to at once: a person is asked one thing at a time.
+    static ASKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _asking = ASKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let typed = rpassword::prompt_password(question).map_err(|error| {
         Fault::new("host.no_password", format!("no password was read from the terminal: {error}"))
             .hint("give it by CESO_PASSWORD, a password_file or the keyring")

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
+use tokio::sync::OnceCell;
 use tracing::Instrument;
 
 use super::acting::{Pass, to_value};
 use super::bench::Bench;
 use super::bind::{Binder, Use, check_literals};
 use super::journal::{Journal, Outcome};
+use super::many::KnownHost;
 use super::noting::{About, Noting};
 use super::object::{Connected, Object, Objects};
 use super::operation::{Effect, Operation, Touch};
@@ -51,6 +53,11 @@ pub trait Hosts: Send + Sync {
     /// Where the repository of that name is kept. It may block.
     fn repository(&self, name: &str) -> Result<Stored, Fault> {
         Err(Fault::new("usage.unknown_repository", format!("there is no repository named {name:?}")))
+    }
+
+    /// The configured hosts, with their tags.
+    fn host_names(&self) -> Vec<KnownHost> {
+        Vec::new()
     }
 
     /// The names of all repositories that [`Hosts::repository`] knows without being told of them.
@@ -99,7 +106,7 @@ pub struct Door {
     pub(super) hosts: Arc<dyn Hosts>,
     pub(super) secrets: tokio::sync::Mutex<HashMap<String, Arc<Secret>>>,
     pub(super) repositories: tokio::sync::Mutex<HashMap<String, Arc<Opened>>>,
-    connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<Connected>>>,
+    connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<OnceCell<Arc<Connected>>>>>,
     /// What the catalog is told at the run's end.
     pub(super) seen: Mutex<Seen>,
     /// Whether it was said that the catalog cannot be told: once is enough.
@@ -204,7 +211,8 @@ impl Door {
         self.objects.clear();
         self.repositories.lock().await.clear();
         let mut faults = Vec::new();
-        let mut connected: Vec<_> = self.connected.lock().await.drain().map(|(_, host)| host).collect();
+        let cells: Vec<_> = self.connected.lock().await.drain().map(|(_, cell)| cell).collect();
+        let mut connected: Vec<_> = cells.into_iter().filter_map(|cell| cell.get().cloned()).collect();
         connected.sort_by(|a, b| a.name.cmp(&b.name));
         connected.dedup_by(|a, b| Arc::ptr_eq(a, b));
         for host in connected.into_iter().filter_map(Arc::into_inner) {
@@ -317,22 +325,21 @@ impl Door {
     }
 
     pub(super) async fn connect(&self, name: Option<&str>) -> Result<Arc<Connected>, Fault> {
-        let mut connected = self.connected.lock().await;
-        let key = name.map(str::to_owned);
-        if let Some(host) = connected.get(&key) {
-            return Ok(host.clone());
-        }
-        let fresh = self.hosts.connect(name).await?;
-        let seen = if fresh.simulated { &self.simulated } else { &self.real };
-        seen.store(true, Ordering::Relaxed);
-        if let Some(same) = connected.values().find(|host| host.name == fresh.name).cloned() {
-            connected.insert(key, same.clone());
-            return Ok(same);
-        }
-        let host = Arc::new(fresh);
-        self.saw_host(&host);
-        connected.insert(key, host.clone());
-        Ok(host)
+        // The lock is not held while a host is connected to: one that does not answer holds up no other.
+        let cell = self.connected.lock().await.entry(name.map(str::to_owned)).or_default().clone();
+        let host = cell.get_or_try_init(|| async {
+            let fresh = self.hosts.connect(name).await?;
+            let seen = if fresh.simulated { &self.simulated } else { &self.real };
+            seen.store(true, Ordering::Relaxed);
+            let connected = self.connected.lock().await;
+            if let Some(same) = connected.values().filter_map(|cell| cell.get()).find(|host| host.name == fresh.name) {
+                return Ok(same.clone());
+            }
+            let host = Arc::new(fresh);
+            self.saw_host(&host);
+            Ok(host)
+        });
+        host.await.cloned()
     }
 
     fn reserve(&self, uses: &[Use]) -> Result<Reservation, Fault> {

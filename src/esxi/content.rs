@@ -42,6 +42,7 @@ pub(super) struct ServiceContent {
     pub license_manager: Option<String>,
     pub event_manager: Option<String>,
     pub task_manager: Option<String>,
+    pub authorization_manager: Option<String>,
 }
 
 impl ServiceContent {
@@ -70,6 +71,7 @@ impl ServiceContent {
             license_manager: id("licenseManager"),
             event_manager: id("eventManager"),
             task_manager: id("taskManager"),
+            authorization_manager: id("authorizationManager"),
         })
     }
 

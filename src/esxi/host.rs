@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
@@ -38,6 +39,22 @@ pub struct Traffic {
     pub bytes_sent: u64,
     /// Bytes of answers' bodies.
     pub bytes_received: u64,
+}
+
+/// How a client's connection is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Since it was opened, and since the host was heard last.
+    pub open: Duration,
+    pub idle: Duration,
+    /// How often the host was looked at ahead of a change, and how often something was sent once more after a pause.
+    pub health_checks: u64,
+    pub retries: u64,
+    /// How many requests may be under way at once, and how many are.
+    pub most: usize,
+    pub under_way: usize,
+    /// Whether the session outlives the process.
+    pub kept: bool,
 }
 
 impl Host {
@@ -91,6 +108,21 @@ impl Host {
             logins: counters.logins.load(Ordering::Relaxed),
             bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
             bytes_received: counters.bytes_received.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What can be told of the connection now.
+    pub fn connection(&self) -> Connection {
+        let (open, health_checks, retries) = self.link.pulse().told();
+        let (most, under_way) = self.link.permits();
+        Connection {
+            open,
+            idle: self.link.pulse().idle(),
+            health_checks,
+            retries,
+            most,
+            under_way,
+            kept: self.link.is_kept(),
         }
     }
 

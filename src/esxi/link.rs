@@ -22,6 +22,8 @@ use super::content::ServiceContent;
 use super::error::Error;
 use super::moref::MoRef;
 use super::options::{Credentials, HostOptions, Login};
+use super::property::Query;
+use super::pulse::Pulse;
 use super::session_file::{Kept, SessionFile};
 use super::soap::{self, Call, Method, Reply};
 use super::transport::Transport;
@@ -70,6 +72,9 @@ pub(super) fn patient<F: Future>(future: F) -> impl Future<Output = F::Output> {
 /// The first pause before a host that is away is asked again; it doubles up to eight times that.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How often a busy host is given a rest by a call that may simply be made again.
+const RESTS: u32 = 3;
+
 pub(super) struct Link {
     pub(super) options: HostOptions,
     transport: Transport,
@@ -81,6 +86,7 @@ pub(super) struct Link {
     notices: Mutex<Vec<String>>,
     /// The host was shut down by us: there is nobody to log out of.
     gone: AtomicBool,
+    pulse: Pulse,
     /// Counts the link as open until it is gone.
     _open: Connection,
 }
@@ -129,6 +135,7 @@ impl Link {
             gate: AsyncMutex::new(None),
             notices: Mutex::new(Vec::new()),
             gone: AtomicBool::new(false),
+            pulse: Pulse::new(),
             _open: open,
             options,
         });
@@ -174,6 +181,9 @@ impl Link {
 
     /// Makes one call, renewing the session where it has run out.
     pub(super) async fn call(&self, call: &Call) -> Result<Element, Error> {
+        if self.pulse.is_due(call.method) {
+            Box::pin(self.check_health()).await?;
+        }
         for _ in 0..RENEWALS {
             let generation = self.epoch();
             match self.call_once(call).await {
@@ -186,6 +196,29 @@ impl Link {
             }
         }
         self.call_once(call).await
+    }
+
+    /// Asks for what can be asked for again, so that a connection or a session that has gone while nobody used them is found by that and
+    /// not by a change, whose lost answer would leave its outcome unknown.
+    async fn check_health(&self) -> Result<(), Error> {
+        self.pulse.checked();
+        let manager = self.contract().content.session_manager();
+        self.retrieve(&Query::object(&manager, "SessionManager", &["currentSession"])).await.map(drop)
+    }
+
+    /// What can be told of the connection.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// How many requests may be under way at once, and how many are.
+    pub(super) fn permits(&self) -> (usize, usize) {
+        self.transport.permits()
+    }
+
+    /// Whether the session is to outlive this process.
+    pub(super) fn is_kept(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Makes one call with the session as it is.
@@ -215,19 +248,28 @@ impl Link {
         let timeout = if waits { timeouts.wait + Duration::from_secs(30) } else { timeouts.request };
         let first = Instant::now();
         let mut pause = PAUSE;
+        let mut rests = 0;
         loop {
             let began = Instant::now();
             let span = tracing::debug_span!("request", host = %self.options.name, method = method.wire_name());
             let result = self.transport.post(envelope.clone(), version, cookie, timeout, waits).instrument(span).await;
             self.transport.count(method.wire_name(), &result, began);
+            self.pulse.beat();
             let away = match &result {
                 Err(Error::Unreachable { .. }) => true,
                 Ok(reply) => reply.status == 503,
                 Err(_) => false,
             };
-            if !away || PATIENT.try_with(|()| ()).is_err() || first.elapsed() > timeouts.reconnect {
+            // A host without room says so before it looks at anything, a password included: it is given a few rests. One that refused a
+            // password has answered otherwise, and is not sent it again.
+            let busy = matches!(&result, Ok(reply) if reply.status == 503);
+            let rested = busy && rests < RESTS && (method.repeatable() || method == Method::Login);
+            let patient = PATIENT.try_with(|()| ()).is_ok() && first.elapsed() <= timeouts.reconnect;
+            if !away || !(rested || patient) {
                 return result;
             }
+            rests += 1;
+            self.pulse.retried();
             self.transport.label.retry("away");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE * 8);

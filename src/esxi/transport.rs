@@ -42,6 +42,7 @@ pub(super) struct Transport {
     limit: usize,
     connect_timeout: Duration,
     permits: Semaphore,
+    most: usize,
     refusal: Arc<LastRefusal>,
     pub(super) counters: Counters,
     pub(super) label: HostLabel,
@@ -97,10 +98,16 @@ impl Transport {
             limit: options.max_answer,
             connect_timeout: options.timeouts.connect,
             permits: Semaphore::new(options.max_connections.max(1)),
+            most: options.max_connections.max(1),
             refusal,
             counters: Counters::default(),
             label: HostLabel::new(&options.name),
         })
+    }
+
+    /// How many requests may be under way at once, and how many are.
+    pub(super) fn permits(&self) -> (usize, usize) {
+        (self.most, self.most.saturating_sub(self.permits.available_permits()))
     }
 
     /// The URL that requests go to.

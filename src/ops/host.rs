@@ -58,6 +58,75 @@ impl Operation for Connect {
     }
 }
 
+/// Tells how the run's connection to the host is used; nothing is sent for it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetConnection {
+    /// The host.
+    pub host: Target<kind::Host>,
+}
+
+/// How a connection is used.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HostConnection")]
+pub struct Connection {
+    /// Since it was opened.
+    pub open: Span,
+    /// Since the host was heard last.
+    pub idle: Span,
+    /// Requests sent so far.
+    pub requests: u64,
+    /// Logins made: none where a kept session was taken up. A login that was refused is never repeated.
+    pub logins: u64,
+    /// Bytes of requests.
+    pub sent: Bytes,
+    /// Bytes of answers.
+    pub received: Bytes,
+    /// How often something was sent once more because the host was busy.
+    pub retries: u64,
+    /// How often the host was looked at ahead of a change, after a rest.
+    pub health_checks: u64,
+    /// Requests that may be under way at once; more wait their turn.
+    pub max_connections: u64,
+    /// Requests under way.
+    pub under_way: u64,
+    /// Whether the session is kept for later commands; else it is logged out at the end.
+    pub kept: bool,
+}
+
+impl Operation for GetConnection {
+    const NAME: &'static str = "host.connection";
+    const EFFECT: Effect = Effect::Read;
+    const PLACE: Place = Place::Method { kind: "host", name: "connection" };
+    const TOUCHES: &'static [Touch] = &[touch("host", "read", Selector::Argument("host"))];
+    const USAGE: &'static str =
+        "local connection = host:connection()\nprint(connection.requests, connection.logins, connection.idle)";
+
+    type Bound = BoundHost;
+    type Output = Connection;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundHost, Fault> {
+        binder.host_for(&self.host, "read")
+    }
+
+    async fn act(self, bound: BoundHost, _: &Pass<'_>) -> Result<Connection, Fault> {
+        let (traffic, connection) = (bound.host.client.traffic(), bound.host.client.connection());
+        Ok(Connection {
+            open: Span(connection.open),
+            idle: Span(connection.idle),
+            requests: traffic.requests,
+            logins: traffic.logins,
+            sent: Bytes(traffic.bytes_sent),
+            received: Bytes(traffic.bytes_received),
+            retries: connection.retries,
+            health_checks: connection.health_checks,
+            max_connections: connection.most as u64,
+            under_way: connection.under_way as u64,
+            kept: connection.kept,
+        })
+    }
+}
+
 /// Reads the host's facts: hardware, version, licence, and what stands in the way of changes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -18,11 +18,13 @@ pub mod host_change;
 pub mod host_condition;
 pub mod host_upkeep;
 pub mod image;
+pub mod inventory;
 pub mod linked;
 pub mod network;
 pub mod outline;
 pub mod place;
 pub mod power;
+pub mod preflight;
 pub mod reference;
 pub mod rendered;
 pub mod repository;
@@ -162,7 +164,10 @@ pub fn handles() -> &'static [Told] {
 pub fn all() -> &'static [Declared] {
     const ALL: &[Declared] = &[
         Declared::of::<host::Connect>(),
+        Declared::of::<inventory::Inventory>(),
+        Declared::of::<host::GetConnection>(),
         Declared::of::<host::Facts>(),
+        Declared::of::<preflight::Preflight>(),
         Declared::of::<host_condition::Health>(),
         Declared::of::<host_condition::PassthroughDevices>(),
         Declared::of::<happened::Events>(),

@@ -18,6 +18,7 @@ mod host_vcsim;
 mod logs;
 mod machine_hardware;
 mod machine_inventory;
+mod many_hosts;
 mod metrics;
 mod policy_commands;
 mod repl_pipe;

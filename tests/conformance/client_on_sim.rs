@@ -146,3 +146,63 @@ async fn a_wrong_password_is_sent_once() {
     assert_eq!(server.requests().get("Login"), Some(&1));
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_session_is_shared_by_all_calls_and_none_is_left() {
+    let (server, host) = start(Options { vms: 10, ..Options::default() }).await;
+    let this = checked(host.lookup_host());
+    let all = join_all((0..50).map(|_| host.list_vms(&this, Detail::Lean))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!((server.open_sessions(), server.logins(), host.traffic().logins), (1, 1, 1));
+    assert_eq!(host.connection().under_way, 0);
+    host.close().await.unwrap();
+    assert_eq!(server.open_sessions(), 0, "logged out at the end");
+
+    // What fails, what is refused and what is kept leave no more sessions than there are files of them.
+    let folder = tempfile::tempdir().unwrap();
+    let mut kept = options(&server);
+    kept.session_file = Some(folder.path().join("session"));
+    for _ in 0..5 {
+        let host = Host::connect(kept.clone(), login("ceso")).await.unwrap();
+        let gone = checked(Vm {
+            moref: host.lookup_vms().await.unwrap().remove(0).moref,
+            name: "x".into(),
+            instance_uuid: String::new(),
+            path: String::new(),
+            datastores: vec![],
+        });
+        host.power_on(&gone, &silent).await.unwrap_err();
+        host.close().await.unwrap();
+        assert_eq!(server.open_sessions(), 1, "one is kept, and taken up again");
+    }
+    assert_eq!(server.logins(), 2);
+    Host::connect(options(&server), login("wrong")).await.err().unwrap();
+    assert_eq!(server.open_sessions(), 1);
+    assert!(Host::logout_kept(kept).await.unwrap());
+    assert_eq!(server.open_sessions(), 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_host_is_given_a_rest_and_a_refused_password_is_not_sent_again() {
+    let server = Server::start(Options::default()).await.unwrap();
+    let busy = |method: &str| ceso::sim::Rule {
+        method: method.to_owned(),
+        trouble: ceso::sim::Trouble::Status(503),
+        after: 0,
+        times: Some(2),
+        chance: 1.0,
+    };
+    server.fault(busy("Login")).unwrap();
+    let host = Host::connect(options(&server), login("ceso")).await.unwrap();
+    assert_eq!((server.logins(), host.connection().retries), (1, 2));
+    server.fault(busy("RetrievePropertiesEx")).unwrap();
+    host.lookup_vms().await.unwrap();
+    assert_eq!(host.connection().retries, 4);
+    let before = server.requests().get("Login").copied();
+    server.fault(busy("Login")).unwrap();
+    Host::connect(options(&server), login("wrong")).await.err().unwrap();
+    assert_eq!(server.requests().get("Login").copied(), before.map(|count| count + 3), "two without room, one refused");
+    host.close().await.unwrap();
+    server.stop().await;
+}

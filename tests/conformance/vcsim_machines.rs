@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
-    CloneSpec, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, EventFilter, Firmware, Host,
-    Network, NewVm, NicChange, NicSpec, PortGroup, PowerState, Provisioning, Reconfigure, Slot, TaskFilter, Vm, silent,
+    Asked, CloneSpec, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, EventFilter, Firmware,
+    Host, Network, NewVm, NicChange, NicSpec, PortGroup, PowerState, Provisioning, Reconfigure, Slot, TaskFilter, Vm,
+    silent,
 };
 use ceso::units::Bytes;
 
@@ -392,5 +393,25 @@ async fn vcsim_goes_into_maintenance_and_out_of_it() {
     assert!(host.host_facts(&this).await.unwrap().maintenance);
     host.exit_maintenance(&this, &silent).await.unwrap();
     assert!(!host.host_facts(&this).await.unwrap().maintenance);
+    host.close().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs vcsim"]
+async fn vcsim_is_looked_at_before_anything_is_written() {
+    let vcsim = Vcsim::start(&["-vm", "1"]);
+    let host = connect(&vcsim).await;
+    let this = checked(host.lookup_host());
+    let networks = ["VM Network".to_owned()];
+    let asked = Asked { networks: &networks, ..Asked::default() };
+    let found = host.preflight(&this, &new("web-1"), asked, &|_, _| true).await.unwrap();
+    assert_eq!((found.failures.as_slice(), found.datastore.as_deref()), (&[][..], Some("LocalDS_0")));
+    create(&host, "web-1").await;
+    let none = ["none".to_owned()];
+    let asked =
+        Asked { template: Some("ha-host_VM0"), networks: &none, space: Some(Bytes(1 << 60)), ..Asked::default() };
+    let found = host.preflight(&this, &new("web-1"), asked, &|_, _| true).await.unwrap();
+    let what: Vec<&str> = found.failures.iter().map(|finding| finding.what).collect();
+    assert_eq!(what, ["name", "template", "space", "network"]);
     host.close().await.unwrap();
 }

@@ -37,7 +37,7 @@ impl Family {
 pub const FAMILIES: &[Family] = &[
     Family {
         name: "Sessions",
-        operations: &["host.connect"],
+        operations: &["host.connect", "host.connection", "host.inventory"],
         govc: "`session.login`, `session.ls`",
         pyvmomi: "`SmartConnect`, `Disconnect`",
         tests: &[
@@ -45,6 +45,8 @@ pub const FAMILIES: &[Family] = &[
             "vcsim_refuses_a_login_and_is_not_asked_again",
             "govc_reads_the_inventory",
             "sessions_that_end_in_the_middle_are_renewed_and_no_task_is_lost",
+            "many_hosts_are_asked_at_once_and_a_dead_one_is_told_of",
+            "one_session_is_shared_by_all_calls_and_none_is_left",
         ],
         real_host: Some("how many sessions a host takes, and after which time it ends one"),
     },
@@ -55,6 +57,14 @@ pub const FAMILIES: &[Family] = &[
         pyvmomi: "`HostSystem.summary`, `LicenseManager.licenses`",
         tests: &["vcsim_says_what_it_is", "govc_reads_the_inventory", "pyvmomi_reads_creates_powers_and_destroys"],
         real_host: None,
+    },
+    Family {
+        name: "Preflight",
+        operations: &["host.preflight"],
+        govc: "–",
+        pyvmomi: "by hand, question by question",
+        tests: &["vcsim_is_looked_at_before_anything_is_written", "everything_that_stands_in_the_way_is_said_at_once"],
+        real_host: Some("what a free licence and a limited account are told as"),
     },
     Family {
         name: "Sensors and devices",

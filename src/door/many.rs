@@ -1,0 +1,142 @@
+//! Many hosts at once: which of the configured ones are meant, and a connection to each, none of which holds up another.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::bind::{Binder, BoundHost};
+use crate::config::SIMULATOR;
+use crate::error::Fault;
+use crate::units::Span;
+
+/// Which of the configured hosts are meant.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// A name, in which `*` stands for any characters and `?` for one; none selects all.
+    pub name: Option<String>,
+    /// Words of which a host has each as a tag.
+    pub tags: Vec<String>,
+}
+
+/// A host that is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownHost {
+    pub name: String,
+    pub tags: Vec<String>,
+}
+
+impl Selection {
+    fn selects(&self, host: &KnownHost) -> bool {
+        let named = self.name.as_ref().is_none_or(|pattern| matches(pattern, &host.name));
+        named && self.tags.iter().all(|tag| host.tags.contains(tag))
+    }
+}
+
+/// Whether a name is what a pattern says. Takes time in proportion to both, whatever the pattern.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Where the last star was, and what it has swallowed so far.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || name.get(n) == Some(c) => {
+                p += 1;
+                n += 1;
+            }
+            _ => match &mut star {
+                Some((at, swallowed)) => {
+                    *swallowed += 1;
+                    (p, n) = (*at + 1, *swallowed);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.iter().skip(p).all(|c| *c == '*')
+}
+
+impl Binder<'_> {
+    /// The configured hosts that are meant and may be connected to, each with its connection or why there is none within the time.
+    ///
+    /// Faults: `usage.unknown_host` where none is meant.
+    pub async fn connect_many(
+        &self,
+        selection: &Selection,
+        patience: Duration,
+    ) -> Result<Vec<(String, Result<BoundHost, Fault>)>, Fault> {
+        self.filtered("host", "connect")?;
+        let known = self.door().hosts.host_names();
+        let mut chosen: Vec<String> =
+            known.iter().filter(|host| selection.selects(host)).map(|host| host.name.clone()).collect();
+        // The simulator is no configured host: it is meant only where it is named.
+        if selection.name.as_deref() == Some(SIMULATOR) && selection.tags.is_empty() {
+            chosen.push(SIMULATOR.to_owned());
+        }
+        let all = chosen.len();
+        chosen.retain(|name| self.door().policy.allows("host", "connect", name, false));
+        if chosen.is_empty() {
+            let message = match all {
+                0 => "no configured host is of that name and has these tags".to_owned(),
+                all => format!("none of these {all} hosts may be connected to"),
+            };
+            return Err(
+                Fault::new("usage.unknown_host", message).hint("`ceso host list` lists the hosts with their tags")
+            );
+        }
+        for name in &chosen {
+            self.check("host", "connect", name, false)?;
+        }
+        let connecting = chosen.into_iter().map(|name| async move {
+            let connected = match tokio::time::timeout(patience, self.door().connect(Some(&name))).await {
+                Ok(connected) => connected.map(|host| self.bound_host(host)),
+                Err(_) => Err(Fault::new(
+                    "esxi.timeout",
+                    format!("host {name} was not connected to within {}", Span(patience)),
+                )
+                .hint(format!("look whether it answers: ceso host check {name}"))
+                .retry()),
+            };
+            (name, connected)
+        });
+        Ok(join_all(connecting).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_select_by_star_and_question_mark() {
+        for (pattern, name, is) in [
+            ("*", "", true),
+            ("web-*", "web-1", true),
+            ("web-*", "db-1", false),
+            ("*-1", "web-1", true),
+            ("*-1", "web-11", false),
+            ("w?b-*-eu", "web-1-eu", true),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "acb", false),
+            ("esx1", "esx1", true),
+            ("esx1", "esx10", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(pattern, name), is, "{pattern} {name}");
+        }
+        let long = "a".repeat(20_000);
+        assert!(!matches(&format!("{}b", "*a".repeat(20)), &long));
+    }
+
+    #[test]
+    fn every_tag_that_is_asked_for_is_there() {
+        let host = KnownHost { name: "esx1".into(), tags: vec!["prod".into(), "eu".into()] };
+        let tags = |tags: &[&str]| Selection { name: None, tags: tags.iter().map(|tag| (*tag).to_owned()).collect() };
+        assert!(tags(&[]).selects(&host) && tags(&["eu", "prod"]).selects(&host));
+        assert!(!tags(&["prod", "us"]).selects(&host));
+    }
+}
