@@ -294,7 +294,7 @@ impl Copy<'_> {
         if of_group.is_empty() {
             return Ok(None);
         }
-        for (_, one) in self.from.backups()? {
+        for (_, one) in self.from.backups_and_damaged()?.0 {
             let Some(there) = of_group.get(one.uuid.as_str()) else { continue };
             if best.is_none() || one.time <= manifest.time {
                 best = Some((one, (*there).clone()));

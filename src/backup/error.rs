@@ -22,6 +22,10 @@ pub enum Error {
     Locked { place: String, file: String, count: usize },
     #[error("{0}: is not a repository")]
     NotARepository(String),
+    #[error("{place}: holds files of a repository, such as {file}, but its file `config` is gone")]
+    NoConfig { place: String, file: String },
+    #[error("{0}: is a repository already")]
+    AlreadyARepository(String),
     #[error("{place}: is of a newer kind: {what}")]
     Newer { place: String, what: String },
     #[error("{0}")]
@@ -81,17 +85,27 @@ impl From<Error> for Fault {
                 false,
             ),
             Error::Missing(_) => ("backup.missing", "list the backups; check the repository", false),
-            Error::Exists(_) => ("backup.exists", "another has written this name; nothing was overwritten", false),
-            Error::Io { .. } if full => {
-                ("backup.full", "make room in the repository and run it again: nothing is lost", true)
+            Error::Exists(_) => {
+                ("backup.exists", "nothing was overwritten: choose another name, or look what is there", false)
             }
+            Error::AlreadyARepository(_) => {
+                ("backup.exists", "open it with the key that it has; nothing was changed", false)
+            }
+            Error::NoConfig { .. } => (
+                "backup.no_config",
+                "bring `config` back from a copy of this place: it is small, never changes, and its keys open nothing without it; nothing was changed",
+                false,
+            ),
+            Error::Io { .. } if full => ("backup.full", "make room there and run it again: nothing is lost", true),
             Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => (
                 "backup.denied",
                 "look at the keys or the account that the place is reached with, and at its rights",
                 false,
             ),
             Error::Locked { .. } => ("backup.locked", "they go when their lock has ended: run it again then", false),
-            Error::Io { .. } => ("backup.target", "see whether the place can be reached and written", true),
+            Error::Io { source, .. } => {
+                ("backup.target", "see whether the place can be reached and written", may_pass(source))
+            }
             Error::NotARepository(_) => ("backup.not_a_repository", "initialise it first, or look at the path", false),
             Error::Newer { .. } => ("backup.newer", "use the ceso that made it, or a newer one", false),
             Error::UnknownMaster { .. } => (
@@ -104,15 +118,25 @@ impl From<Error> for Fault {
             Error::Moving(_) => ("backup.moving", "run it again when they have ended", true),
             Error::Option(_) => ("backup.option", "see the command's --help", false),
             Error::Vmdk(error) => error.told(),
-            Error::Source { source, .. } if vmdk_inside(source).is_some() => vmdk_inside(source)
-                .map_or(("backup.source", "see whether the disk can be read", true), vmdk::Error::told),
-            Error::Source { .. } => ("backup.source", "see whether the disk can be read", true),
+            Error::Source { source, .. } => vmdk_inside(source)
+                .map_or(("backup.source", "see whether the disk can be read", may_pass(source)), vmdk::Error::told),
             Error::Stopped => ("backup.stopped", "run it again when there is time", true),
-            Error::Refused(_) => ("backup.refused", "read the plan, and ask again with --yes if it is meant", false),
+            Error::Refused(_) => {
+                ("backup.refused", "see with --dry-run what would be done; say --yes where it is meant", false)
+            }
         };
         let fault = Fault::new(kind, message).hint(hint).cause(error);
         if retry { fault.retry() } else { fault }
     }
+}
+
+/// Whether an error of the operating system may be another at the next try.
+fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    !matches!(
+        error.kind(),
+        InvalidInput | IsADirectory | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem
+    )
 }
 
 /// The error of a virtual disk's file that came through the interface of files.

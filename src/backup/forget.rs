@@ -174,12 +174,46 @@ pub fn plan(backups: &[(Id, Manifest)], keep: &Keep) -> ForgetPlan {
 impl Repository {
     /// Plans what stays of the repository's backups.
     ///
-    /// Errors: `Option` where the rules would keep nothing at all.
+    /// Errors: `Option` where there is no rule, or the rules would keep nothing at all.
     pub fn forget_plan(&self, keep: &Keep) -> Result<ForgetPlan> {
         if *keep == Keep::default() {
             return Err(Error::Option("no rule says what is kept".to_owned()));
         }
-        Ok(plan(&self.backups()?, keep))
+        let plan = plan(&self.backups()?, keep);
+        match plan.decisions.len() {
+            all if all > 0 && plan.removed().count() == all => Err(Error::Option(format!(
+                "the rules would keep none of {all} backups: one of them is not what it was meant to be"
+            ))),
+            _ => Ok(plan),
+        }
+    }
+
+    /// Plans to forget these backups, by their ids or the first eight or more digits of them, also those whose own files are damaged.
+    ///
+    /// Errors: `Missing`; `Option` where an id names several.
+    pub fn forget_plan_of(&self, ids: &[String]) -> Result<ForgetPlan> {
+        let ids: BTreeSet<Id> = ids.iter().map(|id| self.backup_id(id)).collect::<Result<_>>()?;
+        let (backups, damaged) = self.backups_and_damaged()?;
+        let readable = backups.into_iter().map(|(id, backup)| Decision {
+            id,
+            group: backup.group,
+            time: backup.time,
+            complete: backup.state == State::Complete,
+            kept_for: if ids.contains(&id) { Vec::new() } else { vec!["not named"] },
+        });
+        let mut decisions: Vec<Decision> = readable.collect();
+        let unreadable = damaged.into_iter().filter(|(id, _)| ids.contains(id));
+        decisions.extend(unreadable.map(|(id, _)| Decision {
+            id,
+            group: String::new(),
+            time: OffsetDateTime::UNIX_EPOCH,
+            complete: false,
+            kept_for: Vec::new(),
+        }));
+        if let Some(id) = ids.iter().find(|id| decisions.iter().all(|decision| decision.id != **id)) {
+            return Err(Error::Missing(format!("the backup {id}")));
+        }
+        Ok(ForgetPlan { decisions })
     }
 
     /// Carries out a plan. Returns how many backups were forgotten; their bytes go with the next prunes.

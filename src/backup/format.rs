@@ -77,12 +77,27 @@ pub(super) fn read_named(target: &dyn Target, file: &str, limit: u64) -> Result<
     Ok(bytes)
 }
 
+/// What a place is that has no config: no repository, or one that lost it.
+pub(super) fn no_config(target: &dyn Target) -> Result<Error> {
+    for folder in ["manifests", "claims", "data"] {
+        let mut first = None;
+        target.list(folder, &mut |file| {
+            first.get_or_insert(file.name);
+            Ok(())
+        })?;
+        if let Some(file) = first {
+            return Ok(Error::NoConfig { place: target.place(), file });
+        }
+    }
+    Ok(Error::NotARepository(target.place()))
+}
+
 /// Reads `config`. Returns it with the hash of its bytes, which the keys are bound to.
 ///
 /// Errors: `NotARepository`; `Newer` where it was made by a later version; `Damaged`.
 pub(super) fn read_config(target: &dyn Target) -> Result<(Config, Id)> {
     let bytes = match target.get_all(CONFIG, 1 << 20) {
-        Err(Error::Missing(_)) => return Err(Error::NotARepository(target.place())),
+        Err(Error::Missing(_)) => return Err(no_config(target)?),
         other => other?,
     };
     // The version comes first: a newer config may have fields of other types, but this one it has.

@@ -252,6 +252,25 @@ fn lacking<'a>(file: &'a KeyFile, ring: &'a Keyring) -> impl Iterator<Item = &'a
     file.masters.iter().filter(|id| unhex(id).is_none_or(|id| !ring.masters.contains_key(&id)))
 }
 
+/// The first key file that holds a master key which a keyring lacks, and that key.
+fn lacked<'a>(keys: &'a [(Id, KeyFile)], ring: &'a Keyring) -> Option<(Id, &'a String)> {
+    keys.iter().find_map(|(id, key)| lacking(key, ring).next().map(|master| (*id, master)))
+}
+
+/// Makes sure that no key file holds a master key which a keyring lacks.
+///
+/// Errors: `Key` naming the key file that does.
+pub(super) fn holds_all(target: &dyn Target, ring: &Keyring) -> Result<()> {
+    let keys = readable(target, &listed(target, "keys")?)?;
+    match lacked(&keys, ring) {
+        None => Ok(()),
+        Some((id, master)) => Err(Error::Key(format!(
+            "{} holds the master key {master}, which the key in use does not: open the repository with the secret of that one",
+            name(id)
+        ))),
+    }
+}
+
 fn unwrap(file: &KeyFile, config: Id, secret: &[u8]) -> Option<Keyring> {
     let salt: [u8; 16] = unhex(&file.salt)?;
     let key = file.cost.derive(secret, &salt)?;
@@ -340,13 +359,11 @@ pub(super) fn rotate(
         let mut ring = ring.clone();
         // What is damaged is left: nobody can say which master keys it held.
         let keys = readable(target, &before)?;
-        for (id, key) in &keys {
-            if let Some(master) = lacking(key, &ring).next() {
-                return Err(Error::Refused(format!(
-                    "{} holds the master key {master}, which the key in use does not; rotate with the secret of that one",
-                    name(*id)
-                )));
-            }
+        if let Some((id, master)) = lacked(&keys, &ring) {
+            return Err(Error::Refused(format!(
+                "{} holds the master key {master}, which the key in use does not; rotate with the secret of that one",
+                name(id)
+            )));
         }
         ring.rotate()?;
         let id = add(target, config, &ring, new, cost, label)?;

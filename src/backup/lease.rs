@@ -13,6 +13,9 @@ use super::target::{Listed, Target, listed};
 /// A lease that was not renewed for this long, by the target's time, is not living.
 pub const LIVES: Duration = Duration::from_secs(30 * 60);
 
+/// The turns that there are: nothing else below `locks` is ours to delete.
+const TURNS: [&str; 1] = ["locks/keys"];
+
 /// How often a lease is renewed.
 const RENEWED: Duration = Duration::from_secs(5 * 60);
 
@@ -219,7 +222,7 @@ pub fn unlock(target: &dyn Target, all: bool) -> Result<Vec<LeaseInfo>> {
     let mut gone: Vec<LeaseInfo> = found.into_iter().map(|lease| lease.info).collect();
     let locks = listed(target, "locks")?;
     let now = if locks.is_empty() { SystemTime::UNIX_EPOCH } else { target.now()? };
-    for lock in locks {
+    for lock in locks.into_iter().filter(|lock| TURNS.contains(&lock.name.as_str())) {
         let living = now.duration_since(lock.written).map_or(true, |age| age < LIVES);
         if all || !living {
             gone.extend(turn(target, &lock.name).ok());

@@ -11,14 +11,15 @@ use super::check::{Depth, Problem};
 use super::doom::{self, Dooms};
 use super::error::{Error, Result};
 use super::id::Id;
-use super::index;
 use super::known::{Known, Location};
 use super::lease::Lease;
 use super::pack::{self, Pack};
 use super::prune::delete_unlocked;
 use super::repository::Repository;
+use super::seal::Sealer;
 use super::store::{INDEX_ENTRIES, Store};
 use super::target::listed;
+use super::{index, keys};
 
 /// What a repair did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -43,11 +44,18 @@ impl Repository {
     /// Repairs the repository. With `read_data` every pack is read; otherwise those whose tables are whole are believed.
     ///
     /// Damaged manifests and keys are left where they are and named: no other file says what they said.
+    ///
+    /// Errors: `Key` where something is sealed with a master key that the key in use lacks: it is not damaged, and nothing is dropped.
     pub fn repair(&self, read_data: bool) -> Result<RepairReport> {
+        if let Sealer::Keyed(ring) = self.sealer.as_ref() {
+            keys::holds_all(self.target(), ring)?;
+        }
         let lease = Lease::take(self.target(), "repair")?;
         let mut report = RepairReport::default();
         let target = self.target();
-        let old: Vec<String> = listed(target, "index")?.into_iter().map(|file| file.name).collect();
+        let mut old: Vec<String> = listed(target, "index")?.into_iter().map(|file| file.name).collect();
+        // What no repository named is not its own to delete.
+        old.retain(|file| file.trim_start_matches("index/").parse::<Id>().is_ok());
         let known = Known::load_what_is_whole(target, &self.sealer, &self.cache)?;
         let mut packs: Vec<(Id, u64)> = self.packs()?.into_iter().collect();
         packs.sort();
@@ -56,6 +64,13 @@ impl Repository {
         let mut damaged: Vec<(Id, HashSet<Id>)> = Vec::new();
         let mut read = |packs: &[(Id, u64)]| -> Result<HashSet<Id>> {
             let found = self.read_packs(packs, &known)?;
+            if let Some(damage) = found.iter().find(|damage| damage.sealed_otherwise) {
+                let what = format!(
+                    "{} is encrypted with a master key that the key in use does not hold",
+                    pack::name(damage.id)
+                );
+                return Err(Error::Key(format!("{what}: repair with the newest key; nothing was dropped")));
+            }
             damaged.extend(found.into_iter().map(|damage| (damage.id, damage.whole)));
             Ok(damaged.iter().map(|(id, _)| *id).collect())
         };

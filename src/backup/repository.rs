@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 use super::blob::{Kind, Press};
 use super::doom::Dooms;
 use super::error::{Error, Result};
-use super::format::{CONFIG, Config, FORMAT, USUAL_CHUNK, check_chunk_size, read_config, this_time, with_hash};
+use super::format::{
+    CONFIG, Config, FORMAT, USUAL_CHUNK, check_chunk_size, no_config, read_config, this_time, with_hash,
+};
 use super::id::Id;
 use super::keys::{self, KeyCost, KeyInfo};
 use super::known::{Cache, Known, Location};
@@ -58,7 +60,7 @@ pub struct Repository {
 impl Repository {
     /// Makes a repository where there is none.
     ///
-    /// Errors: `Exists` where there is one.
+    /// Errors: `AlreadyARepository`; `NoConfig` where one was.
     pub fn init(target: Arc<dyn Target>, options: &InitOptions, cache: Option<PathBuf>) -> Result<Self> {
         check_chunk_size(options.chunk_size)?;
         if options.like.as_ref().is_some_and(|like| like.0.is_some() != options.secret.is_some()) {
@@ -66,8 +68,13 @@ impl Repository {
             return Err(Error::Option(what.to_owned()));
         }
         match target.get_all(CONFIG, u64::MAX >> 1) {
-            Err(Error::Missing(_)) => {}
-            other => return Err(other.err().unwrap_or_else(|| Error::Exists(CONFIG.to_owned()))),
+            Ok(_) => return Err(Error::AlreadyARepository(target.place())),
+            // What backups left here would be out of reach for ever with a new config.
+            Err(Error::Missing(_)) => match no_config(target.as_ref())? {
+                Error::NotARepository(_) => {}
+                error => return Err(error),
+            },
+            Err(error) => return Err(error),
         }
         let config = Config {
             format: FORMAT,
@@ -213,23 +220,41 @@ impl Repository {
     }
 
     /// All visible backups, the oldest first.
+    ///
+    /// Errors: the damage of the first that cannot be read.
     pub fn backups(&self) -> Result<Vec<(Id, Manifest)>> {
-        let mut backups = Vec::new();
+        let (backups, damaged) = self.backups_and_damaged()?;
+        damaged.into_iter().next().map_or(Ok(backups), |(_, error)| Err(error))
+    }
+
+    /// All visible backups that can be read, the oldest first, and those whose files are damaged, with what is wrong.
+    pub fn backups_and_damaged(&self) -> Result<(Vec<(Id, Manifest)>, Vec<(Id, Error)>)> {
+        let (mut backups, mut damaged) = (Vec::new(), Vec::new());
         for file in listed(self.target(), "manifests")? {
-            let manifest = match Manifest::read(self.target(), &self.sealer, &file.name) {
+            let manifest = Manifest::read(self.target(), &self.sealer, &file.name);
+            let id = file.name.trim_start_matches("manifests/").parse::<Id>();
+            match manifest {
                 // Forgotten since the list was made.
-                Err(Error::Missing(_)) => continue,
-                other => other?,
-            };
-            backups.push((file.name.trim_start_matches("manifests/").parse::<Id>()?, manifest));
+                Err(Error::Missing(_)) => {}
+                Err(error) if error.is_damage() => damaged.push((id?, error)),
+                other => backups.push((id?, other?)),
+            }
         }
         backups.sort_by(|(one_id, one), (other_id, other)| one.time.cmp(&other.time).then(one_id.cmp(other_id)));
-        Ok(backups)
+        Ok((backups, damaged))
     }
 
     /// The backup of an id, or of the first eight or more digits of one.
     pub fn backup(&self, id: &str) -> Result<(Id, Manifest)> {
-        let id = match id.parse::<Id>() {
+        let id = self.backup_id(id)?;
+        Ok((id, Manifest::read(self.target(), &self.sealer, &manifest::name(id))?))
+    }
+
+    /// The whole id of the backup that this one, or its first eight or more digits, names.
+    ///
+    /// Errors: `Option` where it is no id, or names several; `Missing`.
+    pub fn backup_id(&self, id: &str) -> Result<Id> {
+        Ok(match id.parse::<Id>() {
             Ok(id) => id,
             Err(_) if id.len() >= 8 && id.len() < 64 && id.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 let wanted = format!("manifests/{}", id.to_ascii_lowercase());
@@ -237,13 +262,12 @@ impl Repository {
                 found.retain(|file| file.name.starts_with(&wanted));
                 match found.as_slice() {
                     [one] => one.name.trim_start_matches("manifests/").parse()?,
-                    [] => return Err(Error::Missing(wanted)),
+                    [] => return Err(Error::Missing(format!("the backup {id}"))),
                     more => return Err(Error::Option(format!("{} backups begin with {id}", more.len()))),
                 }
             }
             Err(_) => return Err(Error::Option(format!("{id:?} is not a backup's id: 8 to 64 hexadecimal digits"))),
-        };
-        Ok((id, Manifest::read(self.target(), &self.sealer, &manifest::name(id))?))
+        })
     }
 
     /// The packs that are there, with their sizes.

@@ -25,6 +25,8 @@ pub(super) struct Damage {
     /// The blobs that can be read all the same.
     pub whole: HashSet<Id>,
     pub problems: Vec<Problem>,
+    /// Its bytes are those that its name says, and something in it is sealed with a master key that the ring lacks.
+    pub sealed_otherwise: bool,
 }
 
 impl Repository {
@@ -51,13 +53,14 @@ impl Repository {
     /// Reads a pack. Nothing where every byte is as it was written.
     fn read_pack(&self, press: &mut Press, id: Id, size: u64, known: &Known) -> Result<Option<Damage>> {
         let file = pack::name(id);
-        let mut damage = Damage { id, whole: HashSet::new(), problems: Vec::new() };
+        let mut damage = Damage { id, whole: HashSet::new(), problems: Vec::new(), sealed_otherwise: false };
         let note = |damage: &mut Damage, error: Error| match error {
             Error::Damaged { file, what } => {
                 damage.problems.push(Problem { file, what });
                 Ok(())
             }
             error @ Error::UnknownMaster { .. } => {
+                damage.sealed_otherwise = true;
                 damage.problems.push(Problem { file: pack::name(id), what: error.to_string() });
                 Ok(())
             }
@@ -97,7 +100,9 @@ impl Repository {
             }
         }
         hasher.update(self.target().get(&file, end.min(size)..size)?);
-        if damage.problems.is_empty() && hasher.finalize().as_slice() != id.0 {
+        let sound = hasher.finalize().as_slice() == id.0;
+        damage.sealed_otherwise &= sound;
+        if damage.problems.is_empty() && !sound {
             let what = "its bytes are not those that its name says".to_owned();
             damage.problems.push(Problem { file, what });
         }

@@ -79,7 +79,10 @@ impl Context {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
             Fault::new("output.runtime", format!("the asynchronous runtime does not start: {error}")).cause(error)
         })?;
-        Ok(runtime.block_on(future))
+        let done = runtime.block_on(future);
+        // What was given up while it waited for a place that does not answer only read, and is not waited for.
+        runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+        Ok(done)
     }
 }
 

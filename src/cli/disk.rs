@@ -51,8 +51,10 @@ pub fn command() -> Command {
                 .arg(Arg::new("disk").long("disk").value_name("NAME").help("Which disk, where the backup has several"))
                 .arg(
                     form.value_parser(["raw", "vmdk", "vmdk-flat", "vmdk-monolithic-flat"])
-                        .default_value("raw")
-                        .help("vmdk is streamOptimized; the flat ones are a descriptor and a sparse NAME-flat.vmdk"),
+                        .help(
+                            "vmdk is streamOptimized; the flat ones are a descriptor and a sparse NAME-flat.vmdk \
+                             [default: vmdk where FILE ends in .vmdk, else raw]",
+                        ),
                 )
                 .arg(
                     Arg::new("adapter-type")

@@ -35,7 +35,11 @@ pub fn arguments() -> Vec<Arg> {
     vec![
         value("host", "NAME", "The host to work on; \"sim\" is the simulator [env: CESO_HOST]"),
         value("mode", "MODE", "restricted, standard or unrestricted [default: standard, or security.mode]"),
-        value("timeout", "TIME", "How long the run may take, such as 10m [default: 10m, or sandbox.run_time]"),
+        value(
+            "timeout",
+            "TIME",
+            "How long it may take, such as 10m [default: sandbox.run_time, 10m, for scripts; none for disk and repository]",
+        ),
         value("grant", "FILE", "A capability table (YAML) that the run may not go beyond"),
         value(
             "metrics-port",

@@ -459,7 +459,8 @@ async fn read_whole(name: &CheckedName, pass: &Pass<'_>) -> Result<(catalog::Rep
     let repository = row.id;
     let backups = pass
         .blocking(move |watch| {
-            let found = bound.watched(watch).backups()?;
+            // One whose file is damaged is no backup any more, and hides no other.
+            let (found, _) = bound.watched(watch).backups_and_damaged()?;
             Ok(found.iter().map(|(id, manifest)| row_of(*id, manifest, repository)).collect())
         })
         .await?;

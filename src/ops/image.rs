@@ -1,7 +1,7 @@
 //! What a person's own commands do with repositories and files of this machine: making a repository, backing up a disk image,
 //! restoring one. No script can call these, for a script has no files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -199,11 +199,10 @@ impl Operation for BackUp {
 }
 
 /// How a disk is written to files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskFormat {
     /// Its bytes, sparse.
-    #[default]
     Raw,
     /// One compressed file: streamOptimized VMDK.
     Vmdk,
@@ -211,6 +210,16 @@ pub enum DiskFormat {
     VmdkFlat,
     /// The same for Workstation: monolithicFlat.
     VmdkMonolithicFlat,
+}
+
+impl DiskFormat {
+    /// What a file of this name is taken for.
+    fn of_name(path: &Path) -> Self {
+        match path.extension() {
+            Some(ending) if ending.eq_ignore_ascii_case("vmdk") => Self::Vmdk,
+            _ => Self::Raw,
+        }
+    }
 }
 
 /// Restores a disk of a backup to a new file of this machine.
@@ -225,9 +234,8 @@ pub struct Restore {
     pub file: PathBuf,
     /// Which disk, where the backup has several.
     pub disk: Option<String>,
-    /// How the disk is written. Default: raw.
-    #[serde(default)]
-    pub format: DiskFormat,
+    /// How the disk is written. Default: `vmdk` where the file's name ends in .vmdk, else `raw`.
+    pub format: Option<DiskFormat>,
     /// The adapter that a VMDK names: lsilogic, buslogic, ide or legacyESX. Default: lsilogic.
     pub adapter_type: Option<String>,
     /// How hard a streamOptimized VMDK is compressed: 1 is fast, 9 small. Default: 1.
@@ -266,7 +274,7 @@ impl Operation for Restore {
             let (id, manifest) = repository.backup(&self.backup)?;
             let disk = manifest.disk(self.disk.as_deref())?;
             let options = ExportOptions {
-                form: match self.format {
+                form: match self.format.unwrap_or_else(|| DiskFormat::of_name(&self.file)) {
                     DiskFormat::Raw => DiskForm::Raw,
                     DiskFormat::Vmdk => DiskForm::StreamOptimized,
                     DiskFormat::VmdkFlat => DiskForm::Vmfs,

@@ -206,7 +206,16 @@ impl Operation for Backups {
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
         let state = self.state.map(State::from);
         pass.blocking(move |watch| {
-            let mut found = bound.watched(watch).backups()?;
+            let (mut found, mut damaged) = bound.watched(watch).backups_and_damaged()?;
+            // What is damaged does not say what it was, so only who asks for all sees it.
+            if self.vm.is_some()
+                || self.since.is_some()
+                || self.before.is_some()
+                || state.is_some()
+                || self.tag.is_some()
+            {
+                damaged.clear();
+            }
             found.retain(|(_, backup)| {
                 self.vm.as_ref().is_none_or(|vm| *vm == backup.group)
                     && self.since.is_none_or(|since| backup.time >= since.0)
@@ -215,7 +224,9 @@ impl Operation for Backups {
                     && self.tag.as_ref().is_none_or(|tag| backup.tags.contains(tag))
             });
             let most = self.limit.map_or(usize::MAX, |limit| limit as usize);
-            Ok(found.into_iter().rev().take(most).map(|(id, manifest)| BackupRow::of(id, &manifest)).collect())
+            let damaged = damaged.into_iter().map(|(id, _)| BackupRow::damaged(id));
+            let readable = found.into_iter().rev().map(|(id, manifest)| BackupRow::of(id, &manifest));
+            Ok(damaged.chain(readable).take(most).collect())
         })
         .await
     }

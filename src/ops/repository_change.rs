@@ -140,18 +140,22 @@ impl Operation for Prune {
     }
 }
 
-/// Forgets backups that no rule keeps, for good. Their bytes go with the next prunes; `repository:prune` does both.
+/// Forgets backups for good: those that no rule keeps, or those that are named. Their bytes go with the next prunes; `repository:prune`
+/// does both.
 ///
 /// The rules count for each machine by itself. A failed backup never counts, and a period without a backup does not either. A plan
 /// that would forget more than half of all backups, or the last good one of a machine, is refused unless `yes` is set. Errors:
-/// `backup.refused`, `backup.option` where no rule says what is kept.
+/// `backup.refused`, `backup.option` where no rule says what is kept or the rules keep nothing, `backup.missing`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Forget {
     /// The repository.
     pub repository: Target<kind::Repository>,
-    /// Which backups stay.
-    pub retention: Retention,
+    /// Which backups stay. Needed where no `ids` are given.
+    pub retention: Option<Retention>,
+    /// The backups that go, by their ids or the first 8 or more digits of them: also one whose own file is damaged.
+    #[serde(default)]
+    pub ids: Vec<String>,
     /// Tell what would be forgotten, and do nothing. Default: false.
     #[serde(default)]
     pub dry_run: bool,
@@ -162,8 +166,15 @@ pub struct Forget {
 
 impl Forget {
     async fn plan(&self, bound: &BoundRepository, pass: &Pass<'_>) -> Result<ForgetPlan, Fault> {
-        let (bound, keep) = (bound.clone(), keep(&self.retention));
-        pass.blocking(move |watch| Ok(bound.watched(watch).forget_plan(&keep)?)).await
+        let (bound, keep, ids) = (bound.clone(), self.retention.as_ref().map(keep), self.ids.clone());
+        pass.blocking(move |watch| {
+            let repository = bound.watched(watch);
+            Ok(match keep {
+                Some(keep) => repository.forget_plan(&keep)?,
+                None => repository.forget_plan_of(&ids)?,
+            })
+        })
+        .await
     }
 }
 
@@ -178,6 +189,10 @@ impl Operation for Forget {
     type Output = ForgetResult;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
+        if self.retention.is_some() != self.ids.is_empty() {
+            return Err(Fault::new("usage.argument", "repository.forget: takes either retention or ids")
+                .hint("retention says what stays, ids say what goes"));
+        }
         binder.repository(&self.repository, "destroy")
     }
 

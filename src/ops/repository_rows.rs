@@ -38,8 +38,8 @@ pub struct BackupRow {
     pub name: String,
     /// When it was begun, in UTC (RFC 3339).
     pub time: String,
-    /// `complete`, or `failed`: kept for what it holds.
-    #[schemars(extend("enum" = ["complete", "failed"]))]
+    /// `complete`; `failed`: kept for what it holds; `damaged`: its own file cannot be read, so only its id is known.
+    #[schemars(extend("enum" = ["complete", "failed", "damaged"]))]
     pub state: String,
     /// The sizes of its disks and files together.
     pub size: Bytes,
@@ -61,6 +61,21 @@ pub struct BackupDisk {
 }
 
 impl BackupRow {
+    /// Of a backup whose file is damaged.
+    pub(super) fn damaged(id: Id) -> Self {
+        Self {
+            id: id.to_string(),
+            vm: String::new(),
+            name: String::new(),
+            time: String::new(),
+            state: "damaged".to_owned(),
+            size: Bytes(0),
+            added: Bytes(0),
+            tags: Vec::new(),
+            disks: Vec::new(),
+        }
+    }
+
     pub(super) fn of(id: Id, manifest: &Manifest) -> Self {
         let sizes = manifest.disks.iter().map(|disk| disk.size).chain(manifest.files.iter().map(|file| file.size));
         Self {

@@ -13,6 +13,12 @@ pub enum Error {
     Descriptor { line: usize, what: String },
     #[error("{0}")]
     Unsupported(String),
+    /// A file that holds a disk in another program's form.
+    #[error("it is a disk in the form {0}, not raw and not VMDK")]
+    Foreign(&'static str),
+    /// What is opened is a folder, a pipe, a socket or a device of characters.
+    #[error("is {0}, and no disk")]
+    NoDisk(&'static str),
     #[error("{0}")]
     Option(String),
     #[error("cannot {doing}: {source}")]
@@ -62,7 +68,17 @@ impl Error {
                 ("vmdk.unsupported", "convert it first: qemu-img convert -O vmdk -o subformat=streamOptimized", false)
             }
             Self::Option(_) => ("vmdk.option", "see the command's --help", false),
-            Self::Io { .. } | Self::Source(_) => ("vmdk.io", "see whether the file can be read and written", true),
+            Self::NoDisk(_) => ("vmdk.no_disk", "a disk is a file or a block device: give its path", false),
+            Self::Foreign(_) => (
+                "vmdk.unsupported",
+                "convert it first, with qemu-img convert, or back its bytes up as they are with --format raw",
+                false,
+            ),
+            Self::Io { source, .. } | Self::Source(source) => {
+                use io::ErrorKind::{NotFound, PermissionDenied};
+                let stays = matches!(source.kind(), NotFound | PermissionDenied);
+                ("vmdk.io", "see whether the file can be read and written", !stays)
+            }
             Self::At { error, .. } => error.told(),
         }
     }

@@ -57,7 +57,7 @@ impl Image {
 
     fn open_here(path: &Path, form: Form) -> Result<Self> {
         let failed = || Error::io("open the disk");
-        let mut file = File::open(path).map_err(failed())?;
+        let mut file = open_disk(path)?;
         // The length of a block device is where its end is.
         let size = io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(failed())?;
         if form == Form::Raw {
@@ -76,6 +76,9 @@ impl Image {
         }
         if begin.starts_with(b"COWD") {
             return Err(Error::Unsupported("a delta of a snapshot, or a disk of ESX 3 (COWD)".to_owned()));
+        }
+        if let (Form::Detect, Some(other)) = (form, foreign(begin)) {
+            return Err(Error::Foreign(other));
         }
         match form {
             Form::Vmdk => Err(Error::damaged(0, "magic", "it is neither a sparse VMDK nor a descriptor")),
@@ -135,6 +138,27 @@ impl Image {
     fn part(&self, at: u64) -> Option<&Part> {
         self.parts.get(self.parts.partition_point(|part| part.range.end <= at))
     }
+}
+
+/// Opens a file or block device. What blocks until another writes, or never ends, is no disk.
+fn open_disk(path: &Path) -> Result<File> {
+    use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+    let at_once = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(at_once).open(path).map_err(Error::io("open the disk"))?;
+    let kind = file.metadata().map_err(Error::io("open the disk"))?.file_type();
+    match () {
+        () if kind.is_file() || kind.is_block_device() => Ok(file),
+        () if kind.is_dir() => Err(Error::NoDisk("a folder")),
+        () if kind.is_fifo() => Err(Error::NoDisk("a pipe")),
+        () => Err(Error::NoDisk("a device of characters")),
+    }
+}
+
+/// The form of a disk that begins as other programs' do.
+fn foreign(begin: &[u8]) -> Option<&'static str> {
+    let forms: [(&[u8], &str); 4] =
+        [(b"QFI\xfb", "qcow2"), (b"vhdxfile", "VHDX"), (b"conectix", "VHD"), (b"<<< ", "VDI")];
+    forms.into_iter().find(|(magic, _)| begin.starts_with(magic)).map(|(_, form)| form)
 }
 
 fn open_extent(place: &Path, extent: &Extent, create_type: CreateType) -> Result<Content> {

@@ -2,6 +2,9 @@
 //!
 //! A file is written under `temporary/`, synced, linked to its name and its folder synced. `link` never replaces, also on NFS, where a
 //! repeated request may answer that the name exists although it was this one that made it: `nfs` says what is done about that.
+//!
+//! Below the root there are only files and folders. A link would lead to what is not the repository's, to be listed, written and deleted
+//! there; a pipe would be waited for without an end. Either is an error that names it, and nothing is done beyond.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -111,8 +114,22 @@ impl FolderTarget {
         }
     }
 
+    /// Refuses a way that leads through a link somewhere below the root.
+    fn within(&self, folder: &Path) -> Result<()> {
+        for part in folder.ancestors().take_while(|part| *part != self.root && part.starts_with(&self.root)) {
+            match nfs::again_if_stale(|| fs::symlink_metadata(part)) {
+                Ok(metadata) if metadata.is_dir() => {}
+                Ok(_) => return Err(Self::fail(part, "go on")(no_folder())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Self::fail(part, "find")(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a folder and those above it, each durably, down from the first that exists.
     fn make_folder(&self, folder: &Path) -> Result<()> {
+        self.within(folder)?;
         if folder.is_dir() {
             return Ok(());
         }
@@ -160,7 +177,8 @@ impl FolderTarget {
     }
 
     fn open(&self, path: &Path, name: &str) -> Result<File> {
-        let open = || nfs::again_if_stale(|| self.steps.reading(path).and_then(|()| File::open(path)));
+        self.within(path.parent().unwrap_or(&self.root))?;
+        let open = || nfs::again_if_stale(|| self.steps.reading(path).and_then(|()| open_file(path)));
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 path.parent().into_iter().for_each(nfs::refresh);
@@ -173,6 +191,32 @@ impl FolderTarget {
             other => other.map_err(Self::fail(path, "open")),
         }
     }
+}
+
+/// Opens a file and nothing else, and waits for no other end of a pipe.
+fn open_file(path: &Path) -> io::Result<File> {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(no_file()),
+        other => other?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+fn no_file() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "it is a link, a pipe or a device, and a repository has only files and folders",
+    )
+}
+
+fn no_folder() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotADirectory,
+        "it is a link, or no folder, and a repository has only files and folders",
+    )
 }
 
 /// Whether the file system says that it has no hard links.
@@ -193,7 +237,7 @@ fn rename_new(_: &Path, _: &Path) -> io::Result<()> {
 
 /// Whether two files have the same bytes.
 fn same(one: &Path, other: &Path) -> io::Result<bool> {
-    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
+    let (mut one, mut other) = (open_file(one)?, open_file(other)?);
     if one.metadata()?.len() != other.metadata()?.len() {
         return Ok(false);
     }
@@ -291,6 +335,7 @@ impl Target for FolderTarget {
 
     fn list(&self, folder: &str, each: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
         let path = self.path(folder)?;
+        self.within(&path)?;
         nfs::refresh(&path);
         let entries = match nfs::again_if_stale(|| self.steps.reading(&path).and_then(|()| fs::read_dir(&path))) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.same_place(),
@@ -309,6 +354,9 @@ impl Target for FolderTarget {
             };
             if metadata.is_dir() {
                 self.list(&name, each)?;
+            } else if !metadata.is_file() {
+                // To pass it over would be to say that it is not there.
+                return Err(Self::fail(&entry.path(), "list")(no_file()));
             } else {
                 let written = metadata.modified().map_err(Self::fail(&path, "list"))?;
                 each(Listed { name, size: metadata.len(), written })?;
@@ -322,6 +370,7 @@ impl Target for FolderTarget {
         let mut folders = std::collections::BTreeSet::new();
         for name in names {
             let path = self.path(name)?;
+            self.within(path.parent().unwrap_or(&self.root))?;
             let step = Step::Unlink(&path);
             let gone = self.steps.before(step).and_then(|()| nfs::again_if_stale(|| fs::remove_file(&path)));
             let gone = gone.and_then(|()| self.steps.after(step));
@@ -348,7 +397,9 @@ impl Target for FolderTarget {
         let now = self.now()?;
         let mut old = Vec::new();
         self.list(TEMPORARY, &mut |listed| {
-            if now.duration_since(listed.written).is_ok_and(|age| age > LEFT_BEHIND) {
+            // Another's file is another's, wherever it lies.
+            let ours = listed.name.rsplit('/').next().is_some_and(|name| Uuid::parse_str(name).is_ok());
+            if ours && now.duration_since(listed.written).is_ok_and(|age| age > LEFT_BEHIND) {
                 old.push(listed.name);
             }
             Ok(())
@@ -368,6 +419,65 @@ mod tests {
         super::super::suite::every_promise(&|| {
             Arc::new(FolderTarget::new(places.path().join(Uuid::new_v4().to_string()).join("repository")))
         });
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_folder() {
+        let (place, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(outside.path().join("sub")).unwrap();
+        let theirs = [outside.path().join("photo"), outside.path().join("sub").join("notes")];
+        let old = SystemTime::now() - 2 * LEFT_BEHIND;
+        for file in &theirs {
+            fs::write(file, b"theirs").unwrap();
+            File::options().write(true).open(file).unwrap().set_modified(old).unwrap();
+        }
+        for folder in ["temporary", "index", "data", "data/00"] {
+            let root = place.path().join(folder.replace('/', "-"));
+            let link = root.join(folder);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+            let target = FolderTarget::new(&root);
+            assert!(target.tidy().is_err() || folder != "temporary");
+            assert!(super::super::listed(&target, folder).is_err(), "{folder}");
+            assert!(target.put(&format!("{folder}/aa"), b"x").is_err(), "{folder}");
+            assert!(target.get_all(&format!("{folder}/photo"), 10).is_err(), "{folder}");
+            assert!(target.delete(&[format!("{folder}/photo")]).is_err(), "{folder}");
+            assert!(theirs.iter().all(|file| file.exists()), "{folder}");
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 2, "{folder}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let target = FolderTarget::new(place.path());
+        target.put("index/a", b"x").unwrap();
+        std::os::unix::fs::symlink("a", place.path().join("index/b")).unwrap();
+        assert!(target.get_all("index/b", 10).is_err());
+        assert!(super::super::listed(&target, "index").is_err());
+        fs::remove_file(place.path().join("index/b")).unwrap();
+        let pipe = place.path().join("index/c");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        assert!(target.get_all("index/c", 10).is_err() && target.get("index/c", 0..1).is_err());
+        assert!(super::super::listed(&target, "index").is_err());
+        assert!(target.put("index/c", b"y").is_err());
+    }
+
+    #[test]
+    fn only_what_a_target_left_is_tidied() {
+        let place = tempfile::tempdir().unwrap();
+        let target = FolderTarget::new(place.path());
+        target.put("index/a", b"x").unwrap();
+        let folder = place.path().join(TEMPORARY);
+        let (ours, theirs) = (folder.join(Uuid::new_v4().to_string()), folder.join("photo"));
+        for file in [&ours, &theirs] {
+            fs::write(file, b"").unwrap();
+            let old = SystemTime::now() - 2 * LEFT_BEHIND;
+            File::options().write(true).open(file).unwrap().set_modified(old).unwrap();
+        }
+        assert_eq!(target.tidy().unwrap(), 1);
+        assert!(theirs.exists() && !ours.exists());
     }
 
     #[test]

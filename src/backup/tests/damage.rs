@@ -3,7 +3,7 @@
 use super::pruning::assert_clean;
 use super::*;
 use crate::backup::target::listed;
-use crate::backup::{Depth, Error};
+use crate::backup::{Depth, Error, PruneOptions};
 
 const FOLDERS: [&str; 9] = ["data", "index", "manifests", "keys", "claims", "marks", "dooms", "leases", "locks"];
 
@@ -263,6 +263,46 @@ fn a_repair_makes_the_index_anew_and_saves_what_can_be_read() {
         assert_eq!(content(&repository, ids[1]).unwrap(), bytes_of(&disks[1]));
         assert_eq!(content(&repository, again).unwrap(), bytes_of(&disks[1]));
     }
+}
+
+#[test]
+fn a_repository_that_lost_its_config_is_not_made_anew_over_its_backups() {
+    let (_folder, path) = place();
+    let repository = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap();
+    let again = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted);
+    assert!(matches!(again, Err(Error::AlreadyARepository(_))));
+    let id = back_up(&repository, &TestDisk::new(CHUNK as u64, [(0, 6)])).unwrap().id;
+    let config = std::fs::read(path.join("config")).unwrap();
+    std::fs::remove_file(path.join("config")).unwrap();
+    assert!(matches!(init(Arc::new(FolderTarget::new(&path)), Form::Encrypted), Err(Error::NoConfig { .. })));
+    let opened = open_with(Arc::new(FolderTarget::new(&path)), Form::Encrypted);
+    assert!(matches!(opened, Err(Error::NoConfig { .. })));
+    std::fs::write(path.join("config"), config).unwrap();
+    content(&open(&path, Form::Encrypted), id).unwrap();
+}
+
+#[test]
+fn one_damaged_manifest_hides_no_other_backup_and_can_be_forgotten() {
+    let (_folder, path) = place();
+    let repository = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap();
+    let disks = [TestDisk::new(CHUNK as u64, [(0, 2)]), TestDisk::new(CHUNK as u64, [(0, 6)])];
+    let ids: Vec<Id> = disks.iter().map(|disk| back_up(&repository, disk).unwrap().id).collect();
+    std::fs::write(path.join(format!("manifests/{}", ids[0])), b"nonsense").unwrap();
+    let (readable, damaged) = repository.backups_and_damaged().unwrap();
+    assert_eq!(readable.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids[1..]);
+    assert_eq!(damaged.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids[..1]);
+    // What is needed is not known: nothing is deleted.
+    assert!(repository.backups().is_err() && repository.prune_plan(&PruneOptions::default()).is_err());
+    assert!(matches!(repository.forget_plan_of(&["00112233".to_owned()]), Err(Error::Missing(_))));
+    let plan = repository.forget_plan_of(&[ids[0].to_string()[..8].to_owned()]).unwrap();
+    assert_eq!(plan.removed().map(|gone| gone.id).collect::<Vec<_>>(), ids[..1]);
+    assert_eq!(repository.forget(&plan, false).unwrap(), 1);
+    assert_clean(&repository);
+    repository.prune_plan(&PruneOptions::default()).unwrap();
+    // The last good one of its group is said twice.
+    let plan = repository.forget_plan_of(&[ids[1].to_string()]).unwrap();
+    assert!(matches!(repository.forget(&plan, false), Err(Error::Refused(_))));
+    assert_eq!(repository.forget(&plan, true).unwrap(), 1);
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn a_repository_says_who_may_open_it() {
     let target = || -> Arc<dyn Target> { Arc::new(FolderTarget::new(&path)) };
     assert!(matches!(open_with(target(), Form::Plain), Err(Error::NotARepository(_))));
     let mut repository = init(target(), Form::Encrypted).unwrap();
-    assert!(matches!(init(target(), Form::Encrypted), Err(Error::Exists(_))));
+    assert!(matches!(init(target(), Form::Encrypted), Err(Error::AlreadyARepository(_))));
     assert!(matches!(open_with(target(), Form::Plain), Err(Error::Key(_))));
     let open_as = |text: &str| Repository::open(target(), Some(&secret(text)), None);
     assert!(matches!(open_as("wrong"), Err(Error::Key(_))));

@@ -109,6 +109,36 @@ fn no_master_key_goes_with_the_last_file_that_holds_it() {
 }
 
 #[test]
+fn a_repair_with_an_older_key_drops_nothing_of_a_newer_one() {
+    for replayed in [true, false] {
+        let (_folder, path) = place();
+        let (_before_folder, before) = place();
+        let mut repository = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap();
+        let old = back_up(&repository, &TestDisk::new(CHUNK as u64, [(0, 4)])).unwrap().id;
+        copy_folder(&path, &before);
+        let new = repository.rotate_key(&secret("new"), CHEAP, "").unwrap();
+        let disk = TestDisk::new(CHUNK as u64 * 2, [(0, 6), (1, 8)]);
+        let id = back_up(&repository, &disk).unwrap().id;
+        // An old key file came back: beside the new one, or in its place.
+        copy_folder(&before.join("keys"), &path.join("keys"));
+        let kept = std::fs::read(path.join(format!("keys/{new}"))).unwrap();
+        if !replayed {
+            std::fs::remove_file(path.join(format!("keys/{new}"))).unwrap();
+        }
+        let older = open_as(&path, "passphrase").unwrap();
+        for read_data in [true, false] {
+            let refused = older.repair(read_data);
+            assert!(matches!(refused, Err(Error::Key(_) | Error::UnknownMaster { .. })), "{refused:?}");
+        }
+        std::fs::write(path.join(format!("keys/{new}")), kept).unwrap();
+        let newest = open_as(&path, "new").unwrap();
+        assert_clean(&newest);
+        assert_eq!(content(&newest, id).unwrap(), bytes_of(&disk));
+        content(&newest, old).unwrap();
+    }
+}
+
+#[test]
 fn an_interrupted_rotation_under_the_same_passphrase_reads_both_keys() {
     let (_folder, path) = place();
     let (_before_folder, before) = place();

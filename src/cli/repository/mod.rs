@@ -100,10 +100,17 @@ pub fn command() -> Command {
             about("unlock", "Remove the leases of processes that are gone; nothing can be lost by it")
                 .arg(flag("all", "Also those that seem to live")),
         )
-        .subcommand(keeping(about(
-            "forget",
-            "Forget the backups that no rule keeps; their bytes go with the next prunes",
-        )))
+        .subcommand(
+            keeping(about(
+                "forget",
+                "Forget the backups that no rule keeps, or those that are named; their bytes go with the next prunes",
+            ))
+            .arg(
+                value("id", "ID", "Forget this backup, by its id or its first 8 or more digits; may be given several times")
+                    .action(ArgAction::Append)
+                    .conflicts_with_all(KEEPING),
+            ),
+        )
         .subcommand(key_command())
         .subcommand(
             filters(place::with_other_secret(
@@ -338,19 +345,40 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             }
             let count = |field: &str| report.get(field).and_then(Value::as_array).map_or(0, Vec::len);
             let message = format!("{} problems, {} backups hurt", count("problems"), count("hurt"));
-            Err(Fault::new("backup.damaged", message).hint("ceso repository repair saves what can be saved"))
+            let hint = if set("read-data") || subset.is_some() {
+                "ceso repository repair --read-data saves what can be saved; a new backup of the same disk brings lost chunks back"
+            } else {
+                "ceso repository repair saves what can be saved, and with --read-data looks at every byte"
+            };
+            Err(Fault::new("backup.damaged", message).hint(hint))
         }
-        "repair" => about.print::<ops::repository_change::Repair>(json!({ "read_data": set("read-data") })),
+        "repair" => {
+            let report = about.method::<ops::repository_change::Repair>(json!({ "read_data": set("read-data") }))?;
+            context.print(matches, &report)?;
+            let count = |field: &str| report.get(field).and_then(Value::as_array).map_or(0, Vec::len);
+            if count("hurt") == 0 && count("left") == 0 {
+                return Ok(());
+            }
+            let message = format!("{} backups are hurt, {} files are left damaged", count("hurt"), count("left"));
+            Err(Fault::new("backup.damaged", message).hint(
+                "back the same disks up again: that brings lost chunks back as far as the disks still have them; \
+                 ceso repository forget --id gives a backup up",
+            ))
+        }
         "prune" => run_keeping::<ops::repository_change::Prune>(
             &about,
             json!({ "dry_run": set("dry-run"), "at_once": set("at-once"), "yes": set("yes") }),
         ),
         "stats" => about.print::<ops::repository::GetStats>(json!({})),
         "unlock" => about.print::<ops::repository_change::Unlock>(json!({ "all": set("all") })),
-        "forget" => run_keeping::<ops::repository_change::Forget>(
-            &about,
-            json!({ "dry_run": set("dry-run"), "yes": set("yes") }),
-        ),
+        "forget" => {
+            let ids: Vec<&String> = matches.get_many("id").unwrap_or_default().collect();
+            let arguments = json!({ "dry_run": set("dry-run"), "yes": set("yes"), "ids": ids });
+            match ids.is_empty() {
+                true => run_keeping::<ops::repository_change::Forget>(&about, arguments),
+                false => about.print::<ops::repository_change::Forget>(arguments),
+            }
+        }
         "key" => run_key(&about, matches),
         "copy" => run_copy(&about),
         other => Err(Fault::new("usage.command", format!("`ceso repository` has no command {other:?}"))),

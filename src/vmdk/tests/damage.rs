@@ -372,3 +372,21 @@ proptest! {
         prop_assert!(read_image(&path, Form::Detect).is_err());
     }
 }
+
+#[test]
+fn what_is_no_disk_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for place in [pipe.as_path(), folder.path(), std::path::Path::new("/dev/zero")] {
+        for form in [Form::Detect, Form::Raw, Form::Vmdk] {
+            let error = Image::open(place, form).err().unwrap();
+            assert_eq!(error.told().0, "vmdk.no_disk", "{error}");
+        }
+    }
+    // Other programs' disks are no raw ones, unless somebody says so.
+    let other = folder.path().join("disk.qcow2");
+    std::fs::write(&other, [b"QFI\xfb".as_slice(), &[0; 1000]].concat()).unwrap();
+    assert!(Image::open(&other, Form::Detect).err().unwrap().to_string().contains("qcow2"));
+    assert_eq!(Image::open(&other, Form::Raw).unwrap().size(), 1004);
+}
