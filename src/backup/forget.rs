@@ -182,7 +182,7 @@ impl Repository {
         let plan = plan(&self.backups()?, keep);
         match plan.decisions.len() {
             all if all > 0 && plan.removed().count() == all => Err(Error::Option(format!(
-                "the rules would keep none of {all} backups: one of them is not what it was meant to be"
+                "the rules would keep none of {all} backups, so one of them must be a mistake"
             ))),
             _ => Ok(plan),
         }
