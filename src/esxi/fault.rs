@@ -101,6 +101,13 @@ impl VimFault {
             .unwrap_or_else(|| self.chain().last().unwrap_or(self))
     }
 
+    /// Whether it says nothing of what was asked for: the session has ended, or somebody is at work.
+    pub(super) fn is_passing(&self) -> bool {
+        const PASSING: &[&str] =
+            &["NotAuthenticated", "TaskInProgress", "ConcurrentAccess", "RequestCanceled", "NoPermission"];
+        self.chain().any(|fault| PASSING.contains(&fault.name.as_str()))
+    }
+
     /// The text of one of its data, by path: `fault.datum("existingState")`.
     pub fn datum(&self, path: &str) -> Option<&str> {
         self.data.text_at(path).map(str::trim).filter(|text| !text.is_empty())

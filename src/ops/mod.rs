@@ -41,6 +41,7 @@ pub mod vm_change;
 pub mod vm_configure;
 pub mod vm_disks;
 pub mod vm_inventory;
+pub mod vm_changes;
 pub mod vm_make;
 pub mod vm_nics;
 pub mod vm_reach;
@@ -231,6 +232,8 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<snapshot::Remove>(),
         Declared::of::<snapshot::RemoveAll>(),
         Declared::of::<snapshot::Consolidate>(),
+        Declared::of::<vm_changes::TrackChanges>(),
+        Declared::of::<vm_changes::ChangedAreas>(),
         Declared::of::<datastore::List>(),
         Declared::of::<datastore::Get>(),
         Declared::of::<host_change::MountNfs>(),

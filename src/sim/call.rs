@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::fault::VimFault;
+use super::faults::Lie;
 use super::schema::Version;
 use super::server::Host;
 use super::value::{Data, Ref, Value};
@@ -19,6 +20,8 @@ pub struct Call {
     pub args: Data,
     /// Whether somebody asked that snapshots are removed and their deltas stay.
     pub leave_delta: bool,
+    /// The lie about changed blocks that somebody asked for.
+    pub lie: Option<Lie>,
 }
 
 /// What a method answers.

@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use super::faults::{Tally, Trouble, read};
+use super::faults::{Lie, Tally, Trouble, read};
 use super::http::{Body, answer, status};
 use super::server::Host;
 use crate::error::Fault;
@@ -82,6 +82,9 @@ fn row(tally: &Tally) -> serde_json::Value {
         Trouble::DropAnswer => "drop-answer".to_owned(),
         Trouble::Status(code) => code.to_string(),
         Trouble::Expire => "expire".to_owned(),
+        Trouble::Lie(Lie::Missing) => "lie=missing".to_owned(),
+        Trouble::Lie(Lie::Everything) => "lie=everything".to_owned(),
+        Trouble::Lie(Lie::Unknown) => "lie=unknown".to_owned(),
         Trouble::LeaveDelta => "leave-delta".to_owned(),
         Trouble::Cut(bytes) => format!("cut={bytes}"),
         Trouble::NoRanges => "no-ranges".to_owned(),

@@ -53,12 +53,13 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         let request = soap::request(document)?;
         let known = schema().knows_method(&request.name);
         host.count(if known { &request.name } else { "(unknown method)" });
-        let (mut fault, mut leave_delta) = (None, false);
+        let (mut fault, mut leave_delta, mut lie) = (None, false, None);
         match host.faults.due(&request.name) {
             None => {}
             Some(Due::Fault { fault: asked, in_task }) => fault = Some((asked, in_task)),
             Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Due::LeaveDelta) => leave_delta = true,
+            Some(Due::Lie(told)) => lie = Some(told),
             Some(Due::Fill(left)) => host.fill(left),
             Some(after @ (Due::Late(_) | Due::Partition(_) | Due::Restart { .. })) => outcome.after = Some(after),
             Some(Due::DropAnswer) => outcome.instead = Some(Instead::Drop),
@@ -84,6 +85,7 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         }
         let (mut call, owner) = prepare(host, head, &request, version)?;
         call.leave_delta = leave_delta;
+        call.lie = lie;
         let reply = match fault {
             Some((fault, _)) => {
                 let mut world = host.world();
@@ -195,7 +197,19 @@ fn prepare(
     let args = decode::arguments(request, method, version)?;
     let owner = this.kind;
     host.calls.note(&world, method.name, &this);
-    Ok((Call { host: Arc::clone(host), session, version, this, method: method.name, args, leave_delta: false }, owner))
+    Ok((
+        Call {
+            host: Arc::clone(host),
+            session,
+            version,
+            this,
+            method: method.name,
+            args,
+            leave_delta: false,
+            lie: None,
+        },
+        owner,
+    ))
 }
 
 /// pyVmomi reads `ServiceInstance.content` with `Fetch` before it logs in.

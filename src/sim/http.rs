@@ -164,7 +164,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     };
     if let Some(place) = place {
         match host.faults.due(&format!("{} {place}", request.method())) {
-            None | Some(Due::Fault { .. } | Due::LeaveDelta) => {}
+            None | Some(Due::Fault { .. } | Due::LeaveDelta | Due::Lie(_)) => {}
             Some(Due::Fill(left)) => host.fill(left),
             Some(Due::Late(delay)) => late = delay,
             Some(Due::Partition(away)) => {

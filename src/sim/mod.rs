@@ -49,6 +49,6 @@ mod view;
 mod vm;
 mod world;
 
-pub use faults::{Rule, Tally, Trouble, read as read_fault};
+pub use faults::{Lie, Rule, Tally, Trouble, read as read_fault};
 pub use server::{Options, Server};
 pub use stage::{Called, Machine, Stage, Staged};

@@ -162,7 +162,7 @@ fn kind(name: &str, folder: bool) -> &'static str {
     match extension.as_str() {
         _ if folder => "FolderFileInfo",
         "vmx" => "VmConfigFileInfo",
-        "vmdk" if !["-flat.vmdk", "-delta.vmdk"].iter().any(|end| name.ends_with(end)) => "VmDiskFileInfo",
+        "vmdk" if !["-flat.vmdk", "-delta.vmdk", "-ctk.vmdk"].iter().any(|end| name.ends_with(end)) => "VmDiskFileInfo",
         "nvram" => "VmNvramFileInfo",
         "log" => "VmLogFileInfo",
         "iso" => "IsoImageFileInfo",

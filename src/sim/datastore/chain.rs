@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::changes::{self, BLOCK, Map};
 use super::delta::Delta;
 use super::path::DatastorePath;
 use super::vmdk::{self, Descriptor, VmdkError};
@@ -135,6 +136,9 @@ impl Chain {
         let top = self.top()?;
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= self.capacity());
         end.ok_or(VmdkError::Format("a write lies behind the end of the disk"))?;
+        if let Some(map) = Map::open(&top.at)? {
+            map.note(offset, bytes.len() as u64)?;
+        }
         let content = top.descriptor.content(&top.at);
         if top.descriptor.parent.is_none() {
             OpenOptions::new().write(true).open(content)?.write_all_at(bytes, offset)?;
@@ -156,6 +160,25 @@ impl Chain {
             at += count as u64;
         }
         vmdk::touch(&top.at)
+    }
+
+    /// The areas of which anything was ever written, in blocks of 64 KiB.
+    pub fn allocated(&self) -> Result<Vec<(u64, u64)>, VmdkError> {
+        let mut blocks = std::collections::BTreeSet::new();
+        let mut take = |start: u64, length: u64| blocks.extend(start / BLOCK..(start + length).div_ceil(BLOCK));
+        for link in &self.links {
+            let content = link.descriptor.content(&link.at);
+            match link.descriptor.parent {
+                Some(_) => {
+                    let delta = Delta::open(&content, link.descriptor.capacity, false)?;
+                    delta.runs()?.into_iter().for_each(|run| take(run.sector * SECTOR, run.count * SECTOR));
+                }
+                None => vmdk::data(&File::open(content)?, &mut take)?,
+            }
+        }
+        let mut areas = Vec::new();
+        blocks.into_iter().for_each(|block| changes::add(&mut areas, block * BLOCK, BLOCK, self.capacity()));
+        Ok(areas)
     }
 
     /// Whether the disk begins with something to start: an empty disk boots nothing.

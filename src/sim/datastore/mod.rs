@@ -5,10 +5,12 @@
 //! vmdk      disks as files                  files     FileManager
 //! delta     what was written since          chain     disks that build on others
 //! browser   HostDatastoreBrowser            disks     VirtualDiskManager
+//! changes   which blocks were written when
 //! ```
 
 mod browser;
 pub mod chain;
+pub mod changes;
 mod delta;
 mod disks;
 mod files;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::vmdk::data_in;
 
+use super::changes;
 use super::delta::Delta;
 
 /// Descriptors are text of a few hundred bytes; what is larger is content.
@@ -262,6 +263,17 @@ pub fn copy_content(
     Ok(())
 }
 
+/// Hands over where a file has data.
+pub fn data(file: &File, take: &mut impl FnMut(u64, u64)) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut at = 0;
+    while let Some(data) = data_in(file, at..length)? {
+        take(data.start, data.end - data.start);
+        at = data.end.max(at + 1);
+    }
+    Ok(())
+}
+
 /// Makes an empty delta above the disk whose descriptor is `below`. Neither of its two files may be there yet.
 pub fn create_delta(
     path: &Path,
@@ -361,6 +373,11 @@ pub fn rewrite(path: &Path, descriptor: &Descriptor) -> Result<(), VmdkError> {
 pub fn remove(path: &Path) -> Result<(), VmdkError> {
     let content = Descriptor::read(path).map(|descriptor| descriptor.content(path));
     fs::remove_file(path)?;
+    // Deltas share their base's change map, and leave it to the base.
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    if changes::beside(path).ends_with(format!("{stem}-ctk.vmdk")) {
+        changes::Map::remove(path)?;
+    }
     match content.map(fs::remove_file) {
         Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),

@@ -37,6 +37,9 @@ const AT_ONCE: &[&str] = &[
     "HostNotReachable",
 ];
 
+/// The method that may lie.
+const CHANGES: &str = "QueryChangedDiskAreas";
+
 /// Methods that merge deltas, and may leave them behind.
 const REMOVING: &[&str] = &["RemoveSnapshot_Task", "RemoveAllSnapshots_Task"];
 
@@ -61,6 +64,8 @@ pub enum Trouble {
     Cut(u64),
     /// Of a file transfer: a Range is not heeded, as some hosts do not.
     NoRanges,
+    /// Of a query for changed blocks: it is answered wrongly, as hosts have been seen to.
+    Lie(Lie),
     /// Before it is carried out somebody fills the datastore, but for so many bytes.
     Fill(u64),
     /// It is carried out, and the answer comes after a while.
@@ -70,6 +75,17 @@ pub enum Trouble {
     /// It is carried out, and the host's agent starts anew: sessions, tasks and leases are forgotten, all connections are cut, and for so
     /// long nobody is answered. The work of tasks that are under way goes on to its end, or stops where it is.
     Restart { away: Duration, finishes: bool },
+}
+
+/// What a host says of changed blocks that is not so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// Areas that changed are left out: nobody can see it, and a backup that trusts it is damaged.
+    Missing,
+    /// All of the disk has changed.
+    Everything,
+    /// The `changeId` is none of this disk's, as after a crash of the host.
+    Unknown,
 }
 
 /// The word for a rule that catches each request, whatever its method.
@@ -123,6 +139,7 @@ pub enum Due {
     LeaveDelta,
     Cut(u64),
     NoRanges,
+    Lie(Lie),
     Fill(u64),
     Late(Duration),
     Partition(Duration),
@@ -186,6 +203,9 @@ impl Faults {
             Trouble::Status(code) if !(400..=599).contains(code) => {
                 return Err(wrong(format!("{code} is no status of an error: 400 to 599")));
             }
+            Trouble::Lie(_) if rule.method != CHANGES => {
+                return Err(wrong(format!("{} tells nothing of changed blocks", rule.method)).hint(CHANGES));
+            }
             Trouble::LeaveDelta if !REMOVING.contains(&rule.method.as_str()) => {
                 return Err(wrong(format!("{} leaves no delta behind", rule.method))
                     .hint(format!("methods that do: {}", REMOVING.join(", "))));
@@ -239,6 +259,7 @@ impl Faults {
                 (Trouble::LeaveDelta, _) => Due::LeaveDelta,
                 (Trouble::Cut(bytes), _) => Due::Cut(*bytes),
                 (Trouble::NoRanges, _) => Due::NoRanges,
+                (Trouble::Lie(lie), _) => Due::Lie(*lie),
                 (Trouble::Fill(left), _) => Due::Fill(*left),
                 (Trouble::Late(delay), _) => Due::Late(*delay),
                 (Trouble::Partition(away), _) => Due::Partition(*away),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Rule, Trouble};
+use super::{Lie, Rule, Trouble};
 use crate::error::Fault;
 use crate::units::{Bytes, Span};
 
@@ -10,7 +10,7 @@ use crate::units::{Bytes, Span};
 const AWAY: Duration = Duration::from_secs(1);
 
 const FORM: &str = "write METHOD:FAULT[:TIMES][:after=N][:chance=P], such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, \
-    drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s], restart-after[=2s], or of a transfer \
+    drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s], restart-after[=2s], lie=missing|everything|unknown, or of a transfer \
     cut=BYTES or no-ranges";
 
 /// Reads `METHOD:FAULT[:TIMES][:after=N][:chance=P]`. METHOD is one of the API, a transfer such as `GET folder`, or `*`; FAULT is a
@@ -50,6 +50,9 @@ fn trouble(what: &str) -> Option<Trouble> {
         ("delay", Some(_)) => Trouble::Delay(time()?),
         ("late", Some(_)) => Trouble::Late(time()?),
         ("cut", Some(value)) => Trouble::Cut(bytes(value)?),
+        ("lie", Some("missing")) => Trouble::Lie(Lie::Missing),
+        ("lie", Some("everything")) => Trouble::Lie(Lie::Everything),
+        ("lie", Some("unknown")) => Trouble::Lie(Lie::Unknown),
         ("fill", None) => Trouble::Fill(0),
         ("fill", Some(value)) => Trouble::Fill(bytes(value)?),
         ("partition", _) => Trouble::Partition(time()?),

@@ -8,6 +8,7 @@
 //! devices   devices added, edited, removed   backing    disks that build on others
 //! drives    CD-ROM drives, IDE controllers
 //! snapshot/ saved states
+//! snapshot/ saved states                       tracking   which blocks of a disk changed
 //! template  debian-12                          filler     vm-0001 …
 //! ```
 
@@ -24,6 +25,7 @@ mod record;
 mod render;
 pub mod snapshot;
 pub mod template;
+mod tracking;
 mod vmx;
 
 use std::collections::BTreeMap;
@@ -176,6 +178,7 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         "RegisterVM_Task" | "RegisterChildVM_Task" => create::register(world, call),
         "UnregisterVM" => create::unregister(world, call),
         "ReconfigVM_Task" => reconfig::reconfigure(world, call),
+        "QueryChangedDiskAreas" => tracking::query(world, call),
         "UpgradeVM_Task" => reconfig::upgrade(world, call),
         "Rename_Task" => reconfig::rename(world, call),
         "PowerOnVM_Task" | "PowerOffVM_Task" | "ResetVM_Task" | "SuspendVM_Task" | "ShutdownGuest" | "RebootGuest"

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::create::check_name;
 use super::power::keep;
-use super::{Power, Vm, devices, render};
+use super::{Power, Vm, devices, render, tracking};
 use crate::sim::call::{Answer, Call};
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{self, vmdk};
@@ -164,6 +164,11 @@ pub fn apply(world: &mut World, vm: &mut Vm, spec: &Data) -> Result<Undo, VimFau
             undo.roll_back();
             return Err(fault);
         }
+    }
+    // Of a running machine a wish to track changes is met at its next stun.
+    let tracks = spec.boolean("changeTrackingEnabled");
+    if (tracks == Some(true) && vm.is_off()) || tracks == Some(false) {
+        tracking::settle(world, vm)?;
     }
     Ok(undo)
 }

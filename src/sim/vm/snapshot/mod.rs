@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 
 use super::power::keep;
 use super::render;
-use super::{Power, Vm, backing};
+use super::{Power, Vm, backing, tracking};
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::datastore;
 use crate::sim::fault::VimFault;
@@ -212,6 +212,8 @@ fn take(world: &mut World, object: &Ref, wanted: Taking) -> Result<Option<Value>
         let message = "Cannot complete operation because VMware Tools is not running in this virtual machine.";
         return Err(VimFault::new("ToolsUnavailable", message));
     }
+    // The stun at which a wish to track changes is met.
+    tracking::settle(world, &mut vm)?;
     let mut saved = Vm { snapshots: Snapshots::default(), ..vm.clone() };
     saved.power = match vm.power {
         Power::On if !memory => Power::Off,
@@ -222,6 +224,7 @@ fn take(world: &mut World, object: &Ref, wanted: Taking) -> Result<Option<Value>
         made.push(backing::freeze(world, disk)?);
         Ok(())
     });
+    let frozen = frozen.and_then(|()| tracking::advance(world, &mut vm));
     let id = vm.snapshots.last + 1;
     let snapshot = Snapshot {
         id,

@@ -11,7 +11,7 @@ use crate::sim::fault::VimFault;
 use crate::sim::guest;
 use crate::sim::server::Host;
 use crate::sim::value::{Ref, Value};
-use crate::sim::vm::{Power, Vm, backing};
+use crate::sim::vm::{Power, Vm, backing, tracking};
 use crate::sim::world::World;
 
 /// Reverts a machine. What was written since its last snapshot is gone.
@@ -60,6 +60,7 @@ pub fn to(
         Power::Off => (vm.powered_on, vm.suspended) = (None, None),
         Power::Suspended => {}
     }
+    tracking::reset(world, &mut vm)?;
     let abandoned = abandoned(&now);
     if let Err(fault) = put(world, vm) {
         take_back(&made);
