@@ -71,6 +71,15 @@ impl Binder<'_> {
         Ok(all.into_iter().filter(|store| bound.vm.datastores.contains(&store.name)).map(vouch).collect())
     }
 
+    /// The datastores that the machine of a snapshot has files on.
+    pub async fn datastores_of_snapshot(
+        &self,
+        bound: &super::snapshots::BoundSnapshot,
+    ) -> Result<Vec<Checked<esxi::Datastore>>, Fault> {
+        let all = bound.host.client.lookup_datastores().await?;
+        Ok(all.into_iter().filter(|store| bound.vm.datastores.contains(&store.name)).map(vouch).collect())
+    }
+
     /// Another datastore of the same host by its name, for a declared verb; without a name the same one.
     pub async fn datastore_beside(
         &self,

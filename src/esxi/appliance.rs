@@ -15,6 +15,7 @@ use super::link::patient;
 use super::moref::MoRef;
 use super::object::{Datastore, Network, NewVm, Vm};
 use super::property::Query;
+use super::snapshot::Snapshot;
 use super::soap::{Call, Method};
 use super::task::Task;
 
@@ -56,8 +57,22 @@ impl Host {
         lease.map_err(|error| error.doing(format!("export {:?}", vm.name)))
     }
 
-    /// The machine as OVF, with these files.
-    pub async fn descriptor(&self, vm: &Checked<Vm>, name: &str, files: &[OvfFile]) -> Result<String, Error> {
+    /// Begins to export a machine as a snapshot has it; it may run.
+    ///
+    /// Errors: `esxi.task_in_progress`; `esxi.not_supported` where a host does not export snapshots.
+    pub async fn export_snapshot(&self, snapshot: &Checked<Snapshot>) -> Result<Lease<'_>, Error> {
+        let lease = Lease::start(self, &Call::new(&snapshot.moref, Method::ExportSnapshot)).await;
+        lease.map_err(|error| error.doing(format!("export the snapshot {:?}", snapshot.name)))
+    }
+
+    /// The machine as OVF, as it is now or as a snapshot has it, with these files.
+    pub async fn descriptor(
+        &self,
+        vm: &Checked<Vm>,
+        snapshot: Option<&Checked<Snapshot>>,
+        name: &str,
+        files: &[OvfFile],
+    ) -> Result<String, Error> {
         let file = |file: &OvfFile| {
             Element::new("ovfFiles")
                 .with(Element::leaf("deviceId", file.device.clone()))
@@ -68,7 +83,8 @@ impl Host {
         let params = Element::new("cdp")
             .with_all(files.iter().map(file))
             .with(Element::leaf("name", name))
-            .with(Element::leaf("includeImageFiles", "false"));
+            .with(Element::leaf("includeImageFiles", "false"))
+            .with_all(snapshot.map(|snapshot| snapshot.moref.element("snapshot")));
         let call =
             Call::new(&self.ovf_manager().await?, Method::CreateDescriptor).with_ref("obj", &vm.moref).with(params);
         let described = async {

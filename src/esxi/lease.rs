@@ -4,9 +4,13 @@
 //! while it is held the machine can neither be powered nor destroyed. Its URLs are taken as this host's own, whatever name stands in
 //! them: the session goes nowhere else. Specification: vSphere Web Services API, `HttpNfcLease`.
 
+use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::sync::mpsc;
 use url::Url;
 
 use crate::xml::Element;
@@ -32,6 +36,23 @@ pub struct Lease<'a> {
     pub files: Vec<LeaseFile>,
     timeout: Duration,
     percent: AtomicU8,
+}
+
+/// How many pieces wait between two hosts.
+const QUEUE: usize = 8;
+
+/// The writing end of a queue to another host.
+struct Feed(mpsc::Sender<io::Result<Bytes>>);
+
+impl io::Write for Feed {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(piece)));
+        sent.map(|()| piece.len()).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A file behind a lease.
@@ -207,6 +228,49 @@ impl<'a> Lease<'a> {
         let refused = |status: u16| self.host.refused(status, &file.target);
         let sent = self.host.put(&file.url, "PUT nfc", &content, "import", progress, &refused).await;
         sent.map_err(|error| error.doing(format!("import {}", file.target)))
+    }
+
+    /// Streams a file from another lease into one of this, through a short queue: it lies nowhere in between.
+    ///
+    /// How long it is shows at its end only, so it is sent in chunks. What breaks off on either side ends both.
+    pub async fn carry(
+        &self,
+        from: (&Lease<'_>, &LeaseFile),
+        to: &LeaseFile,
+        progress: Progress<'_>,
+    ) -> Result<Transferred, Error> {
+        let (source, file) = from;
+        let (queue, pieces) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
+        let stream =
+            stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (piece, pieces)) });
+        let fetching = async {
+            // The stream must not end as if it were whole where the source breaks off: so this end of the queue is held.
+            let fetched = source.fetch(file, Box::new(Feed(queue.clone())), progress).await.map(|(done, _)| done);
+            if fetched.is_err() {
+                // Whoever sends may have ended first.
+                drop(queue.send(Err(io::Error::other("the source broke off"))).await);
+            }
+            drop(queue);
+            fetched
+        };
+        let sending = async {
+            let body = reqwest::Body::wrap_stream(stream);
+            let status = self.host.link.send_file(&to.url, "PUT nfc", None, body).await?;
+            match status {
+                200..=204 => Ok(()),
+                status => Err(self.host.refused(status, &to.target)),
+            }
+        };
+        let (fetched, sent) = tokio::join!(fetching, sending);
+        match (fetched, sent) {
+            (Ok(done), Ok(())) => Ok(done),
+            // Where the target refuses, the source only sees that nobody takes what it sends.
+            (_, Err(error)) if !matches!(error, Error::Lost { .. }) => {
+                Err(error.doing(format!("import {}", to.target)))
+            }
+            (Err(error), _) => Err(error),
+            (_, Err(error)) => Err(error.doing(format!("import {}", to.target))),
+        }
     }
 
     /// Tells a step of the work.

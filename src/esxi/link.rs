@@ -344,7 +344,7 @@ impl Link {
         &self,
         url: &Url,
         label: &'static str,
-        length: u64,
+        length: Option<u64>,
         body: reqwest::Body,
     ) -> Result<u16, Error> {
         self.transport.send_file(url, self.cookie().as_deref(), label, length, body).await

@@ -236,7 +236,7 @@ impl Host {
             let reader = (content.open)().map_err(|error| local(&error))?;
             let passed = Arc::new(AtomicU64::new(0));
             let (pieces, summing) = read_pieces(reader, content.length, passed.clone());
-            let sending = self.link.send_file(url, label, content.length, reqwest::Body::wrap_stream(pieces));
+            let sending = self.link.send_file(url, label, Some(content.length), reqwest::Body::wrap_stream(pieces));
             let status = self.watched(sending, &passed, content.length, what, progress).await;
             let summed = summing.await.map_err(|error| local(&error));
             let status = match (status, summed) {

@@ -205,22 +205,21 @@ impl Transport {
         answer
     }
 
-    /// Sends a file whose length is known; how long that takes is the caller's to judge.
+    /// Sends a file, in chunks where its length is not known; how long that takes is the caller's to judge.
     pub(super) async fn send_file(
         &self,
         url: &Url,
         cookie: Option<&str>,
         label: &'static str,
-        length: u64,
+        length: Option<u64>,
         body: reqwest::Body,
     ) -> Result<u16, Error> {
         let _permit = self.permits.acquire().await.ok();
-        let mut request = self
-            .client
-            .put(url.clone())
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_LENGTH, length)
-            .body(body);
+        let mut request = self.client.put(url.clone()).header(CONTENT_TYPE, "application/octet-stream").body(body);
+        // Without one it goes in chunks.
+        if let Some(length) = length {
+            request = request.header(CONTENT_LENGTH, length);
+        }
         if let Some(cookie) = cookie.filter(|_| self.is_own(url)) {
             request = request.header(COOKIE, self.session(cookie)?);
         }
@@ -229,7 +228,7 @@ impl Transport {
         let answer = request.send().await.map_err(|error| self.failure(&error, Duration::ZERO));
         let status = answer.map(|response| response.status().as_u16());
         self.count_status(label, status.as_ref().map(|status| *status), began);
-        if status.is_ok() {
+        if let (Ok(_), Some(length)) = (&status, length) {
             self.counters.bytes_sent.fetch_add(length, Ordering::Relaxed);
             self.label.bytes(length, 0);
         }

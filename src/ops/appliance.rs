@@ -13,6 +13,7 @@ use crate::door::bind::{Binder, BoundHost, BoundVm};
 use crate::door::file::{Access, LocalFile};
 use crate::door::object::{Given, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::door::snapshots::BoundSnapshot;
 use crate::error::Fault;
 use crate::esxi::checked::Checked;
 use crate::esxi::{self, Content, ImportFile, NewVm, OvfFile};
@@ -131,7 +132,7 @@ impl Operation for Import {
     }
 }
 
-fn percent(done: u64, total: u64) -> u8 {
+pub(super) fn percent(done: u64, total: u64) -> u8 {
     done.saturating_mul(100).checked_div(total).and_then(|percent| u8::try_from(percent.min(100)).ok()).unwrap_or(0)
 }
 
@@ -336,20 +337,93 @@ impl Operation for Export {
             let to = to?;
             let nvram = client.nvram(&bound.vm, &stores).await?;
             let lease = client.export(&bound.vm).await?;
-            lease.during(write(client, &bound, &lease, to, nvram, pass)).await
+            let from = Source { client, vm: &bound.vm, snapshot: None };
+            lease.during(write(from, &lease, to, nvram, pass)).await
         };
-        match made.await {
-            Ok(parts) => {
-                let size = Bytes(part.length());
-                blocking(move || part.finish()).await?;
-                Ok(Exported { file: file.name(), size, parts })
-            }
-            Err(fault) => {
-                blocking(move || part.discard()).await?;
-                Err(fault)
-            }
+        finished(&file, part, made.await).await
+    }
+}
+
+/// Puts an export in its place, or takes what there is of it away.
+async fn finished(
+    file: &LocalFile,
+    part: crate::door::file::Part,
+    made: Result<Vec<ExportedPart>, Fault>,
+) -> Result<Exported, Fault> {
+    match made {
+        Ok(parts) => {
+            let size = Bytes(part.length());
+            blocking(move || part.finish()).await?;
+            Ok(Exported { file: file.name(), size, parts })
+        }
+        Err(fault) => {
+            blocking(move || part.discard()).await?;
+            Err(fault)
         }
     }
+}
+
+/// Writes a machine as a snapshot has it into a new OVA file of this machine; it may run meanwhile.
+///
+/// Its firmware's variables are those of now, and left out while the machine runs and holds them. Errors: `esxi.task_in_progress`,
+/// `local.file_exists`. After an error no file is left, and the machine is free again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExportSnapshot {
+    /// The snapshot.
+    pub snapshot: Target<kind::Snapshot>,
+    /// The new `.ova` file: a parameter of type `file` with `access = "write"`.
+    pub into: Target<kind::File>,
+}
+
+impl Operation for ExportSnapshot {
+    const NAME: &'static str = "vm.export_snapshot";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "snapshot", name: "export" };
+    const TOUCHES: &'static [Touch] = &[touch("vm", "copy_from", Selector::Argument("snapshot"))];
+    const USAGE: &'static str =
+        "local now = vm:snapshot({ name = \"export\" })\nprint(now:export({ into = file }).size)";
+
+    type Bound = (BoundSnapshot, Arc<LocalFile>, Vec<Checked<esxi::Datastore>>);
+    type Output = Exported;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
+        let bound = binder.snapshot(&self.snapshot, "copy_from").await?;
+        let stores = binder.datastores_of_snapshot(&bound).await?;
+        Ok((bound, binder.file(&self.into, Access::Write)?, stores))
+    }
+
+    async fn act(self, (bound, file, stores): Self::Bound, pass: &Pass<'_>) -> Result<Exported, Fault> {
+        if !file.name().to_ascii_lowercase().ends_with(".ova") {
+            return Err(Fault::new("usage.file", format!("{}: is not named .ova", file.name()))
+                .hint("an export is one archive: name it so"));
+        }
+        let client = &bound.host.client;
+        let part = {
+            let file = file.clone();
+            blocking(move || file.begin(false)).await?
+        };
+        let to = part.file().map_err(unread);
+        let made = async {
+            let to = to?;
+            let nvram = match client.nvram(&bound.vm, &stores).await {
+                Err(error) if error.is("FileLocked") || error.kind() == "esxi.file_refused" => None,
+                read => read?,
+            };
+            let lease = client.export_snapshot(&bound.snapshot).await?;
+            let from = Source { client, vm: &bound.vm, snapshot: Some(&bound.snapshot) };
+            lease.during(write(from, &lease, to, nvram, pass)).await
+        };
+        finished(&file, part, made.await).await
+    }
+}
+
+/// What is exported.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    client: &'a esxi::Host,
+    vm: &'a Checked<esxi::Vm>,
+    snapshot: Option<&'a Checked<esxi::Snapshot>>,
 }
 
 type Archive = ova::Writer<std::io::BufWriter<std::fs::File>>;
@@ -369,14 +443,13 @@ impl Write for Shared {
 }
 
 async fn write(
-    client: &esxi::Host,
-    bound: &BoundVm,
+    from: Source<'_>,
     lease: &esxi::Lease<'_>,
     to: std::fs::File,
     nvram: Option<Vec<u8>>,
     pass: &Pass<'_>,
 ) -> Result<Vec<ExportedPart>, Fault> {
-    let base = plain(&bound.vm.name);
+    let base = plain(&from.vm.name);
     let disks: Vec<_> = lease.files.iter().filter(|file| file.disk).collect();
     let mut names: Vec<String> = (1..=disks.len()).map(|number| format!("{base}-disk{number}.vmdk")).collect();
     names.extend(nvram.is_some().then(|| format!("{base}.nvram")));
@@ -400,7 +473,7 @@ async fn write(
         files.push(OvfFile { device: disk.key.clone(), path: name.clone(), size: came.bytes, capacity: 0 });
         parts.push(told_part(name, came.bytes, &came.sha256));
     }
-    let mut descriptor = client.descriptor(&bound.vm, &bound.vm.name, &files).await?;
+    let mut descriptor = from.client.descriptor(from.vm, from.snapshot, &from.vm.name, &files).await?;
     if let (Some(nvram), Some(name)) = (&nvram, names.last()) {
         let mut open = archive.open()?;
         open.write_all(nvram).map_err(unread)?;
@@ -421,14 +494,14 @@ fn told_part(name: &str, bytes: u64, sum: &[u8; 32]) -> ExportedPart {
 }
 
 /// A machine's name as the beginning of files' names.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     let plain: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' }).take(60).collect();
     if plain.is_empty() { "machine".to_owned() } else { plain }
 }
 
 /// Names the firmware's variables in a descriptor, as ovftool does; hosts leave them out.
-fn with_nvram(descriptor: &str, name: &str, size: usize, number: usize) -> String {
+pub(super) fn with_nvram(descriptor: &str, name: &str, size: usize, number: usize) -> String {
     if !descriptor.contains("xmlns:vmw=") || !descriptor.contains("xmlns:ovf=") {
         return descriptor.to_owned();
     }

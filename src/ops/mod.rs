@@ -42,6 +42,7 @@ pub mod vm_configure;
 pub mod vm_disks;
 pub mod vm_inventory;
 pub mod vm_changes;
+pub mod vm_copy;
 pub mod vm_make;
 pub mod vm_nics;
 pub mod vm_reach;
@@ -211,6 +212,10 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_nics::EnsureImage>(),
         Declared::of::<vm_nics::EjectImage>(),
         Declared::of::<vm_nics::ConnectDrive>(),
+        Declared::of::<appliance::ExportSnapshot>(),
+        Declared::of::<vm_copy::CopyTo>(),
+        Declared::of::<vm_change::Configure>(),
+        Declared::of::<vm_change::EnsureConfig>(),
         Declared::of::<vm_change::SetGuestinfo>(),
         Declared::of::<vm_change::EnsureGuestinfo>(),
         Declared::of::<vm_change::Reip>(),

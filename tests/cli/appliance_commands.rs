@@ -206,3 +206,56 @@ fn an_import_that_breaks_off_leaves_no_machine_and_no_files() {
     // The machine is free again.
     machine.on(&host, &["vm", "power", "whole", "on"]).ok();
 }
+
+#[test]
+fn a_machine_is_streamed_to_another_host_whole_or_not_at_all() {
+    let machine = Machine::new();
+    let host = Sim::start(Options::default());
+    machine.on(&host, &["vm", "create", "small", "--disk", "96 MiB"]).ok();
+    for at in [1 << 20, 70 << 20, (96 << 20) - 512] {
+        host.server.write_disk("small", 0, at, &[0x5a; 512]).unwrap();
+    }
+    for (method, trouble) in
+        [("GET nfc", Trouble::Cut(10_000)), ("GET nfc", Trouble::Drop), ("GET nfc", Trouble::Status(500))]
+    {
+        let rule = Rule { method: method.to_owned(), trouble: trouble.clone(), after: 0, times: Some(1), chance: 1.0 };
+        host.server.fault(rule).unwrap();
+        let done = machine.on(&host, &["vm", "copy", "small", "--to", "sim"]);
+        assert!(done.code == 4 && !done.err.contains("left behind"), "{trouble:?}: {done:?}");
+        let there = sim(&machine, &["vm", "list"]).ok().json();
+        assert_eq!(there.as_array().unwrap().len(), 1, "{trouble:?}: {there}");
+        host.server.clear_faults();
+    }
+    let made = machine.on(&host, &["vm", "copy", "small", "--to", "sim", "--output", "json"]).ok().json();
+    let own = machine.on(&host, &["vm", "info", "small", "--output", "json"]).ok().json();
+    for field in ["cpus", "memory", "guest", "firmware", "secure_boot", "hardware"] {
+        assert_eq!(made[field], own[field], "{field}");
+    }
+    for field in ["size", "thin", "controller", "bus", "unit"] {
+        assert_eq!(made["disks"][0][field], own["disks"][0][field], "{field}");
+    }
+    assert_ne!(made["nics"][0]["mac"], own["nics"][0]["mac"]);
+    let folder = machine.home().join("sim/datastore1");
+    let file =
+        made["disks"][0]["file"].as_str().unwrap().trim_start_matches("[datastore1] ").replace(".vmdk", "-flat.vmdk");
+    let mut whole = Sha256::new();
+    (0..96).for_each(|piece| whole.update(host.server.read_disk("small", 0, piece << 20, 1 << 20).unwrap()));
+    let whole: String = whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(sum_of(&folder.join(file)), whole);
+    assert!(folder.join("small/small.nvram").exists());
+    machine.on(&host, &["vm", "copy", "small", "--to", "sim"]).failed(4, "esxi.duplicate_name");
+    machine
+        .on(&host, &["vm", "copy", "small", "--to", "sim", "--as", "other", "--network", "none"])
+        .failed(4, "esxi.network_not_found");
+    machine.on(&host, &["vm", "copy", "small", "--to", "sim", "--as", "other"]).ok();
+    // The machine is free again, and runs while a snapshot of it goes into a file.
+    machine.on(&host, &["vm", "power", "small", "on"]).ok();
+    machine.on(&host, &["vm", "copy", "small", "--to", "sim", "--as", "third"]).failed(4, "esxi.invalid_power_state");
+    machine.on(&host, &["vm", "snapshot", "create", "small", "now"]).ok();
+    host.server.write_disk("small", 0, 5 << 20, &[1; 512]).unwrap();
+    machine.on(&host, &["vm", "snapshot", "export", "small", "now", "now.ova"]).ok();
+    let back = sim(&machine, &["vm", "import", "now.ova", "back"]).ok().json();
+    let file =
+        back["disks"][0]["file"].as_str().unwrap().trim_start_matches("[datastore1] ").replace(".vmdk", "-flat.vmdk");
+    assert_eq!(sum_of(&folder.join(file)), whole, "what was written after the snapshot is not in it");
+}

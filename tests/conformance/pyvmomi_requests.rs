@@ -240,7 +240,7 @@ async fn appliances(host: &Host, store: &Checked<Datastore>, network: &Checked<N
         size: 7,
         capacity: 16 << 20,
     };
-    println!("describe: {:?}", host.descriptor(&vm, "imported-1", &[file]).await.map(|text| text.len()));
+    println!("describe: {:?}", host.descriptor(&vm, None, "imported-1", &[file]).await.map(|text| text.len()));
     let stores = [checked((**store).clone())];
     println!("variables: {:?}", host.nvram(&vm, &stores).await.map(|found| found.is_some()));
 }
@@ -274,7 +274,7 @@ async fn files(host: &Host, store: &Checked<Datastore>) {
 }
 
 /// What vcsim does not have: renamed snapshots, consolidation, disks on others.
-async fn beyond_vcsim(options: HostOptions) {
+async fn beyond_vcsim(options: HostOptions, server: &ceso::sim::Server) {
     let host = Host::connect(options, login("root", "p")).await.unwrap();
     let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
     let network = checked(host.lookup_networks().await.unwrap().remove(0));
@@ -287,6 +287,18 @@ async fn beyond_vcsim(options: HostOptions) {
     let taken = checked(host.create_snapshot(&child, &spec, &silent).await.unwrap().snapshot);
     host.rename_snapshot(&taken, "other").await.unwrap();
     host.consolidate(&child, &silent).await.unwrap();
+    host.track_changes(&child, true, &silent).await.unwrap();
+    let spec = SnapshotSpec { name: "two".into(), ..SnapshotSpec::default() };
+    let two = checked(host.create_snapshot(&child, &spec, &silent).await.unwrap().snapshot);
+    let frozen = host.frozen_disks(&two).await.unwrap().remove(0);
+    host.changed_areas(&child, &two, &frozen, ceso::esxi::ALLOCATED).await.unwrap();
+    let lease = host.export_snapshot(&two).await.unwrap();
+    lease.during(async { Ok::<(), ceso::esxi::Error>(()) }).await.unwrap();
+    println!("describe: {:?}", host.descriptor(&child, Some(&two), "child", &[]).await.map(|text| text.len()));
+    // An answer that is lost: its task is looked for.
+    server.fault(ceso::sim::read_fault("PowerOnVM_Task:drop-answer:1").unwrap()).unwrap();
+    host.power_on(&child, &silent).await.unwrap();
+    host.power_off(&child, &silent).await.unwrap();
     host.destroy(&child, &silent).await.unwrap();
     assert!(host.linked_clones(&template, true).await.unwrap().is_empty());
     administer(&host).await;
@@ -354,7 +366,7 @@ async fn pyvmomi_knows_every_request_that_the_client_can_send() {
     let trust = ceso::esxi::Trust::Fingerprint(server.fingerprint().parse().unwrap());
     let mut options = HostOptions::new("sim", server.url().parse().unwrap(), trust);
     options.observer = Some(observer.clone());
-    beyond_vcsim(options).await;
+    beyond_vcsim(options, &server).await;
 
     for (number, (version, body)) in bodies.lock().unwrap().iter().enumerate() {
         assert!(!body.contains(">p<"), "a password was shown: {body}");

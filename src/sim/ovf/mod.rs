@@ -29,7 +29,14 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         "CreateDescriptor" => {
             let object = call.object(world, "obj", "VirtualMachine")?;
             let object: Ref = object.ok_or_else(|| VimFault::invalid_argument("obj", "it is required"))?;
-            let vm = world.vm(&object)?.clone();
+            let cdp = call.data("cdp")?;
+            let vm = match cdp.reference("snapshot") {
+                None => world.vm(&object)?.clone(),
+                Some(own) => match super::vm::snapshot::find(world, own) {
+                    Some((vm, snapshot)) if vm.reference() == object => (*snapshot.saved).clone(),
+                    _ => return Err(VimFault::not_found(own)),
+                },
+            };
             let text = write::descriptor(world, &vm, call.data("cdp")?);
             let result = Data::new("OvfCreateDescriptorResult").with("ovfDescriptor", text);
             Ok(result.with("includeImageFiles", false).into())

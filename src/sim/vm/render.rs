@@ -343,6 +343,7 @@ pub fn capability(vm: &Vm) -> Data {
     let off = vm.is_off();
     let mut capability = esx::filled("VirtualMachineCapability");
     for name in [
+        "changeTrackingSupported",
         "consolePreferencesSupported",
         "cpuFeatureMaskSupported",
         "s1AcpiManagementSupported",
