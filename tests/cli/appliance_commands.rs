@@ -218,7 +218,7 @@ fn a_machine_is_streamed_to_another_host_whole_or_not_at_all() {
     for (method, trouble) in
         [("GET nfc", Trouble::Cut(10_000)), ("GET nfc", Trouble::Drop), ("GET nfc", Trouble::Status(500))]
     {
-        let rule = Rule { method: method.to_owned(), trouble: trouble.clone(), after: 0, times: Some(1), chance: 1.0 };
+        let rule = Rule { method: method.to_owned(), trouble: trouble.clone(), after: 0, times: None, chance: 1.0 };
         host.server.fault(rule).unwrap();
         let done = machine.on(&host, &["vm", "copy", "small", "--to", "sim"]);
         assert!(done.code == 4 && !done.err.contains("left behind"), "{trouble:?}: {done:?}");
