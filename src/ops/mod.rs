@@ -43,6 +43,7 @@ pub mod vm_disks;
 pub mod vm_inventory;
 pub mod vm_changes;
 pub mod vm_copy;
+pub mod vm_inventory;
 pub mod vm_make;
 pub mod vm_nics;
 pub mod vm_reach;

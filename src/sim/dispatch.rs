@@ -53,6 +53,10 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         let request = soap::request(document)?;
         let known = schema().knows_method(&request.name);
         host.count(if known { &request.name } else { "(unknown method)" });
+        // A header stands at the beginning; most clients send none.
+        let begins = document.get(..document.len().min(2048)).unwrap_or_default();
+        let operation = begins.windows(11).any(|word| word == b"operationID").then(|| soap::operation(document));
+        host.log.note(if known { &request.name } else { "(unknown method)" }, operation.flatten().as_deref());
         let (mut fault, mut leave_delta, mut lie) = (None, false, None);
         match host.faults.due(&request.name) {
             None => {}

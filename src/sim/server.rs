@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::esx::services::Log;
 use super::faults::{Faults, Rule, Tally};
 use super::stage::{Called, Calls};
 use super::state::Store;
@@ -88,6 +89,8 @@ pub struct Host {
     pub requests: Mutex<BTreeMap<String, u64>>,
     pub faults: Faults,
     pub calls: Calls,
+    /// The host's own log.
+    pub log: Log,
     /// Rises whenever all connections are cut.
     pub cuts: watch::Sender<u64>,
     /// Until when nobody is answered.
@@ -196,6 +199,7 @@ impl Server {
             requests: Mutex::default(),
             faults: Faults::new(options.seed),
             calls: Calls::default(),
+            log: Log::default(),
             cuts: watch::channel(0).0,
             away: Mutex::new(None),
             options,

@@ -108,6 +108,7 @@ fn content() -> Data {
         .with("searchIndex", fixed("SearchIndex", "ha-searchindex"))
         .with("fileManager", fixed("FileManager", "ha-nfc-file-manager"))
         .with("virtualDiskManager", fixed("VirtualDiskManager", "ha-vdiskmanager"))
+        .with("datastoreNamespaceManager", fixed("DatastoreNamespaceManager", "ha-datastore-namespace-manager"))
         .with("ovfManager", fixed("OvfManager", "ha-ovf-manager"))
         .with("guestOperationsManager", fixed("GuestOperationsManager", "ha-guest-operations-manager"))
 }

@@ -34,6 +34,12 @@ pub fn request(document: &[u8]) -> Result<Element, VimFault> {
     }
 }
 
+/// The `operationID` in an envelope's header, by which clients find their requests in the host's log.
+pub fn operation(document: &[u8]) -> Option<String> {
+    let envelope = xml::parse(document, Limits { bytes: MAX_REQUEST, depth: 48 }).ok()?;
+    envelope.text_at("Header.operationID").map(str::to_owned)
+}
+
 /// Writes the answer of a method. `Err` where a value cannot stand in XML.
 pub fn response(method: &str, reply: &Reply, result: &Field, version: Version) -> Result<String, XmlError> {
     let mut out = String::with_capacity(1024);

@@ -48,6 +48,9 @@ pub struct HostFile {
     pub mounts: Vec<Mount>,
     #[serde(default)]
     pub maintenance: bool,
+    /// The resource pools below the root pool.
+    #[serde(default)]
+    pub pools: Vec<super::esx::pools::Pool>,
 }
 
 /// A state folder that is locked for this process, or a temporary one.
@@ -147,6 +150,7 @@ impl HostFile {
             vlans: BTreeMap::new(),
             mounts: Vec::new(),
             maintenance: false,
+            pools: Vec::new(),
         }
     }
 }

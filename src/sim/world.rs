@@ -149,7 +149,10 @@ impl World {
             _ if snapshot::find(self, named).is_some() => Some("VirtualMachineSnapshot"),
             _ if self.leases.get(id).is_some() => Some("HttpNfcLease"),
             _ if id.starts_with("haTask-") => self.tasks.get(id).map(|_| "Task"),
-            _ => esx::fixed(id).or_else(|| self.views.get(id).map(View::kind)).or_else(|| self.owned(id)),
+            _ => esx::fixed(id)
+                .or_else(|| esx::pools::kind(self, id))
+                .or_else(|| self.views.get(id).map(View::kind))
+                .or_else(|| self.owned(id)),
         }?;
         schema().is_a(kind, named.kind).then(|| Ref::new(kind, id.to_owned()))
     }

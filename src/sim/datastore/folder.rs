@@ -142,7 +142,8 @@ async fn read(
     let range = match header.map(|header| range(header, length)) {
         Some(Wish::Part(first, last)) => Some((first, last)),
         Some(Wish::Unsatisfiable) => {
-            let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE, "The range lies behind the end of the file.");
+            // Without a word: clients that read the end of a file print what comes.
+            let mut response = answer(StatusCode::RANGE_NOT_SATISFIABLE, "text/plain; charset=utf-8", String::new());
             set(&mut response, CONTENT_RANGE, format!("bytes */{length}"));
             return Ok(response);
         }

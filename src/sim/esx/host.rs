@@ -191,7 +191,9 @@ fn managers() -> Data {
         .with("firmwareSystem", Ref::fixed("HostFirmwareSystem", "firmwareSystem"))
         .with("healthStatusSystem", Ref::fixed("HostHealthStatusSystem", "healthStatusSystem"))
         .with("pciPassthruSystem", Ref::fixed("HostPciPassthruSystem", "pciPassthruSystem"))
+        .with("serviceSystem", Ref::fixed("HostServiceSystem", "serviceSystem"))
         .with("advancedOption", Ref::fixed("OptionManager", "ha-adv-options"))
+        .with("dateTimeSystem", Ref::fixed("HostDateTimeSystem", "dateTimeSystem"))
         .with("licenseManager", Ref::fixed("LicenseManager", "ha-license-manager"))
         .with("userDirectory", Ref::fixed("UserDirectory", "ha-user-directory"))
         .with("accountManager", Ref::fixed("HostLocalAccountManager", "ha-localacctmgr"))
@@ -220,6 +222,7 @@ pub fn options(object: &Ref) -> Vec<Data> {
     match object.id.as_ref() {
         "HostAgentSettings" => vec![option("Config.HostAgent.plugins.solo.enableMob", false.into())],
         _ => vec![
+            option("Config.HostAgent.log.level", "info".into()),
             option("Security.AccountLockFailures", 5i64.into()),
             option("Security.AccountUnlockTime", 900i64.into()),
             option("UserVars.HostClientSessionTimeout", 900i64.into()),

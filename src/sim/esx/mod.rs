@@ -14,6 +14,8 @@ pub mod host;
 mod licence;
 mod network;
 pub mod upkeep;
+pub mod pools;
+pub mod services;
 
 use std::borrow::Cow;
 
@@ -75,6 +77,9 @@ const FIXED: &[(&str, &str)] = &[
     ("ha-root-pool", "ResourcePool"),
     ("ha-host", "HostSystem"),
     ("ha-env-browser", "EnvironmentBrowser"),
+    ("ha-datastore-namespace-manager", "DatastoreNamespaceManager"),
+    ("serviceSystem", "HostServiceSystem"),
+    ("dateTimeSystem", "HostDateTimeSystem"),
     ("datastoresystem", "HostDatastoreSystem"),
     ("networkSystem", "HostNetworkSystem"),
     ("storageSystem", "HostStorageSystem"),
@@ -116,6 +121,7 @@ pub fn children(world: &World, object: &Ref) -> Vec<Ref> {
         "ha-folder-datastore" => world.datastores(),
         "ha-folder-network" => world.networks().map(network).collect(),
         "ha-compute-res" => vec![HOST, RESOURCE_POOL],
+        _ if object.kind == "ResourcePool" => pools::children(world, object),
         _ => Vec::new(),
     }
 }
@@ -136,14 +142,16 @@ pub fn name(world: &World, object: &Ref) -> Option<String> {
             "VirtualMachine" => return world.vm(object).ok().map(|vm| vm.name.clone()),
             "Network" => id.strip_prefix("HaNetwork-")?,
             "Datastore" => world.mount(id)?.name.as_str(),
+            "ResourcePool" => return pools::name(world, object),
             _ => return None,
         },
     };
     Some(fixed.to_owned())
 }
 
-fn parent(object: &Ref) -> Option<Ref> {
+fn parent(world: &World, object: &Ref) -> Option<Ref> {
     Some(match object.kind {
+        "ResourcePool" if *object != RESOURCE_POOL => return pools::parent(world, object),
         "VirtualMachine" => VM_FOLDER,
         "Network" => NETWORK_FOLDER,
         "Datastore" => DATASTORE_FOLDER,
@@ -179,7 +187,7 @@ pub fn filled(kind: &'static str) -> Data {
 pub fn entity(world: &World, object: &Ref, property: &str) -> Option<Value> {
     match property {
         "name" => name(world, object).map(Value::from),
-        "parent" => parent(object).map(Value::from),
+        "parent" => parent(world, object).map(Value::from),
         "overallStatus" | "configStatus" => Some("green".into()),
         "effectiveRole" => Some(vec![-1].into()),
         "permission" => {
@@ -209,7 +217,8 @@ pub fn property(world: &World, object: &Ref, property: &str, wanted: Wanted<'_>)
         "Folder" => folder(world, object, property),
         "Datacenter" => datacenter(world, property),
         "ComputeResource" => compute_resource(world, property),
-        "ResourcePool" => resource_pool(world, property),
+        "ResourcePool" => pools::property(world, object, property),
+        "HostServiceSystem" | "HostDateTimeSystem" => services::property(&object.id, property),
         "HostSystem" => host::property(world, property, wanted),
         "Network" => network::property(world, object, property),
         "HostNetworkSystem" => network::system(world, property),
@@ -295,53 +304,11 @@ fn compute_resource(world: &World, property: &str) -> Option<Value> {
     })
 }
 
-fn resource_pool(world: &World, property: &str) -> Option<Value> {
-    let usage = |most: i64| {
-        Data::new("ResourcePoolResourceUsage")
-            .with("reservationUsed", 0i64)
-            .with("reservationUsedForVm", 0i64)
-            .with("unreservedForPool", most)
-            .with("unreservedForVm", most)
-            .with("overallUsage", 0i64)
-            .with("maxUsage", most)
-    };
-    let runtime = || {
-        Data::new("ResourcePoolRuntimeInfo")
-            .with("memory", usage(host::MEMORY))
-            .with("cpu", usage(i64::from(host::CORES * host::MHZ)))
-            .with("overallStatus", "green")
-    };
-    let allocation = || {
-        Data::new("ResourceAllocationInfo")
-            .with("reservation", 0i64)
-            .with("expandableReservation", true)
-            .with("limit", -1i64)
-            .with("shares", Data::new("SharesInfo").with("shares", 4000).with("level", "normal"))
-    };
-    let config = || {
-        Data::new("ResourceConfigSpec")
-            .with("entity", RESOURCE_POOL)
-            .with("cpuAllocation", allocation())
-            .with("memoryAllocation", allocation())
-    };
-    Some(match property {
-        "owner" => COMPUTE_RESOURCE.into(),
-        "vm" => world.vms.values().map(Vm::reference).collect::<Vec<_>>().into(),
-        "resourcePool" => Value::List(Vec::new()),
-        "runtime" => runtime().into(),
-        "config" => config().into(),
-        "summary" => Data::new("ResourcePoolSummary")
-            .with("name", "Resources")
-            .with("config", config())
-            .with("runtime", runtime())
-            .into(),
-        _ => return None,
-    })
-}
-
 pub fn call(world: &mut World, call: &Call) -> Answer {
     match (call.this.kind, call.method) {
         ("EnvironmentBrowser", _) => environment::call(world, call),
+        ("ResourcePool", _) => pools::call(world, call),
+        ("HostServiceSystem" | "HostDateTimeSystem" | "DiagnosticManager", _) => services::call(world, call),
         ("HostNetworkSystem", _) => network::call(world, call),
         ("LicenseManager" | "LicenseAssignmentManager", _) => licence::call(call),
         ("OptionManager", "QueryOptions") => host::query_options(call),
@@ -357,7 +324,7 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         }
         ("Datacenter", "queryDatacenterConfigOptionDescriptor") => environment::call(world, call),
         (
-            "Folder" | "Datacenter" | "ComputeResource" | "ResourcePool" | "Network" | "HostSystem",
+            "Folder" | "Datacenter" | "ComputeResource" | "Network" | "HostSystem",
             "Destroy_Task" | "Rename_Task" | "Reload",
         )
         | ("Folder", _)

@@ -5,6 +5,7 @@
 
 use super::reconfig::Undo;
 use super::{Vm, backing, drives, hardware, render};
+use super::{Power, Vm, backing, hardware, render};
 use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{self, vmdk};
@@ -105,6 +106,10 @@ fn add(
             hardware::grouped(u64::try_from(new.number("capacityInKB").unwrap_or_default()).unwrap_or_default())
         ),
         "VirtualCdrom" => drives::summary(&new),
+        "VirtualCdrom" => match new.at("backing.fileName").and_then(Value::as_text) {
+            Some(file) => format!("ISO {file}"),
+            None => usual.to_owned(),
+        },
         _ if new.get("macAddress").is_some() => Vm::network_of(&new).unwrap_or(usual).to_owned(),
         _ => usual.to_owned(),
     };
@@ -316,7 +321,9 @@ fn disk(
             let path = datastore::open(world, &given)?;
             let at = world.datastore.resolve(&path)?;
             let shared = backing.text("sharing") == Some("sharingMultiWriter");
-            if datastore::locked_by(world, &path).is_some_and(|other| !(shared && other.shares(&path.to_string()))) {
+            // Whether a shared disk may be written to by both is looked at when the second is powered on.
+            let held = |other: &Vm| !other.shares(&path.to_string()) || (vm.power == Power::On && !shared);
+            if datastore::locked_by(world, &path).is_some_and(held) {
                 return Err(VimFault::file("FileLocked", path.to_string()));
             }
             (path.clone(), vmdk::Descriptor::read(&at).map_err(|error| datastore::disk_fault(&path, &error))?)
