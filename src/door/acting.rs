@@ -103,6 +103,12 @@ impl Pass<'_> {
         vouch(vm)
     }
 
+    /// Notes a snapshot as taken by this run, of a machine that it may take them of.
+    pub fn taken(&self, host: &Connected, vm: &esxi::Vm, snapshot: esxi::Snapshot) -> Checked<esxi::Snapshot> {
+        self.took(host, vm, &snapshot);
+        vouch(snapshot)
+    }
+
     /// A machine that was taken in under a name that was checked. It is not of the run's making.
     pub fn registered(&self, vm: esxi::Vm) -> Checked<esxi::Vm> {
         vouch(vm)

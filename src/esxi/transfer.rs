@@ -182,6 +182,16 @@ impl Host {
         read.await.map_err(|error: Error| error.doing(format!("read {source}")))
     }
 
+    /// What the host answers to a Range: 206 where it heeds it, 200 where it sends all.
+    pub async fn heeds_ranges(&self, datastore: &Checked<Datastore>, path: &FilePath) -> Result<u16, Error> {
+        let url = self.link.folder_url(&datastore.name, path.as_str());
+        let response = self.link.fetch(reqwest::Method::GET, &url, Some(1)).await?;
+        match response.status().as_u16() {
+            status @ (200 | 206) => Ok(status),
+            status => Err(self.refused(status, &path.on(&datastore.name))),
+        }
+    }
+
     /// How long a file is; `None` where there is none.
     pub(super) async fn length_of(&self, datastore: &Datastore, path: &FilePath) -> Result<Option<u64>, Error> {
         let url = self.link.folder_url(&datastore.name, path.as_str());

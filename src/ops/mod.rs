@@ -17,6 +17,7 @@ pub mod host;
 pub mod host_change;
 pub mod host_condition;
 pub mod host_upkeep;
+pub mod host_probe;
 pub mod image;
 pub mod inventory;
 pub mod linked;
@@ -181,6 +182,7 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<host_upkeep::ShutDown>(),
         Declared::of::<host_upkeep::BackUpConfig>(),
         Declared::of::<host_upkeep::RestoreConfig>(),
+        Declared::of::<host_probe::Probe>(),
         Declared::of::<vm::List>(),
         Declared::of::<vm::Find>(),
         Declared::of::<vm::Get>(),
