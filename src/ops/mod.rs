@@ -16,8 +16,8 @@ pub mod happened;
 pub mod host;
 pub mod host_change;
 pub mod host_condition;
-pub mod host_upkeep;
 pub mod host_probe;
+pub mod host_upkeep;
 pub mod image;
 pub mod inventory;
 pub mod linked;
@@ -39,11 +39,10 @@ pub mod snapshot;
 pub mod testing;
 pub mod vm;
 pub mod vm_change;
-pub mod vm_configure;
-pub mod vm_disks;
-pub mod vm_inventory;
 pub mod vm_changes;
+pub mod vm_configure;
 pub mod vm_copy;
+pub mod vm_disks;
 pub mod vm_inventory;
 pub mod vm_make;
 pub mod vm_nics;
@@ -217,8 +216,6 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_nics::ConnectDrive>(),
         Declared::of::<appliance::ExportSnapshot>(),
         Declared::of::<vm_copy::CopyTo>(),
-        Declared::of::<vm_change::Configure>(),
-        Declared::of::<vm_change::EnsureConfig>(),
         Declared::of::<vm_change::SetGuestinfo>(),
         Declared::of::<vm_change::EnsureGuestinfo>(),
         Declared::of::<vm_change::Reip>(),

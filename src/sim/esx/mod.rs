@@ -13,9 +13,9 @@ pub mod guests;
 pub mod host;
 mod licence;
 mod network;
-pub mod upkeep;
 pub mod pools;
 pub mod services;
+pub mod upkeep;
 
 use std::borrow::Cow;
 

@@ -4,8 +4,8 @@
 //! in the same spec; `fileOperation` makes and destroys a disk's files.
 
 use super::reconfig::Undo;
-use super::{Vm, backing, drives, hardware, render};
 use super::{Power, Vm, backing, hardware, render};
+use super::{Vm, backing, drives, hardware, render};
 use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{self, vmdk};

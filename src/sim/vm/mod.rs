@@ -7,7 +7,6 @@
 //! power     power, shutdown, Destroy_Task      vmx        the configuration file
 //! devices   devices added, edited, removed   backing    disks that build on others
 //! drives    CD-ROM drives, IDE controllers
-//! snapshot/ saved states
 //! snapshot/ saved states                       tracking   which blocks of a disk changed
 //! template  debian-12                          filler     vm-0001 …
 //! ```
