@@ -68,7 +68,7 @@ impl Host {
         let url = self.told_url(&system, Method::QueryFirmwareConfigUploadUrl).await.map_err(doing)?;
         let body = Bytes::from(configuration);
         let length = body.len() as u64;
-        let status = self.link.send_file(&url, "PUT configuration", length, body.into()).await.map_err(doing)?;
+        let status = self.link.send_file(&url, "PUT configuration", Some(length), body.into()).await.map_err(doing)?;
         if !(200..=204).contains(&status) {
             return Err(Error::Transfer { host: self.name().to_owned(), file: url.path().to_owned(), status });
         }

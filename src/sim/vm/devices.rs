@@ -4,8 +4,7 @@
 //! in the same spec; `fileOperation` makes and destroys a disk's files.
 
 use super::reconfig::Undo;
-use super::{Power, Vm, backing, hardware, render};
-use super::{Vm, backing, drives, hardware, render};
+use super::{Power, Vm, backing, drives, hardware, render};
 use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{self, vmdk};
@@ -106,10 +105,6 @@ fn add(
             hardware::grouped(u64::try_from(new.number("capacityInKB").unwrap_or_default()).unwrap_or_default())
         ),
         "VirtualCdrom" => drives::summary(&new),
-        "VirtualCdrom" => match new.at("backing.fileName").and_then(Value::as_text) {
-            Some(file) => format!("ISO {file}"),
-            None => usual.to_owned(),
-        },
         _ if new.get("macAddress").is_some() => Vm::network_of(&new).unwrap_or(usual).to_owned(),
         _ => usual.to_owned(),
     };
