@@ -382,7 +382,7 @@ impl Operation for ExportSnapshot {
     const PLACE: Place = Place::Method { kind: "snapshot", name: "export" };
     const TOUCHES: &'static [Touch] = &[touch("vm", "copy_from", Selector::Argument("snapshot"))];
     const USAGE: &'static str =
-        "local now = vm:snapshot({ name = \"export\" })\nprint(now:export({ into = file }).size)";
+        "local now = host:vm(\"debian-12\"):snapshot({ name = \"export\" })\nprint(now:export({ into = file }).size)";
 
     type Bound = (BoundSnapshot, Arc<LocalFile>, Vec<Checked<esxi::Datastore>>);
     type Output = Exported;

@@ -9,7 +9,7 @@ use crate::support::Machine;
 /// An example that takes a file of this machine: a playbook, for a person names the file.
 fn with_file(name: &str, usage: &str, access: &str) -> String {
     let needs = "datastore = { read = \"*\", write = \"*\", copy_from = \"*\", delete = \"*\" }, network = { use = \"*\" }, \
-                 host = { administer = \"*\", copy_config = \"*\", read = \"*\" }, vm = { read = \"*\", create = \"*\", copy_from = \"*\" }";
+                 host = { administer = \"*\", copy_config = \"*\", read = \"*\" }, vm = { read = \"*\", create = \"*\", copy_from = \"*\", snapshot = \"*\" }";
     format!(
         "return {{ params = {{ file = {{ type = \"file\", access = \"{access}\" }} }}, needs = {{ {needs} }}, run = function(p)\n\
          local host, file = esxi.connect(), p.file\n{usage}\nend }} -- {name}\n"
