@@ -50,6 +50,7 @@ impl Link {
                 [Reach::Hosts] => &["inFolder", "hostFolder", "toHost"],
                 [Reach::Datastores] => &["inFolder", "toDatastore"],
                 [Reach::Networks] => &["inFolder", "toNetwork"],
+                [Reach::Vms, Reach::Networks] => &["inFolder", "vmFolder", "toNetwork"],
                 [Reach::Vms, Reach::Datastores] => &["inFolder", "vmFolder", "toDatastore"],
                 [Reach::Hosts, Reach::Datastores] => &["inFolder", "hostFolder", "toHost", "toDatastore"],
                 _ => &["inFolder", "vmFolder", "hostFolder", "toHost", "toDatastore", "toNetwork"],

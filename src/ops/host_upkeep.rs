@@ -134,14 +134,14 @@ impl Operation for ShutdownOrder {
     const EFFECT: Effect = Effect::Read;
     const PLACE: Place = Place::Method { kind: "host", name: "shutdown_order" };
     const TOUCHES: &'static [Touch] =
-        &[touch("host", "read", Selector::Argument("host")), touch("vm", "read", Selector::Filtered)];
+        &[touch("host", "shut_down", Selector::Argument("host")), touch("vm", "read", Selector::Filtered)];
     const USAGE: &'static str = "for _, guest in host:shutdown_order() do\n  print(guest.name, guest.start_order)\nend";
 
     type Bound = BoundHost;
     type Output = Vec<ShutdownRow>;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundHost, Fault> {
-        let bound = binder.host_for(&self.host, "read")?;
+        let bound = binder.host_for(&self.host, "shut_down")?;
         binder.filtered("vm", "read")?;
         Ok(bound)
     }
