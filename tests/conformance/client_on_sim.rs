@@ -171,7 +171,7 @@ async fn one_session_is_shared_by_all_calls_and_none_is_left() {
             path: String::new(),
             datastores: vec![],
         });
-        host.power_on(&gone, &silent).await.unwrap_err();
+        host.power_off(&gone, &silent).await.unwrap_err();
         host.close().await.unwrap();
         assert_eq!(server.open_sessions(), 1, "one is kept, and taken up again");
     }
