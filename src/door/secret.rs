@@ -195,6 +195,25 @@ impl super::bind::Binder<'_> {
         }
     }
 
+    /// The password behind a handle, for the guest of a machine that it may go to. Faults: `door.purpose`, `door.destination`.
+    pub fn guest_password(&self, target: &Target<kind::Secret>, vm: &str) -> Result<Arc<SecretString>, Fault> {
+        let Some(Object::Secret(secret)) = self.object(target.id) else {
+            return Err(Fault::new("usage.handle", format!("handle {} is not a secret of this run", target.id)));
+        };
+        let name = &secret.name;
+        if secret.purpose != SecretPurpose::Password {
+            let what =
+                format!("denied: the secret {name:?} is a {}, and no password of a guest's user", secret.purpose);
+            return Err(Fault::new("door.purpose", what).hint("a secret of purpose password is one"));
+        }
+        if !secret.may_go_to(vm) {
+            let what = format!("denied: the secret {name:?} may not go to {vm:?}");
+            return Err(Fault::new("door.destination", what)
+                .hint(format!("add the machine to secrets.{name}.for in ~/.ceso/config.yaml")));
+        }
+        Ok(secret.value.clone())
+    }
+
     /// The secret of that name, which the tables must allow to be used.
     pub async fn secret(&self, name: &str) -> Result<Arc<Secret>, Fault> {
         self.check("secret", "use", name, false)?;

@@ -35,6 +35,10 @@ pub const NOUNS: &[Noun] = &[
                 "register",
                 "take the machine out of the inventory, or a configuration file into it with all disks that it names",
             ),
+            (
+                "guest",
+                "run programs in the machine's guest and carry files in and out, as a user of the guest; see its console",
+            ),
             ("reach", "connect to an address that the machine's guest reports: whether a port or a URL answers"),
             ("snapshot", "take snapshots, name them, merge deltas that no snapshot owns"),
             ("revert", "go back to a snapshot: what was written since is lost"),

@@ -228,7 +228,11 @@ impl Link {
             (current.cookie.clone(), current.contract.clone())
         };
         let text = self.envelope(call)?;
-        self.observe(&contract.version, &text);
+        if call.arguments.iter().any(|argument| argument.name == "auth") {
+            self.observe(&contract.version, &self.envelope(&call.without_passwords())?);
+        } else {
+            self.observe(&contract.version, &text);
+        }
         let envelope = Bytes::from(text);
         let first = self.send(call.method, envelope.clone(), &contract.version, cookie.as_deref()).await;
         let reply = match first {

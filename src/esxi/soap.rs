@@ -56,6 +56,14 @@ methods! {
     SuspendVm = "SuspendVM_Task" false,
     ShutdownGuest = "ShutdownGuest" false,
     Destroy = "Destroy_Task" false,
+    CreateScreenshot = "CreateScreenshot_Task" false,
+    StartProgramInGuest = "StartProgramInGuest" false,
+    ListProcessesInGuest = "ListProcessesInGuest" true,
+    TerminateProcessInGuest = "TerminateProcessInGuest" false,
+    CreateTemporaryDirectoryInGuest = "CreateTemporaryDirectoryInGuest" false,
+    DeleteDirectoryInGuest = "DeleteDirectoryInGuest" false,
+    InitiateFileTransferFromGuest = "InitiateFileTransferFromGuest" true,
+    InitiateFileTransferToGuest = "InitiateFileTransferToGuest" false,
     CreateSnapshot = "CreateSnapshot_Task" false,
     RenameSnapshot = "RenameSnapshot" true,
     RevertToSnapshot = "RevertToSnapshot_Task" false,
@@ -122,6 +130,16 @@ impl Call {
 
     pub(super) fn with_ref(self, name: &str, object: &MoRef) -> Self {
         self.with(object.element(name))
+    }
+
+    /// The same call as it may be shown: a guest's password is not.
+    pub(super) fn without_passwords(&self) -> Self {
+        let mut shown = self.clone();
+        let inside = shown.arguments.iter_mut().filter(|argument| argument.name == "auth");
+        for password in inside.flat_map(|auth| &mut auth.children).filter(|child| child.name == "password") {
+            "(hidden)".clone_into(&mut password.text);
+        }
+        shown
     }
 
     pub(super) fn with_opt(self, argument: Option<Element>) -> Self {

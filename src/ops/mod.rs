@@ -12,6 +12,7 @@ pub mod disk;
 pub mod document;
 pub mod file_transfer;
 pub mod files;
+pub mod guest;
 pub mod happened;
 pub mod host;
 pub mod host_change;
@@ -220,6 +221,11 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_change::EnsureGuestinfo>(),
         Declared::of::<vm_change::Reip>(),
         Declared::of::<vm_change::EnsureReip>(),
+        Declared::of::<guest::Facts>(),
+        Declared::of::<guest::Run>(),
+        Declared::of::<guest::Upload>(),
+        Declared::of::<guest::Download>(),
+        Declared::of::<guest::Screenshot>(),
         Declared::of::<vm_seed::AttachSeed>(),
         Declared::of::<vm_seed::DetachSeed>(),
         Declared::of::<power::PowerOn>(),

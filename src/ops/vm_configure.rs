@@ -84,7 +84,10 @@ impl Wanted {
         let extra_config = self.extra_config.iter().filter(|(key, value)| differs(key, value));
         Self {
             cpus: self.cpus.filter(|cpus| Some(*cpus) != info.row.cpus),
-            cores_per_socket: self.cores_per_socket.filter(|cores| Some(*cores) != info.cores_per_socket),
+            // A host with other processors chooses its sockets anew, unless it is told.
+            cores_per_socket: self.cores_per_socket.filter(|cores| {
+                Some(*cores) != info.cores_per_socket || self.cpus.is_some_and(|cpus| Some(cpus) != info.row.cpus)
+            }),
             memory: self.memory.filter(|memory| Some(*memory) != info.row.memory),
             cpu_hot_add: self.cpu_hot_add.filter(|on| *on != info.cpu_hot_add),
             memory_hot_add: self.memory_hot_add.filter(|on| *on != info.memory_hot_add),
@@ -170,7 +173,7 @@ impl Wanted {
             added("memory", Some(memory) < info.row.memory, info.memory_hot_add, "memory_hot_add")?;
         }
         for (asked, what) in [
-            (self.cores_per_socket.is_some(), "cores_per_socket"),
+            (self.cores_per_socket.is_some_and(|cores| Some(cores) != info.cores_per_socket), "cores_per_socket"),
             (self.cpu_hot_add.is_some(), "cpu_hot_add"),
             (self.memory_hot_add.is_some(), "memory_hot_add"),
             (self.firmware.is_some(), "firmware"),

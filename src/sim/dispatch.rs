@@ -15,7 +15,9 @@ use super::schema::{Version, schema};
 use super::server::Host;
 use super::value::Ref;
 use super::world::World;
-use super::{collector, datastore, decode, esx, lease, ovf, property, search, service, soap, task, updates, view, vm};
+use super::{
+    collector, datastore, decode, esx, guest, lease, ovf, property, search, service, soap, task, updates, view, vm,
+};
 use crate::xml::Element;
 
 /// What goes back to the client.
@@ -244,6 +246,7 @@ fn act(call: &Call) -> Answer {
         ("Task" | "TaskManager", _) => task::call(world, call),
         ("HttpNfcLease", _) => lease::call(world, call),
         ("OvfManager", _) => ovf::call(world, call),
+        ("GuestProcessManager" | "GuestFileManager" | "GuestAuthManager", _) => guest::operations::call(world, call),
         ("VirtualMachine", "ExportVm") => lease::export_vm(world, call),
         ("VirtualMachineSnapshot", "ExportSnapshot") => lease::export_snapshot(world, call),
         ("ResourcePool", "ImportVApp") => lease::import_vapp(world, call),

@@ -23,7 +23,7 @@ use super::esx::upkeep;
 use super::faults::Due;
 use super::schema::VERSIONS;
 use super::server::Host;
-use super::{control, datastore, dispatch, lease, soap};
+use super::{control, datastore, dispatch, guest, lease, soap};
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -198,6 +198,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
         (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService") => sdk(request, head, host).await?,
         (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
         (_, "/folder") => datastore::folder::serve(request, head, host, trouble).await?,
+        (_, "/guestFile") => guest::operations::serve(request, host).await?,
         (_, path) if path.starts_with("/folder/") => datastore::folder::serve(request, head, host, trouble).await?,
         (&Method::GET, path) if path.starts_with(upkeep::DOWNLOADS) => download(path, &head, &host),
         (&Method::PUT | &Method::POST, upkeep::UPLOAD) => upload(request, &head, &host).await,

@@ -13,6 +13,7 @@ use super::esx;
 use super::esx::events::Events;
 use super::esx::upkeep::Mount;
 use super::fault::VimFault;
+use super::guest::operations::Guests;
 use super::lease::Leases;
 use super::schema::schema;
 use super::server::Options;
@@ -45,6 +46,7 @@ pub struct World {
     /// The configuration that is to be downloaded, and one that was uploaded.
     pub bundle: Option<(uuid::Uuid, Vec<u8>)>,
     pub uploaded: Option<Vec<u8>>,
+    pub guests: Guests,
     pub lease_timeout: Duration,
     pub started: OffsetDateTime,
     pub boot_delay: Duration,
@@ -76,6 +78,7 @@ impl World {
             events: Events::default(),
             bundle: None,
             uploaded: None,
+            guests: Guests::new(store.folder().join("guests")),
             lease_timeout: options.lease_timeout,
             started: OffsetDateTime::now_utc(),
             boot_delay: options.boot_delay,

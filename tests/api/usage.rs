@@ -9,7 +9,7 @@ use crate::support::Machine;
 /// An example that takes a file of this machine: a playbook, for a person names the file.
 fn with_file(name: &str, usage: &str, access: &str) -> String {
     let needs = "datastore = { read = \"*\", write = \"*\", copy_from = \"*\", delete = \"*\" }, network = { use = \"*\" }, \
-                 host = { administer = \"*\", copy_config = \"*\", read = \"*\" }, vm = { read = \"*\", create = \"*\", copy_from = \"*\", snapshot = \"*\" }";
+                 host = { administer = \"*\", copy_config = \"*\", read = \"*\" }, vm = { read = \"*\", create = \"*\", configure = \"*\", copy_from = \"*\", snapshot = \"*\", power = \"*\", guest = \"*\" }, secret = { use = \"*\" }";
     format!(
         "return {{ params = {{ file = {{ type = \"file\", access = \"{access}\" }} }}, needs = {{ {needs} }}, run = function(p)\n\
          local host, file = esxi.connect(), p.file\n{usage}\nend }} -- {name}\n"
@@ -39,7 +39,7 @@ fn run(examples: impl Iterator<Item = (String, String)>) {
     let mut count = 0;
     for (name, text) in examples {
         let machine = Machine::new().user(
-            "secrets: {ops-password: {env: OPS_HASH, purpose: password_hash, for: [\"*\"]}}\n\
+            "secrets: {ops-password: {env: OPS_HASH, purpose: password_hash, for: [\"*\"]}, guest-password: {env: GUEST_PASSWORD, purpose: password, for: [\"*\"]}}\n\
              repositories: {main: {url: ./repository}, second: {url: ./second}}",
         );
         for name in ["main", "second"] {
@@ -64,7 +64,7 @@ fn run(examples: impl Iterator<Item = (String, String)>) {
                 arguments.extend(["--param", file]);
             }
         }
-        let done = machine.run_with(&[("OPS_HASH", &hash)], &arguments);
+        let done = machine.run_with(&[("OPS_HASH", &hash), ("GUEST_PASSWORD", "ceso-guest")], &arguments);
         count += 1;
         if done.code != 0 {
             writeln!(failed, "{name}: exit code {}\n{text}\n{}{}", done.code, done.out, done.err).unwrap();

@@ -16,6 +16,7 @@ mod host_command;
 mod host_scripts;
 mod host_vcsim;
 mod logs;
+mod machine_guest;
 mod machine_hardware;
 mod machine_inventory;
 mod many_hosts;

@@ -12,8 +12,8 @@ use std::time::Duration;
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
     CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, EventFilter, FilePath,
-    Firmware, Host, HostOptions, Method, Network, NewVm, NfsMount, NicChange, NicSpec, Observer, OvfFile, PortGroup,
-    Provisioning, Reconfigure, Search, Slot, SnapshotSpec, TaskFilter, silent,
+    Firmware, GuestLogin, GuestProgram, Host, HostOptions, Method, Network, NewVm, NfsMount, NicChange, NicSpec,
+    Observer, OvfFile, PortGroup, Provisioning, Reconfigure, Search, Slot, SnapshotSpec, TaskFilter, silent,
 };
 use ceso::units::Bytes;
 
@@ -288,6 +288,7 @@ async fn beyond_vcsim(options: HostOptions, server: &ceso::sim::Server) {
     let taken = checked(host.create_snapshot(&child, &spec, &silent).await.unwrap().snapshot);
     host.rename_snapshot(&taken, "other").await.unwrap();
     host.consolidate(&child, &silent).await.unwrap();
+    in_the_guest(&host, &child).await;
     host.track_changes(&child, true, &silent).await.unwrap();
     let spec = SnapshotSpec { name: "two".into(), ..SnapshotSpec::default() };
     let two = checked(host.create_snapshot(&child, &spec, &silent).await.unwrap().snapshot);
@@ -332,6 +333,38 @@ async fn administer(host: &Host) {
     drop(host.shut_down(&this, false).await);
 }
 
+/// A guest's programs and files, each call with a password that the record must not hold.
+async fn in_the_guest(host: &Host, vm: &Checked<ceso::esxi::Vm>) {
+    host.power_on(vm, &silent).await.unwrap();
+    host.wait_for_address(vm, Duration::from_secs(20)).await.unwrap();
+    assert!(host.guest_facts(vm).await.unwrap().ready);
+    let password = "ceso-guest".to_owned().into();
+    let login = GuestLogin { user: "root", password: &password };
+    let arguments = ["it's".to_owned()];
+    let mut program = GuestProgram {
+        program: "/bin/echo",
+        arguments: &arguments,
+        environment: vec!["A=b".into()],
+        directory: Some("/root"),
+        limit: 100,
+        timeout: Duration::from_secs(10),
+    };
+    let done = host.run_in_guest(vm, login, &program, false, &silent).await.unwrap();
+    assert_eq!((done.exit_code, done.stdout.as_slice()), (0, &b"it's\n"[..]));
+    let long = ["1000".to_owned()];
+    (program.program, program.arguments, program.timeout) = ("/bin/sleep", &long, Duration::from_millis(300));
+    assert_eq!(host.run_in_guest(vm, login, &program, false, &silent).await.unwrap_err().kind(), "esxi.timeout");
+    let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
+    for windows in [false, true] {
+        let content = Content { length: 7, open: &open };
+        host.upload_to_guest(vm, login, "/tmp/a", content, (true, windows), &silent).await.unwrap();
+    }
+    let (done, _) = host.download_from_guest(vm, login, "/tmp/a", Box::new(std::io::sink()), &silent).await.unwrap();
+    assert_eq!(done.bytes, 7);
+    assert!(host.screenshot(vm, &silent).await.unwrap().len() > 100);
+    host.power_off(vm, &silent).await.unwrap();
+}
+
 /// Fails in the middle, so that what was made is taken away again.
 async fn failures(options: HostOptions) {
     let host = Host::connect(options, login("u", "p")).await.unwrap();
@@ -370,7 +403,7 @@ async fn pyvmomi_knows_every_request_that_the_client_can_send() {
     beyond_vcsim(options, &server).await;
 
     for (number, (version, body)) in bodies.lock().unwrap().iter().enumerate() {
-        assert!(!body.contains(">p<"), "a password was shown: {body}");
+        assert!(!body.contains(">p<") && !body.contains("ceso-guest"), "a password was shown: {body}");
         std::fs::write(folder.path().join(format!("{number:04}@{version}.xml")), body).unwrap();
     }
     let methods: Vec<&str> = Method::ALL.iter().map(|method| method.wire_name()).collect();

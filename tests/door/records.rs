@@ -60,6 +60,15 @@ impl Hosts for Named {
         self.0.repository(name)
     }
 
+    fn secret_parameter(
+        &self,
+        name: &str,
+        reference: &str,
+        purpose: ceso::config::SecretPurpose,
+    ) -> Result<ceso::config::NamedSecret, Fault> {
+        self.0.secret_parameter(name, reference, purpose)
+    }
+
     fn repository_names(&self) -> Vec<String> {
         self.0.repository_names()
     }

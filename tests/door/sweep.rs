@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ceso::backup::target::FolderTarget;
+use ceso::config::{Mode, NamedSecret, SecretPurpose};
 use ceso::door::file::Access;
 use ceso::door::object::Connected;
 use ceso::door::operation::{Effect, Selector};
@@ -15,7 +16,7 @@ use ceso::door::{Door, Grant, Hosts, vocabulary};
 use ceso::error::Fault;
 use ceso::ops::{self, Declared};
 use ceso::wire::{Handle, Value};
-use ceso::{backup, config::Mode, esxi, sim};
+use ceso::{backup, esxi, sim};
 use futures_util::future::BoxFuture;
 
 pub struct Simulated {
@@ -48,6 +49,11 @@ impl Hosts for Simulated {
 
     fn catalog(&self) -> Option<ceso::catalog::Catalog> {
         Some(ceso::catalog::Catalog::new(self.folder.path().join("catalog.redb")))
+    }
+
+    fn secret_parameter(&self, name: &str, _: &str, purpose: SecretPurpose) -> Result<NamedSecret, Fault> {
+        let value = Arc::new("a guest's password".to_owned().into());
+        Ok(NamedSecret { name: name.to_owned(), purpose, machines: None, value })
     }
 
     fn repository(&self, _: &str) -> Result<Stored, Fault> {
@@ -106,6 +112,7 @@ pub async fn open_recorded(hosts: Arc<dyn Hosts>, recording: Recording) -> (Door
     let new = std::env::temp_dir().join(format!("ceso-sweep-{}", uuid::Uuid::new_v4()));
     take(door.file_parameter(new.to_str().unwrap(), Access::Write).unwrap());
     take(host.clone());
+    take(door.secret_parameter("password", "secret:sweep", SecretPurpose::Password).unwrap());
     let named = Value::Map(vec![("name".to_owned(), Value::Text("main".to_owned()))]);
     take(call("repository.open", named).await.unwrap());
     (door, handles)
@@ -168,6 +175,11 @@ fn value(name: &str, property: &serde_json::Value, handles: &[Handle]) -> Value 
         ("datastore" | "to_datastore", _) => Value::Text("datastore1".to_owned()),
         ("to", _) => Value::Text("elsewhere".to_owned()),
         ("network", _) => Value::Text("VM Network".to_owned()),
+        ("program" | "path", _)
+            if property["description"].as_str().is_some_and(|doc| doc.contains("absolute path")) =>
+        {
+            Value::Text("/bin/true".to_owned())
+        }
         ("id", _) => Value::Text("0123456789abcdef".to_owned()),
         ("retention", _) => Value::Map(vec![("keep_last".to_owned(), Value::Int(1))]),
         ("hostname", _) => Value::Text("sweep".to_owned()),

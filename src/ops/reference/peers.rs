@@ -286,6 +286,19 @@ pub const FAMILIES: &[Family] = &[
         real_host: None,
     },
     Family {
+        name: "Guests",
+        operations: &["guest.facts", "guest.run", "guest.upload", "guest.download", "guest.screenshot"],
+        govc: "`guest.run`, `.start`, `.ps`, `.upload`, `.download`, `vm.console -capture`",
+        pyvmomi: "`GuestProcessManager`, `GuestFileManager`, `CreateScreenshot_Task`; HTTPS by hand",
+        tests: &[
+            "govc_runs_programs_in_a_guest_and_carries_files",
+            "pyvmomi_knows_every_request_that_the_client_can_send",
+            "programs_run_in_a_guest_and_files_go_in_and_out",
+            "arguments_stay_words_whatever_is_in_them",
+        ],
+        real_host: Some("how a guest's own tools take a program's arguments"),
+    },
+    Family {
         name: "Snapshots",
         operations: &[
             "vm.snapshot",

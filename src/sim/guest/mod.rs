@@ -8,6 +8,8 @@
 
 pub mod metadata;
 mod network;
+pub mod operations;
+mod programs;
 mod seed;
 pub mod writes;
 

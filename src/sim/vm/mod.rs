@@ -22,6 +22,7 @@ pub mod power;
 mod reconfig;
 mod record;
 mod render;
+mod screenshot;
 pub mod snapshot;
 pub mod template;
 mod tracking;
@@ -187,6 +188,7 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         | "RevertToCurrentSnapshot_Task"
         | "RemoveAllSnapshots_Task"
         | "ConsolidateVMDisks_Task" => snapshot::call(world, call),
+        "CreateScreenshot_Task" => screenshot::take(world, call),
         "Reload" | "RefreshStorageInfo" => {
             world.vm(&call.this)?;
             world.touch(&call.this);

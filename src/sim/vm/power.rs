@@ -222,6 +222,7 @@ pub fn destroy(world: &mut World, object: &Ref) -> Result<(), VimFault> {
         }
     }
     world.remove(object)?;
+    world.guests.forget(vm.id);
     if !folder.is_root() {
         // Other people's files keep the folder: it is removed only where it is empty.
         match std::fs::remove_dir(world.datastore.resolve(&folder)?) {

@@ -22,7 +22,7 @@ Network VirtualMachine Task TaskManager EventManager HistoryCollector Performanc
 AuthorizationManager OptionManager UserDirectory HostLocalAccountManager FileManager VirtualDiskManager HostDatastoreBrowser
 EnvironmentBrowser HostDatastoreSystem HostNetworkSystem HostStorageSystem HostServiceSystem HostFirewallSystem
 HostVirtualNicManager HostDateTimeSystem HostAutoStartManager DiagnosticManager OvfManager
-GuestOperationsManager VirtualMachineSnapshot HttpNfcLease HostPowerSystem HostCpuSchedulerSystem HostMemorySystem
+GuestOperationsManager GuestAuthManager GuestFileManager GuestProcessManager VirtualMachineSnapshot HttpNfcLease HostPowerSystem HostCpuSchedulerSystem HostMemorySystem
 EventHistoryCollector HostFirmwareSystem HostHealthStatusSystem HostPciPassthruSystem""".split()
 
 # Roots that nothing on a standalone host can fill: their families are left out, and a field of such a type with them.

@@ -144,6 +144,39 @@ async fn govc_changes_hardware_and_what_is_in_drives() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs govc"]
+async fn govc_runs_programs_in_a_guest_and_carries_files() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (up, down, shot) = (folder.path().join("up"), folder.path().join("down"), folder.path().join("shot.png"));
+    let text = |path: &std::path::Path| path.to_str().expect("text").to_owned();
+    std::fs::write(&up, vec![7; 300_000]).expect("a file");
+    let guest = ["-vm", "debian-12", "-l", "root:ceso-guest"];
+    let with = |words: &[&'static str], more: &[String]| {
+        let words = words.iter().chain(&guest).map(|word| (*word).to_owned());
+        words.chain(more.iter().cloned()).collect::<Vec<String>>()
+    };
+    let ok = async |words: Vec<String>| govc.ok(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    govc.refused(&["guest.start", "-vm", "debian-12", "-l", "root:ceso-guest", "/bin/true"]).await;
+    govc.ok(&["vm.power", "-on", "debian-12"]).await;
+    govc.ok(&["vm.ip", "debian-12"]).await;
+    let refused = govc.refused(&["guest.start", "-vm", "debian-12", "-l", "root:wrong", "/bin/true"]).await;
+    assert!(refused.contains("authenticate"), "{refused}");
+    assert_eq!(ok(with(&["guest.run"], &["/bin/echo".into(), "hello".into()])).await, "hello\n");
+    let pid = ok(with(&["guest.start"], &["/bin/sleep".into(), "1000".into()])).await;
+    assert!(ok(with(&["guest.ps", "-e"], &[])).await.contains("sleep"));
+    let kill = ["guest.kill", "-vm", "debian-12", "-l", "root:ceso-guest", "-p", pid.trim()];
+    govc.ok(&kill).await;
+    ok(with(&["guest.upload"], &[text(&up), "/tmp/up".into()])).await;
+    ok(with(&["guest.download"], &["/tmp/up".into(), text(&down)])).await;
+    assert_eq!(std::fs::read(&down).expect("it came"), vec![7; 300_000]);
+    govc.ok(&["vm.console", "-capture", &text(&shot), "debian-12"]).await;
+    assert!(std::fs::read(&shot).expect("it came").starts_with(b"\x89PNG"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
 async fn govc_moves_files_and_disks() {
     let server = start(options()).await;
     let govc = Govc(&server);
