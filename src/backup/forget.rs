@@ -1,7 +1,10 @@
 //! Retention: which backups stay. A plan is a value, made without looking at a clock, and then carried out as it was printed.
+//!
+//! The times of backups are claims of the machines that made them. What counts is a backup that is complete, holds something, and is not
+//! later than the repository's own clock allows: no other backup takes a place that keeps a good one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -23,7 +26,7 @@ pub struct Keep {
     pub weekly: u32,
     pub monthly: u32,
     pub yearly: u32,
-    /// All that are at most so much older than the newest.
+    /// All that are at most so much older than the newest that counts.
     pub within: Option<Duration>,
     /// All that bear one of these tags.
     pub tags: Vec<String>,
@@ -38,6 +41,8 @@ pub struct Decision {
     pub time: OffsetDateTime,
     /// Whether it holds all that it was meant to.
     pub complete: bool,
+    /// Whether it is good for a rule: complete, with a disk or a file, and of a time that can be.
+    pub counts: bool,
     /// Why it stays; nothing where it goes.
     pub kept_for: Vec<&'static str>,
 }
@@ -54,25 +59,27 @@ impl ForgetPlan {
         self.decisions.iter().filter(|decision| decision.kept_for.is_empty())
     }
 
-    /// Which share of all backups goes, 0 to 1.
-    fn share(&self) -> f64 {
-        self.removed().count() as f64 / self.decisions.len().max(1) as f64
-    }
-
-    /// The groups that have complete backups and would have none.
+    /// The groups that have good backups and would have none.
     fn emptied(&self) -> Vec<&str> {
         let mut left: BTreeMap<&str, bool> = BTreeMap::new();
-        for decision in self.decisions.iter().filter(|decision| decision.complete) {
+        for decision in self.decisions.iter().filter(|decision| decision.counts) {
             *left.entry(&decision.group).or_default() |= !decision.kept_for.is_empty();
         }
         left.into_iter().filter(|(_, kept)| !kept).map(|(group, _)| group).collect()
     }
 
-    /// Why the plan wants to be said twice: more than half of all backups would go, or the last good one of a group.
+    /// Why the plan wants to be said twice: more than half of all backups would go, or of the good ones, or the last good one of a group.
     pub fn doubt(&self) -> Option<String> {
+        let many = |gone: usize, all: usize| gone as f64 / all.max(1) as f64 > MOST;
         let (gone, all) = (self.removed().count(), self.decisions.len());
-        if self.share() > MOST {
+        if many(gone, all) {
             return Some(format!("the plan would forget {gone} of {all} backups"));
+        }
+        // Others beside them do not make them fewer.
+        let gone = self.removed().filter(|decision| decision.counts).count();
+        let all = self.decisions.iter().filter(|decision| decision.counts).count();
+        if many(gone, all) {
+            return Some(format!("the plan would forget {gone} of {all} good backups"));
         }
         let emptied = self.emptied();
         let first = emptied.first()?;
@@ -91,6 +98,10 @@ pub struct RetentionPlan {
 
 /// The share of all backups that goes without being said twice.
 const MOST: f64 = 0.5;
+
+/// How much later than the repository's clock a backup may be: clocks that are set by hand differ by minutes. One that is later was made
+/// under a wrong clock, or is a lie: it would be the newest of its group for years.
+const AHEAD: Duration = Duration::from_secs(60 * 60);
 
 /// The number of a period of a time; a larger one is later.
 type Period = fn(OffsetDateTime) -> i64;
@@ -116,10 +127,25 @@ fn year(time: OffsetDateTime) -> i64 {
     i64::from(time.year())
 }
 
+/// The latest time that a backup can be of.
+fn latest(now: OffsetDateTime) -> OffsetDateTime {
+    now.checked_add(AHEAD.try_into().unwrap_or_default()).unwrap_or(now)
+}
+
+fn holds(backup: &Manifest) -> bool {
+    !(backup.disks.is_empty() && backup.files.is_empty())
+}
+
+fn counts(backup: &Manifest, latest: OffsetDateTime) -> bool {
+    backup.state == State::Complete && holds(backup) && backup.time <= latest
+}
+
 /// Plans what stays of some backups.
 ///
-/// A failed backup never counts and goes, unless it bears a kept tag or is newer than the group's newest complete one.
-pub fn plan(backups: &[(Id, Manifest)], keep: &Keep) -> ForgetPlan {
+/// A failed backup never counts and goes, unless it bears a kept tag or is newer than the group's newest that counts. One that is complete and
+/// has neither disks nor files never counts either, and goes. One that is more than an hour later than `now` stays and does not count, as long as it is that.
+pub fn plan(backups: &[(Id, Manifest)], keep: &Keep, now: OffsetDateTime) -> ForgetPlan {
+    let latest = latest(now);
     let mut groups: BTreeMap<&str, Vec<&(Id, Manifest)>> = BTreeMap::new();
     for backup in backups {
         groups.entry(&backup.1.group).or_default().push(backup);
@@ -127,7 +153,7 @@ pub fn plan(backups: &[(Id, Manifest)], keep: &Keep) -> ForgetPlan {
     let mut decisions = Vec::with_capacity(backups.len());
     for (group, mut backups) in groups {
         backups.sort_by(|(one_id, one), (other_id, other)| other.time.cmp(&one.time).then(one_id.cmp(other_id)));
-        let newest = backups.iter().find(|(_, backup)| backup.state == State::Complete).map(|(_, backup)| backup.time);
+        let newest = backups.iter().find(|(_, backup)| counts(backup, latest)).map(|(_, backup)| backup.time);
         let rules: [(&'static str, u32, Option<Period>); 6] = [
             ("last", keep.last, None),
             ("hourly", keep.hourly, Some(hour)),
@@ -139,8 +165,9 @@ pub fn plan(backups: &[(Id, Manifest)], keep: &Keep) -> ForgetPlan {
         let mut seen: [(u32, BTreeSet<i64>); 6] = Default::default();
         for (id, backup) in backups {
             let mut kept_for = Vec::new();
-            let time = backup.time.to_offset(time::UtcOffset::UTC);
-            if backup.state == State::Complete {
+            // A time that UTC cannot tell is ahead of every clock.
+            let time = backup.time.checked_to_offset(time::UtcOffset::UTC).unwrap_or(backup.time);
+            if counts(backup, latest) {
                 for ((name, most, period), (count, periods)) in rules.iter().zip(&mut seen) {
                     let first = period.is_none_or(|period| periods.insert(period(time)));
                     if first && *count < *most {
@@ -153,7 +180,11 @@ pub fn plan(backups: &[(Id, Manifest)], keep: &Keep) -> ForgetPlan {
                 {
                     kept_for.push("within");
                 }
-            } else if newest.is_none_or(|newest| backup.time > newest) {
+            } else if backup.time > latest {
+                if holds(backup) {
+                    kept_for.push("ahead of the repository's clock");
+                }
+            } else if backup.state == State::Failed && newest.is_none_or(|newest| backup.time > newest) {
                 kept_for.push("the newest, failed");
             }
             if backup.tags.iter().any(|tag| keep.tags.contains(tag)) {
@@ -164,6 +195,7 @@ pub fn plan(backups: &[(Id, Manifest)], keep: &Keep) -> ForgetPlan {
                 group: group.to_owned(),
                 time: backup.time,
                 complete: backup.state == State::Complete,
+                counts: counts(backup, latest),
                 kept_for,
             });
         }
@@ -179,7 +211,7 @@ impl Repository {
         if *keep == Keep::default() {
             return Err(Error::Option("no rule says what is kept".to_owned()));
         }
-        let plan = plan(&self.backups()?, keep);
+        let plan = plan(&self.backups()?, keep, self.time()?);
         match plan.decisions.len() {
             all if all > 0 && plan.removed().count() == all => Err(Error::Option(format!(
                 "the rules would keep none of {all} backups, so one of them must be a mistake"
@@ -194,8 +226,10 @@ impl Repository {
     pub fn forget_plan_of(&self, ids: &[String]) -> Result<ForgetPlan> {
         let ids: BTreeSet<Id> = ids.iter().map(|id| self.backup_id(id)).collect::<Result<_>>()?;
         let (backups, damaged) = self.backups_and_damaged()?;
+        let latest = latest(self.time()?);
         let readable = backups.into_iter().map(|(id, backup)| Decision {
             id,
+            counts: counts(&backup, latest),
             group: backup.group,
             time: backup.time,
             complete: backup.state == State::Complete,
@@ -208,12 +242,20 @@ impl Repository {
             group: String::new(),
             time: OffsetDateTime::UNIX_EPOCH,
             complete: false,
+            counts: false,
             kept_for: Vec::new(),
         }));
         if let Some(id) = ids.iter().find(|id| decisions.iter().all(|decision| decision.id != **id)) {
             return Err(Error::Missing(format!("the backup {id}")));
         }
         Ok(ForgetPlan { decisions })
+    }
+
+    /// The time by the repository's own clock. By one that tells no time, every backup is ahead, and stays.
+    fn time(&self) -> Result<OffsetDateTime> {
+        let now = self.target().now()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).ok().and_then(|now| OffsetDateTime::from_unix_timestamp(now).ok());
+        Ok(now.unwrap_or(OffsetDateTime::UNIX_EPOCH))
     }
 
     /// Carries out a plan. Returns how many backups were forgotten; their bytes go with the next prunes.

@@ -34,12 +34,23 @@ impl Default for KeyCost {
 }
 
 impl KeyCost {
-    /// What a file may ask of the machine that opens it.
-    const MOST: Self = Self { memory_kib: 1 << 20, passes: 64, lanes: 16 };
+    /// What a file may ask of the machine that opens it, and what a new one may cost: a few seconds.
+    const MOST: Self = Self { memory_kib: 256 << 10, passes: 10, lanes: 16 };
 
-    fn derive(self, secret: &[u8], salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    /// What the files of a repository may cost together, in KiB times passes: more than 60 of the default, ten seconds or so.
+    const MOST_TOGETHER: u64 = 8 << 20;
+
+    /// KiB times passes. A file that asks for more than a file may is not tried, and costs nothing.
+    fn work(self) -> u64 {
         let most = Self::MOST;
         if self.memory_kib > most.memory_kib || self.passes > most.passes || self.lanes > most.lanes {
+            return 0;
+        }
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
+
+    fn derive(self, secret: &[u8], salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+        if self.work() == 0 {
             return None;
         }
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32)).ok()?;
@@ -188,10 +199,12 @@ fn readable(target: &dyn Target, files: &[Listed]) -> Result<Vec<(Id, KeyFile)>>
 ///
 /// Errors: `Key` where the secret opens none; the damage of a key file, where no other opens.
 pub(super) fn open(target: &dyn Target, config: Id, secret: &[u8]) -> Result<(Keyring, Id)> {
-    let mut opened = open_listed(target, config, secret);
+    let mut opened = open_listed(target, config, secret, KeyCost::MOST_TOGETHER);
     for _ in 0..3 {
         match &opened {
-            Err(error) if error.is_missing() => opened = open_listed(target, config, secret),
+            Err(error) if error.is_missing() => {
+                opened = open_listed(target, config, secret, KeyCost::MOST_TOGETHER);
+            }
             _ => break,
         }
     }
@@ -200,26 +213,43 @@ pub(super) fn open(target: &dyn Target, config: Id, secret: &[u8]) -> Result<(Ke
 
 /// Opens the keyring by the key files that one list names.
 ///
+/// The cheap ones come first, and of those the newest: what another has put there does not keep a secret waiting.
+///
 /// Errors: those of `open`, and `Missing` where no file opens and one went since the list.
-fn open_listed(target: &dyn Target, config: Id, secret: &[u8]) -> Result<(Keyring, Id)> {
-    let mut files = listed(target, "keys")?;
-    files.sort_by_key(|file| std::cmp::Reverse(file.written));
+fn open_listed(target: &dyn Target, config: Id, secret: &[u8], most: u64) -> Result<(Keyring, Id)> {
+    let files = listed(target, "keys")?;
     let (mut damage, mut best): (Option<Error>, Option<(Keyring, Id)>) = (None, None);
+    let mut keys = Vec::new();
     for file in &files {
-        let key = match read(target, &file.name) {
-            Ok(key) => key,
+        match read(target, &file.name) {
+            Ok(key) => keys.push((file, key)),
             Err(error) => {
                 if damage.is_none() || error.is_missing() {
                     damage = Some(error);
                 }
-                continue;
             }
-        };
+        }
+    }
+    keys.sort_by_key(|(file, key)| (key.cost.work(), std::cmp::Reverse(file.written)));
+    let mut spent = 0;
+    for (tried, (file, key)) in keys.iter().enumerate() {
         // To try a secret is dear, on purpose.
-        if best.as_ref().is_some_and(|(ring, _)| lacking(&key, ring).next().is_none()) {
+        if best.as_ref().is_some_and(|(ring, _)| lacking(key, ring).next().is_none()) {
             continue;
         }
-        let Some(ring) = unwrap(&key, config, secret) else { continue };
+        spent += key.cost.work();
+        if spent > most {
+            let place = target.place();
+            let what = format!("{place}: its {} key files ask for too much work: {tried} were tried", files.len());
+            if best.is_none() {
+                return Err(Error::Key(format!(
+                    "{what}, and none opens with this passphrase or key file: remove those of keys/ that nobody knows"
+                )));
+            }
+            tracing::warn!("{what}, and one opens; what others hold is not known");
+            break;
+        }
+        let Some(ring) = unwrap(key, config, secret) else { continue };
         let found = (ring, file.name.trim_start_matches("keys/").parse()?);
         best = Some(match best {
             None => found,
@@ -386,4 +416,30 @@ pub(super) fn withdraw(target: &dyn Target, id: Id) -> Result<()> {
 /// Verifies a key file as far as that needs no secret, for a check.
 pub(super) fn verify(target: &dyn Target, file: &str) -> Result<()> {
     read(target, file).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::target::FolderTarget;
+    use super::*;
+
+    #[test]
+    fn key_files_of_others_neither_hide_the_cheap_one_that_opens_nor_cost_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, config) = (FolderTarget::new(folder.path()), Id::of(b"config"));
+        let cost = |memory_kib| KeyCost { memory_kib, passes: 1, lanes: 1 };
+        let own = add(&target, config, &Keyring::random().unwrap(), b"right", cost(8), "").unwrap();
+        for _ in 0..5 {
+            add(&target, config, &Keyring::random().unwrap(), b"other", cost(16), "").unwrap();
+        }
+        assert_eq!(open_listed(&target, config, b"right", 40).unwrap().1, own);
+        let told = |most| open_listed(&target, config, b"wrong", most).err().unwrap().to_string();
+        assert!(told(40).contains("too much work: 3 were tried"), "{}", told(40));
+        assert!(told(8 + 5 * 16).contains("none of its 6 keys"));
+        let most = KeyCost::MOST;
+        assert!(KeyCost::default().work() > 0 && most.work() <= KeyCost::MOST_TOGETHER);
+        for dear in [KeyCost { memory_kib: most.memory_kib + 1, ..most }, KeyCost { passes: most.passes + 1, ..most }] {
+            assert!(dear.derive(b"right", &[0; 16]).is_none());
+        }
+    }
 }

@@ -12,8 +12,15 @@ use super::target::Target;
 /// The chunks of one segment.
 pub const SEGMENT: usize = 4096;
 
-/// The largest manifest that is read.
-const LARGEST: u64 = 64 << 20;
+/// The largest manifest, or claim, that is read or written. The parts of attached files are most of it: 67 bytes for each, and a backup has at
+/// most [`MOST_PARTS`].
+pub(super) const LARGEST: u64 = 4 << 20;
+
+/// The most parts of all attached files of a backup.
+pub(super) const MOST_PARTS: usize = 32 << 10;
+
+/// The most values in the JSON of a manifest. A value of two bytes there is one of 72 in memory.
+const MOST_VALUES: usize = 64 << 10;
 
 /// The largest disk: what VMware calls 62 TB, and some room.
 const LARGEST_DISK: u64 = 1 << 47;
@@ -75,7 +82,12 @@ pub fn name(id: Id) -> String {
 impl Manifest {
     /// The bytes of its file, and its id.
     pub(super) fn encode(&self, sealer: &Sealer) -> Result<(Id, Vec<u8>)> {
-        let file = sealer.seal(&[b"manifest"], &json(self)?)?;
+        let body = json(self)?;
+        if body.len() as u64 + super::seal::SEALED as u64 > LARGEST || values(&body) > MOST_VALUES {
+            let what = "with its tags, disks, files and details the backup is too large to be described";
+            return Err(Error::Option(what.to_owned()));
+        }
+        let file = sealer.seal(&[b"manifest"], &body)?;
         Ok((Id::of(&file), file))
     }
 
@@ -87,6 +99,9 @@ impl Manifest {
 
     pub(super) fn decode(sealer: &Sealer, bytes: Vec<u8>, file: &str, place: &str) -> Result<Self> {
         let body = sealer.open(&[b"manifest"], bytes, file)?;
+        if values(&body) > MOST_VALUES {
+            return Err(Error::damaged(file, format!("it has more than {MOST_VALUES} values")));
+        }
         #[derive(Deserialize)]
         struct Version {
             format: u32,
@@ -109,6 +124,21 @@ impl Manifest {
                 .ok_or_else(|| Error::Option(format!("the backup has no disk {name:?}"))),
         }
     }
+}
+
+/// How many values a JSON text has, or a few more: each but the first comes after one of four signs.
+fn values(json: &[u8]) -> usize {
+    let (mut text, mut escaped, mut found) = (false, false, 1usize);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if text => escaped = true,
+            b'"' => text = !text,
+            b',' | b':' | b'[' | b'{' if !text => found += 1,
+            _ => {}
+        }
+    }
+    found
 }
 
 /// What a root blob says: how a disk is made of segments.
@@ -179,4 +209,56 @@ fn segments(chunk_size: u32, size: u64) -> u64 {
 pub(super) fn ids(bytes: &[u8]) -> Option<Vec<Id>> {
     let (ids, rest) = bytes.as_chunks::<32>();
     rest.is_empty().then(|| ids.iter().copied().map(Id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(details: Value) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            uuid: String::new(),
+            group: String::new(),
+            name: "a,b:c[{\\\"".to_owned(),
+            time: time::OffsetDateTime::UNIX_EPOCH,
+            tags: Vec::new(),
+            state: State::Complete,
+            parent: None,
+            disks: Vec::new(),
+            files: Vec::new(),
+            details,
+        }
+    }
+
+    #[test]
+    fn the_largest_backup_that_a_writer_makes_can_be_read_and_a_larger_one_is_refused_on_both_sides() {
+        let mut whole = manifest(Value::from(vec![0; 1000]));
+        let disk = |n: u64| Disk {
+            name: format!("[datastore1] machine/machine_{n}.vmdk"),
+            size: LARGEST_DISK,
+            chunk_size: 1 << 16,
+            root: Id::ZERO,
+            chunks: u64::MAX,
+            added: u64::MAX,
+        };
+        whole.disks = (0..256).map(disk).collect();
+        whole.files = vec![Attached { name: "nvram".to_owned(), size: 0, parts: vec![Id::of(b""); MOST_PARTS] }];
+        let (id, file) = whole.encode(&Sealer::Plain).unwrap();
+        assert!(file.len() as u64 <= LARGEST);
+        assert_eq!(Manifest::decode(&Sealer::Plain, file, &name(id), "").unwrap(), whole);
+
+        let bomb = manifest(Value::from(vec![0; MOST_VALUES]));
+        assert!(matches!(bomb.encode(&Sealer::Plain), Err(Error::Option(_))));
+        let read = Manifest::decode(&Sealer::Plain, json(&bomb).unwrap(), "manifests/x", "");
+        assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");
+        let large = manifest(Value::from("x".repeat(LARGEST as usize)));
+        assert!(matches!(large.encode(&Sealer::Plain), Err(Error::Option(_))));
+    }
+
+    #[test]
+    fn values_are_counted_outside_of_texts() {
+        assert_eq!(values(br#"{"a,[{:\"": 1, "b": [0,0]}"#), 1 + 6);
+        assert!(values(&json(&manifest(Value::Null)).unwrap()) < 30);
+    }
 }

@@ -23,9 +23,6 @@ use super::{index, mark, pack};
 /// More small index files than this are written as one.
 const MOST_SMALL_INDEXES: usize = 16;
 
-/// The largest claim that is read.
-const LARGEST_CLAIM: u64 = 64 << 20;
-
 /// How often what is not found is looked for again, where another prune may have moved it.
 const TRIES: u32 = 4;
 
@@ -382,7 +379,7 @@ impl Repository {
             }
             let id: Id = file.name.trim_start_matches("claims/").parse()?;
             let seen = Dooms::read(target)?.highest;
-            let bytes = match read_named(target, &file.name, LARGEST_CLAIM) {
+            let bytes = match read_named(target, &file.name, manifest::LARGEST) {
                 Err(error) if error.is_missing() => continue,
                 other => other?,
             };
@@ -400,7 +397,7 @@ impl Repository {
             if Dooms::read(target)?.highest != seen {
                 continue;
             }
-            let bytes = match target.get_all(&claim_name(id), 64 << 20) {
+            let bytes = match target.get_all(&claim_name(id), manifest::LARGEST) {
                 // Its writer lives, and has just finished or dropped it.
                 Err(error) if error.is_missing() => continue,
                 bytes => bytes?,

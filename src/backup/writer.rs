@@ -150,8 +150,8 @@ impl Session<'_> {
     pub fn disk(&mut self, name: &str, source: &dyn Source, since: Option<&Since<'_>>) -> Result<Disk> {
         let chunk_size = self.options.chunk_size.unwrap_or(self.repository.config().chunk_size);
         Root::check(chunk_size, source.size())?;
-        if self.disks.iter().any(|disk| disk.name == name) {
-            return Err(Error::Option(format!("the backup has a disk {name:?} already")));
+        if name.is_empty() || self.disks.iter().any(|disk| disk.name == name) {
+            return Err(Error::Option(format!("the backup has a disk {name:?} already, or it has no name")));
         }
         let (root, chunks, added, lost) = self.chunks_of(name, source, chunk_size, since)?;
         if lost > 0 {
@@ -229,9 +229,13 @@ impl Session<'_> {
         Ok((root, chunks, added, lost))
     }
 
-    /// Attaches a file, at most 16 GiB.
+    /// Attaches a file, at most 16 GiB; all of a backup have at most 32 GiB.
     pub fn file(&mut self, name: &str, from: &mut dyn Read) -> Result<()> {
+        if name.is_empty() || self.files.iter().any(|file| file.name == name) {
+            return Err(Error::Option(format!("the backup has a file {name:?} already, or it has no name")));
+        }
         let mut press = Press::new(self.options.codec);
+        let before: usize = self.files.iter().map(|file| file.parts.len()).sum();
         let (mut parts, mut size) = (Vec::new(), 0);
         loop {
             let mut part = Vec::new();
@@ -240,7 +244,7 @@ impl Session<'_> {
             if length == 0 {
                 break;
             }
-            if parts.len() >= 16 << 10 {
+            if parts.len() >= 16 << 10 || before + parts.len() >= manifest::MOST_PARTS {
                 return Err(Error::Option(format!("{name}: is too large to go along as a file")));
             }
             size += length as u64;
