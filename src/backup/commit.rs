@@ -108,9 +108,9 @@ pub(super) fn walk(
     let mut read = |kind, id: &Id| -> Result<Vec<u8>> {
         let read = |place: &_| repository.read_blob(&mut press, place);
         if usable.find(id)?.is_some() {
-            usable.from_first_place(kind, id, read)
+            usable.read_from_first(kind, id, read)
         } else {
-            everything.from_any_place(kind, id, read)
+            everything.read_from_any(kind, id, read)
         }
     };
     for disk in &manifest.disks {

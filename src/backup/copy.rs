@@ -420,7 +420,7 @@ impl Copy<'_> {
         let (Location { pack, entry }, frame, there, raw) = self
             .here
             .with(|press, known| {
-                known.from_any_place(kind, id, |location| {
+                known.read_from_any(kind, id, |location| {
                     let (file, entry) = (pack::name(location.pack), location.entry);
                     let frame = self.from.target().get(&file, location.range())?;
                     let mut opened = frame.clone();

@@ -345,19 +345,19 @@ impl Known {
     /// Reads a blob from the first of its places that has it whole.
     ///
     /// Errors: `Lost` where no index file names it; `Missing` where a pack is gone that one names, as after a prune; the damage of a blob.
-    pub fn from_any_place<T>(&self, kind: Kind, id: &Id, read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
-        self.from_places(kind, id, Error::is_damage, read)
+    pub fn read_from_any<T>(&self, kind: Kind, id: &Id, read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
+        self.read_from(kind, id, Error::is_damage, read)
     }
 
     /// Reads a blob from the first of its places whose pack is there.
     ///
-    /// Errors: as [`Self::from_any_place`], and the damage of a blob also where it is whole elsewhere. Whoever decides which places of a
+    /// Errors: as [`Self::read_from_any`], and the damage of a blob also where it is whole elsewhere. Whoever decides which places of a
     /// blob are needed must not overlook that one of them is no good.
-    pub fn from_first_place<T>(&self, kind: Kind, id: &Id, read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
-        self.from_places(kind, id, Error::is_missing, read)
+    pub fn read_from_first<T>(&self, kind: Kind, id: &Id, read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
+        self.read_from(kind, id, Error::is_missing, read)
     }
 
-    fn from_places<T>(
+    fn read_from<T>(
         &self,
         kind: Kind,
         id: &Id,

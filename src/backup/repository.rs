@@ -57,6 +57,9 @@ pub struct Repository {
     pub(super) cache: Arc<Cache>,
 }
 
+/// Backups that can be read, and those that cannot.
+pub type Listing = (Vec<(Id, Manifest)>, Vec<(Id, Error)>);
+
 impl Repository {
     /// Makes a repository where there is none.
     ///
@@ -228,7 +231,7 @@ impl Repository {
     }
 
     /// All visible backups that can be read, the oldest first, and those whose files are damaged, with what is wrong.
-    pub fn backups_and_damaged(&self) -> Result<(Vec<(Id, Manifest)>, Vec<(Id, Error)>)> {
+    pub fn backups_and_damaged(&self) -> Result<Listing> {
         let (mut backups, mut damaged) = (Vec::new(), Vec::new());
         for file in listed(self.target(), "manifests")? {
             let manifest = Manifest::read(self.target(), &self.sealer, &file.name);
@@ -323,9 +326,9 @@ impl Repository {
 
     /// Reads a blob of a kind that index files must know.
     ///
-    /// Errors: those of [`Known::from_any_place`].
+    /// Errors: those of [`Known::read_from_any`].
     pub(super) fn blob(&self, press: &mut Press, known: &Known, kind: Kind, id: &Id) -> Result<Vec<u8>> {
-        known.from_any_place(kind, id, |location| self.read_blob(press, location))
+        known.read_from_any(kind, id, |location| self.read_blob(press, location))
     }
 
     /// The root of a disk, which must agree with its manifest.

@@ -97,6 +97,9 @@ impl Stopped {
 
 type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
 
+/// A host that is connected, or is being connected to for all who wait for it.
+type Connecting = Arc<OnceCell<Arc<Connected>>>;
+
 /// The door of one run: its tables, its objects, its account of changes.
 pub struct Door {
     pub(super) policy: Policy,
@@ -106,7 +109,7 @@ pub struct Door {
     pub(super) hosts: Arc<dyn Hosts>,
     pub(super) secrets: tokio::sync::Mutex<HashMap<String, Arc<Secret>>>,
     pub(super) repositories: tokio::sync::Mutex<HashMap<String, Arc<Opened>>>,
-    connected: tokio::sync::Mutex<HashMap<Option<String>, Arc<OnceCell<Arc<Connected>>>>>,
+    connected: tokio::sync::Mutex<HashMap<Option<String>, Connecting>>,
     /// What the catalog is told at the run's end.
     pub(super) seen: Mutex<Seen>,
     /// Whether it was said that the catalog cannot be told: once is enough.

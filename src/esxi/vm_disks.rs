@@ -148,7 +148,7 @@ impl Host {
             let files = (destroy && !inherits).then_some("destroy");
             self.change_devices(vm, vec![change("remove", files, device)], progress).await?;
             match destroy && inherits && folder(&disk.file) == folder(&vm.path) {
-                true => self.delete_own(vm, &[disk.file.clone()]).await,
+                true => self.delete_own(vm, std::slice::from_ref(&disk.file)).await,
                 false => Ok(()),
             }
         };
