@@ -10,9 +10,7 @@ use ceso::backup::target::{FolderTarget, Listed, Target};
 use ceso::backup::{BackupOptions, Depth, Error, FileSource, Id, InitOptions, KeyCost, PruneOptions, Repository};
 
 use super::lab::{Dice, Image, folder};
-
-#[path = "../../src/backup/target/suite.rs"]
-mod suite;
+use super::targets::suite;
 
 #[test]
 #[ignore = "needs user-mode-linux and nfs-kernel-server"]

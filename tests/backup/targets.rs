@@ -11,7 +11,7 @@ use crate::proxy::Proxy;
 use crate::servers::{BUCKET, SECRET, Server, access};
 
 #[path = "../../src/backup/target/suite.rs"]
-mod suite;
+pub mod suite;
 
 /// An empty place in the bucket, at another prefix each time.
 fn fresh(access: &Access) -> Arc<dyn Target> {

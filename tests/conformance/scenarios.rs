@@ -322,7 +322,7 @@ async fn power_that_somebody_else_changes_in_the_middle_of_a_clone_or_an_export_
         assert!(refused.to_string().contains("by root"), "{refused}");
         let disk = lease.files.iter().find(|file| file.disk).unwrap().clone();
         let fetched = lease.during(async {
-            let sink: Sink = Box::new(Vec::new());
+            let sink: Sink = Box::<Vec<u8>>::default();
             lease.fetch(&disk, sink, &silent).await.map(drop)
         });
         fetched.await.unwrap();
