@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ceso::backup::target::{FolderTarget, Listed, Target};
-use ceso::backup::{BackupOptions, Depth, Error, FileSource, Id, InitOptions, KeyCost, PruneOptions, Repository};
+use ceso::backup::target::FolderTarget;
+use ceso::backup::{BackupOptions, Depth, FileSource, Id, InitOptions, KeyCost, PruneOptions, Repository};
 
 use super::lab::{Dice, Image, folder};
 use super::targets::suite;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Error, Id, Listed, Target};
 
 /// Runs the suite; `make` gives a fresh and empty target each time.
-pub(super) fn every_promise(make: &dyn Fn() -> Arc<dyn Target>) {
+pub fn every_promise(make: &dyn Fn() -> Arc<dyn Target>) {
     for promise in [
         what_was_put_is_read_back,
         nothing_is_overwritten,
