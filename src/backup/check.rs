@@ -20,10 +20,10 @@ use super::{doom, index, keys, lease, mark, pack};
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Depth {
-    /// All small files, and that every blob that a backup needs is in a pack of the right length.
+    /// All small files, and that every blob that a backup needs is, by index files that can be true, in a pack of the right length.
     #[default]
     Structure,
-    /// Also every byte of every pack.
+    /// Also every byte of every pack, and that index files say what the packs' own tables say.
     ReadData,
     /// Also every byte of the packs whose names fall into part `part` of `of`, counted from 1: all parts together read all.
     Subset { part: u32, of: u32 },
@@ -102,6 +102,14 @@ struct Read {
     damaged: HashMap<Id, HashSet<Id>>,
 }
 
+/// What index files say of a pack.
+#[derive(Default)]
+pub(super) struct Indexed {
+    size: u64,
+    /// Each that names it, and the digest of the entries that it lists.
+    pub files: BTreeMap<Id, Id>,
+}
+
 /// What a prune or a repair changes.
 struct Moving {
     dooms: Dooms,
@@ -174,7 +182,7 @@ impl Repository {
                 None => {
                     report.notes.push(format!("{}: no index names it; the next backup takes it up", pack::name(*id)))
                 }
-                Some(named) if named != size => {
+                Some(Indexed { size: named, .. }) if named != size => {
                     report.problem(pack::name(*id), format!("it has {size} bytes, not {named}"));
                 }
                 Some(_) => {}
@@ -184,18 +192,23 @@ impl Repository {
         let mut wanted: Vec<(Id, u64)> = packs.iter().map(|(id, size)| (*id, *size)).collect();
         wanted.retain(|(id, _)| read.depth.reads(id) && !read.packs.contains(id));
         wanted.sort();
-        for state in self.read_packs(&wanted, &known)? {
+        for state in self.read_indexed_packs(&wanted, &known, &indexed)? {
             read.problems.extend(state.problems.into_iter().map(|problem| (state.id, problem)));
             read.damaged.insert(state.id, state.whole);
         }
         read.bytes += wanted.iter().map(|(_, size)| size).sum::<u64>();
         read.packs.extend(wanted.into_iter().map(|(id, _)| id));
         report.read = read.bytes;
-        let still = |(pack, _): &&(Id, Problem)| packs.contains_key(pack);
+        // An index file that went meanwhile, as in a prune, says nothing any more.
+        let names: HashSet<String> =
+            indexed.values().flat_map(|pack| pack.files.keys()).map(|file| index::name(*file)).collect();
+        let still = |(pack, problem): &&(Id, Problem)| {
+            packs.contains_key(pack) && (!problem.file.starts_with("index/") || names.contains(&problem.file))
+        };
         report.problems.extend(read.problems.iter().filter(still).map(|(_, problem)| problem.clone()));
         let mut damaged = read.damaged.clone();
         for (id, size) in &packs {
-            if indexed.get(id).is_some_and(|named| named != size) {
+            if indexed.get(id).is_some_and(|named| named.size != *size) {
                 damaged.entry(*id).or_default();
             }
         }
@@ -246,9 +259,11 @@ impl Repository {
         Ok(())
     }
 
-    /// Reads all index files. Returns the packs that they name, with their sizes.
-    fn check_index(&self, report: &mut CheckReport) -> Result<HashMap<Id, u64>> {
-        let mut indexed = HashMap::new();
+    /// Reads all index files. Returns the packs that they name, and what they say of them.
+    ///
+    /// A pack that its entries do not fill without gaps is one that no writer has made: what is said of it cannot be true.
+    fn check_index(&self, report: &mut CheckReport) -> Result<HashMap<Id, Indexed>> {
+        let mut indexed: HashMap<Id, Indexed> = HashMap::new();
         for file in listed(self.target(), "index")? {
             let Ok(id) = file.name.trim_start_matches("index/").parse::<Id>() else {
                 report.problem(&file.name, "its name is not that of an index file");
@@ -258,7 +273,15 @@ impl Repository {
                 Err(error) if error.is_missing() => continue,
                 other => report.note(&file.name, other)?,
             };
-            indexed.extend(read.into_iter().flatten().map(|pack| (pack.id, pack.size)));
+            for pack in read.into_iter().flatten() {
+                if !self.sealer.fills(&pack) {
+                    report.problem(&file.name, format!("what it says of {} cannot be: repair it", pack::name(pack.id)));
+                }
+                let told = pack::digest(&pack.entries);
+                let of = indexed.entry(pack.id).or_default();
+                of.size = pack.size;
+                of.files.insert(id, told);
+            }
         }
         Ok(indexed)
     }
@@ -274,6 +297,7 @@ impl Repository {
     ) -> Result<()> {
         let mut look =
             Look { repository: self, known, packs, damaged, segments: HashMap::new(), lacking: BTreeMap::new() };
+        let mut odd = Vec::new();
         for (folder, file) in backups {
             let manifest = match Manifest::read(self.target(), &self.sealer, &file.name) {
                 Err(error) if error.is_missing() => continue,
@@ -281,7 +305,15 @@ impl Repository {
             };
             let id = file.name.rsplit('/').next().and_then(|id| id.parse::<Id>().ok());
             let whole = match manifest {
-                Some(manifest) => look.backup(&manifest)?,
+                Some(manifest) => {
+                    odd.extend(named_oddly(&manifest).map(|what| (file.name.clone(), what)));
+                    // Of files that are not there it is not known how long they are.
+                    let whole = look.backup(&manifest)?;
+                    let wrong = if whole { look.wrong_length(&manifest)? } else { None };
+                    let fits = wrong.is_none();
+                    odd.extend(wrong.map(|what| (file.name.clone(), what)));
+                    whole && fits
+                }
                 None => false,
             };
             if *folder == "claims" {
@@ -295,11 +327,26 @@ impl Repository {
                 report.hurt.extend(id);
             }
         }
+        for (file, what) in odd {
+            report.problem(file, what);
+        }
         for (file, count) in look.lacking {
             report.problem(file, format!("{count} blobs that backups need are not there, or not whole"));
         }
         Ok(())
     }
+}
+
+/// What is wrong with the names of a backup's disks or files: each is asked for by its name.
+fn named_oddly(manifest: &Manifest) -> Option<String> {
+    let disks: Vec<&str> = manifest.disks.iter().map(|disk| disk.name.as_str()).collect();
+    let files: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    [("disk", disks), ("file", files)].into_iter().find_map(|(kind, names)| {
+        let mut seen = HashSet::new();
+        let odd = names.into_iter().find(|name| name.is_empty() || !seen.insert(*name))?;
+        let what = if odd.is_empty() { "without a name".to_owned() } else { format!("{odd:?} twice") };
+        Some(format!("it has a {kind} {what}"))
+    })
 }
 
 /// Looks for the blobs of backups, each segment once.
@@ -327,6 +374,29 @@ impl Look<'_> {
             *self.lacking.entry(file).or_default() += 1;
         }
         Ok(whole)
+    }
+
+    /// An attached file whose parts have another length than it: it cannot be restored.
+    fn wrong_length(&self, manifest: &Manifest) -> Result<Option<String>> {
+        for file in &manifest.files {
+            let mut length = 0u64;
+            for part in &file.parts {
+                let mut raw = None;
+                self.known.each_place(part, &mut |_, location| {
+                    if location.entry.flags.kind() == Kind::File {
+                        raw.get_or_insert(location.entry.raw);
+                    }
+                })?;
+                length = length.saturating_add(u64::from(raw.unwrap_or_default()));
+            }
+            if length != file.size {
+                return Ok(Some(format!(
+                    "its file {:?} has {} bytes, and its parts have {length}",
+                    file.name, file.size
+                )));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether all of a backup is there.

@@ -9,8 +9,8 @@ use super::format::{from_hashed, with_hash};
 use super::id::Id;
 use super::target::{Target, listed};
 
-/// The largest doom that is read.
-const LARGEST: u64 = 256 << 20;
+/// The largest doom that is read: a million packs, and a plan has fewer.
+const LARGEST: u64 = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Doom {

@@ -8,8 +8,9 @@ use super::pack::{ENTRY, Pack, read_entries};
 use super::seal::Sealer;
 use super::target::Target;
 
-/// The largest index file that a reader takes.
-pub(super) const LARGEST: u64 = 1 << 30;
+/// The largest index file that a reader takes. A writer ends one at 65,536 entries and the pack that reaches them, which has no more than a
+/// million (47 MB) even where another wrote it.
+pub(super) const LARGEST: u64 = 64 << 20;
 
 /// The name of an index file.
 pub fn name(id: Id) -> String {
@@ -43,6 +44,24 @@ pub fn read(target: &dyn Target, sealer: &Sealer, id: Id) -> Result<Vec<Pack>> {
     }
     let body = sealer.open(&[b"index"], bytes, &file)?;
     decode(&body).ok_or_else(|| Error::damaged(file, "it is no index of this version"))
+}
+
+/// Parts packs into groups that one index file each can name.
+pub fn parted(packs: &[Pack], entries: usize) -> Vec<&[Pack]> {
+    let (mut groups, mut rest) = (Vec::new(), packs);
+    while !rest.is_empty() {
+        let mut sum = 0;
+        // The pack that reaches the number is the last.
+        let more = rest.iter().take_while(|pack| {
+            let before = sum;
+            sum += pack.entries.len() + 1;
+            before < entries
+        });
+        let (group, after) = rest.split_at(more.count());
+        groups.push(group);
+        rest = after;
+    }
+    groups
 }
 
 fn decode(body: &[u8]) -> Option<Vec<Pack>> {

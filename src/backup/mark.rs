@@ -7,8 +7,8 @@ use super::format::{json, parse, read_named};
 use super::id::Id;
 use super::target::{Listed, Target, listed};
 
-/// The largest mark that is read.
-const LARGEST: u64 = 256 << 20;
+/// The largest mark that is read: a million packs, and a plan has fewer.
+const LARGEST: u64 = 64 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Mark {

@@ -24,6 +24,7 @@ mod manifest;
 mod mark;
 mod pack;
 mod place;
+mod proof;
 mod prune;
 mod reader;
 mod repair;

@@ -29,6 +29,17 @@ pub struct Entry {
     pub raw: u32,
 }
 
+impl Sealer {
+    /// Whether entries fill a pack of their size, in their order and without gaps.
+    pub(super) fn fills(&self, pack: &Pack) -> bool {
+        let sealed = if matches!(self, Self::Plain) { 0 } else { super::seal::SEALED };
+        let end = pack.entries.iter().try_fold(HEADER as u64, |at, entry| {
+            (u64::from(entry.offset) == at).then_some(at + u64::from(entry.stored))
+        });
+        end.map(|end| end + (pack.entries.len() * ENTRY + sealed + TRAILER) as u64) == Some(pack.size)
+    }
+}
+
 impl Entry {
     pub(super) fn write(&self, to: &mut Vec<u8>) {
         to.push(self.flags.0);
@@ -118,6 +129,11 @@ impl PackWriter {
         self.spool.size()
     }
 
+    /// How many blobs the pack has so far.
+    pub fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Writes the table and puts the pack under its name.
     pub fn finish(mut self, target: &dyn Target, sealer: &Sealer) -> Result<Pack> {
         let mut table = Vec::with_capacity(self.entries.len() * ENTRY);
@@ -183,6 +199,18 @@ pub fn read_table(target: &dyn Target, sealer: &Sealer, id: Id, size: u64) -> Re
         return Err(wrong("its blobs do not fill it"));
     }
     Ok(Pack { id, size, entries })
+}
+
+/// A digest of entries in their order, to compare what two files say of a pack.
+pub(super) fn digest(entries: &[Entry]) -> Id {
+    let mut hasher = Sha256::new();
+    let mut bytes = Vec::with_capacity(ENTRY);
+    for entry in entries {
+        bytes.clear();
+        entry.write(&mut bytes);
+        hasher.update(&bytes);
+    }
+    Id(hasher.finalize().into())
 }
 
 /// The entries of a table; nothing where one cannot be.

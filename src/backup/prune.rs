@@ -17,11 +17,15 @@ use super::manifest::{self, Manifest};
 use super::pack::Pack;
 use super::repository::{Repository, View};
 use super::seal::SEALED;
+use super::store::INDEX_ENTRIES;
 use super::target::{Listed, Target, listed};
 use super::{index, mark, pack};
 
 /// More small index files than this are written as one.
 const MOST_SMALL_INDEXES: usize = 16;
+
+/// A plan marks and deletes at most so many packs, 16 TiB or so: a mark or a doom of them has 18 MB. The next plan takes the others.
+const MOST_PACKS: usize = 1 << 18;
 
 /// How often what is not found is looked for again, where another prune may have moved it.
 const TRIES: u32 = 4;
@@ -219,11 +223,13 @@ impl Repository {
             deleted.extend(chosen.iter().map(|pack| pack.pack));
         } else {
             plan.mark = chosen;
+            plan.mark.truncate(MOST_PACKS);
         }
         plan.waiting = marked.into_iter().collect();
         plan.waiting.sort();
         plan.delete = deleted.iter().filter_map(|pack| uses.get(pack).copied()).collect();
         plan.delete.sort_by_key(|pack| pack.pack);
+        plan.delete.truncate(MOST_PACKS);
         Ok(plan)
     }
 
@@ -240,6 +246,9 @@ impl Repository {
     }
 
     /// Carries out a plan. An interrupted prune is taken up by the next. What a lock keeps is passed over.
+    ///
+    /// Errors: `Damaged` where the index says of a pack that stays that it has a blob of one that goes, and its table does not; nothing was
+    /// deleted then.
     pub fn prune(&self, plan: &PrunePlan) -> Result<PruneReport> {
         let lease = Lease::take(self.target(), "prune")?;
         let (marked, locked) = (plan.mark.len() as u64, plan.locked.len() as u64);
@@ -268,6 +277,7 @@ impl Repository {
                 found => packs.extend(found?),
             }
         }
+        self.prove_kept(&packs)?;
         let above = Dooms::read(target)?.highest;
         let number = doom::announce(target, packs.iter().copied().collect(), above)?;
         // From here on every writer sees the doom, or was seen by us. First what is needed, then where it lies.
@@ -348,12 +358,12 @@ impl Repository {
                 if without.contains(&pack.id) || !there.contains_key(&pack.id) || !written.insert(pack.id) {
                     continue;
                 }
-                entries += pack.entries.len();
+                entries += pack.entries.len() + 1;
                 waiting.push(pack);
-            }
-            if entries >= 1 << 16 {
-                index::write(target, &self.sealer, &std::mem::take(&mut waiting))?;
-                entries = 0;
+                if entries >= INDEX_ENTRIES {
+                    index::write(target, &self.sealer, &std::mem::take(&mut waiting))?;
+                    entries = 0;
+                }
             }
         }
         if !waiting.is_empty() {

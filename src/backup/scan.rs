@@ -1,16 +1,17 @@
 //! Reads whole packs and says which of their blobs are as they were written.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use super::blob::{Codec, Press};
-use super::check::Problem;
+use super::check::{Indexed, Problem};
 use super::error::{Error, Result};
 use super::id::Id;
+use super::index;
 use super::known::Known;
 use super::pack::{self, Entry, HEADER};
 use super::repository::Repository;
@@ -32,6 +33,16 @@ pub(super) struct Damage {
 impl Repository {
     /// Reads packs on all processors. Returns those that are damaged. One that goes meanwhile was pruned, and is passed over.
     pub(super) fn read_packs(&self, packs: &[(Id, u64)], known: &Known) -> Result<Vec<Damage>> {
+        self.read_indexed_packs(packs, known, &HashMap::new())
+    }
+
+    /// The same, and what index files say of the packs is held against their tables.
+    pub(super) fn read_indexed_packs(
+        &self,
+        packs: &[(Id, u64)],
+        known: &Known,
+        indexed: &HashMap<Id, Indexed>,
+    ) -> Result<Vec<Damage>> {
         // The smallest last, so that no thread is long alone at the end.
         let mut packs = packs.to_vec();
         packs.sort_by_key(|(id, size)| (Reverse(*size), *id));
@@ -39,7 +50,7 @@ impl Repository {
         let work = || -> Result<()> {
             let mut press = Press::new(Codec::Stored);
             while let Some((id, size)) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match self.read_pack(&mut press, *id, *size, known) {
+                match self.read_pack(&mut press, *id, *size, known, indexed.get(id)) {
                     Err(Error::Missing(_)) => {}
                     other => found.lock().unwrap_or_else(PoisonError::into_inner).extend(other?),
                 }
@@ -51,7 +62,14 @@ impl Repository {
     }
 
     /// Reads a pack. Nothing where every byte is as it was written.
-    fn read_pack(&self, press: &mut Press, id: Id, size: u64, known: &Known) -> Result<Option<Damage>> {
+    fn read_pack(
+        &self,
+        press: &mut Press,
+        id: Id,
+        size: u64,
+        known: &Known,
+        indexed: Option<&Indexed>,
+    ) -> Result<Option<Damage>> {
         let file = pack::name(id);
         let mut damage = Damage { id, whole: HashSet::new(), problems: Vec::new(), sealed_otherwise: false };
         let note = |damage: &mut Damage, error: Error| match error {
@@ -66,8 +84,17 @@ impl Repository {
             }
             other => Err(other),
         };
+        let mut lies = Vec::new();
         let entries = match self.table(id, size) {
-            Ok(pack) => pack.entries,
+            Ok(pack) => {
+                let own = pack::digest(&pack.entries);
+                let others = indexed.iter().flat_map(|indexed| &indexed.files).filter(|(_, told)| **told != own);
+                lies.extend(others.map(|(file, _)| Problem {
+                    file: index::name(*file),
+                    what: format!("it does not say of {} what its table says: repair the repository", pack::name(id)),
+                }));
+                pack.entries
+            }
             Err(error) => {
                 note(&mut damage, error)?;
                 known.entries_of(&id)?
@@ -106,6 +133,7 @@ impl Repository {
             let what = "its bytes are not those that its name says".to_owned();
             damage.problems.push(Problem { file, what });
         }
+        damage.problems.extend(lies);
         Ok((!damage.problems.is_empty()).then_some(damage))
     }
 }

@@ -74,7 +74,7 @@ impl<'r> Store<'r> {
                 None => PackWriter::new(self.repository.target())?,
             };
             pack.add(flags, id, raw, frame)?;
-            if pack.size() < self.pack_size {
+            if pack.size() < self.pack_size && pack.entries() < INDEX_ENTRIES {
                 *open = Some(pack);
                 return Ok(());
             }
@@ -103,11 +103,12 @@ impl<'r> Store<'r> {
     }
 
     fn index(&self, packs: &[Pack]) -> Result<()> {
-        if packs.is_empty() {
-            return Ok(());
+        // Packs that were taken up may be many: all of a repository that has lost its index.
+        for packs in index::parted(packs, INDEX_ENTRIES) {
+            let id = index::write(self.repository.target(), &self.repository.sealer, packs)?;
+            self.known.absorb(id, packs)?;
         }
-        let id = index::write(self.repository.target(), &self.repository.sealer, packs)?;
-        self.known.absorb(id, packs)
+        Ok(())
     }
 
     /// Makes all that was put durable and found by others.

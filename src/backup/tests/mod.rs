@@ -3,6 +3,7 @@
 mod beside;
 mod cache;
 mod damage;
+mod lies;
 mod locks;
 mod parents;
 pub mod power;
