@@ -206,18 +206,12 @@ pub fn plan(backups: &[(Id, Manifest)], keep: &Keep, now: OffsetDateTime) -> For
 impl Repository {
     /// Plans what stays of the repository's backups.
     ///
-    /// Errors: `Option` where there is no rule, or the rules would keep nothing at all.
+    /// Errors: `Option` where there is no rule.
     pub fn forget_plan(&self, keep: &Keep) -> Result<ForgetPlan> {
         if *keep == Keep::default() {
             return Err(Error::Option("no rule says what is kept".to_owned()));
         }
-        let plan = plan(&self.backups()?, keep, self.time()?);
-        match plan.decisions.len() {
-            all if all > 0 && plan.removed().count() == all => Err(Error::Option(format!(
-                "the rules would keep none of {all} backups, so one of them must be a mistake"
-            ))),
-            _ => Ok(plan),
-        }
+        Ok(plan(&self.backups()?, keep, self.time()?))
     }
 
     /// Plans to forget these backups, by their ids or the first eight or more digits of them, also those whose own files are damaged.

@@ -145,7 +145,7 @@ impl Operation for Prune {
 ///
 /// The rules count for each machine by itself. A failed backup never counts, and a period without a backup does not either. A plan
 /// that would forget more than half of all backups, or the last good one of a machine, is refused unless `yes` is set. Errors:
-/// `backup.refused`, `backup.option` where no rule says what is kept or the rules keep nothing, `backup.missing`.
+/// `backup.refused`, `backup.option` where no rule says what is kept, `backup.missing`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Forget {

@@ -72,7 +72,7 @@ fn workflow_that_is_broken_is_named_and_breaks_no_other() {
     fs::write(folder.join("site/huge.luau"), vec![b' '; 5 << 20]).unwrap();
     fs::write(folder.join("site/large.luau"), vec![b' '; 1 << 20]).unwrap();
     symlink("/etc/passwd", folder.join("site/link.luau")).unwrap();
-    symlink(machine.project(), folder.join("away")).unwrap();
+    symlink(machine.project(), folder.join("outside")).unwrap();
     fs::write(machine.project().join("far.luau"), HELLO).unwrap();
     let help = machine.run(&["--help"]).ok();
     for name in ["syntax", "plain", "endless", "hungry", "large"] {
@@ -87,7 +87,7 @@ fn workflow_that_is_broken_is_named_and_breaks_no_other() {
     assert!(help.words().contains("site hello Say hello") && help.out.contains("vm list"), "{help:?}");
     assert!(help.out.contains("huge.luau: cannot be read"), "{help:?}");
     assert!(!help.out.contains("it ran") && !help.err.contains("it ran"), "{help:?}");
-    for absent in ["site link", "away", "UPPER", "site notes"] {
+    for absent in ["site link", "outside", "UPPER", "site notes"] {
         assert!(!help.out.contains(absent), "{absent}: {help:?}");
     }
     assert_eq!(machine.run(&["site", "hello", "bob"]).ok().out, "hello bob\n");

@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(offered("esx"), ["esxi"]);
         assert_eq!(offered("x = cloud"), ["cloudinit"]);
         assert_eq!(offered("loc"), ["local"]);
-        assert_eq!(offered("esxi."), ["connect"]);
+        assert_eq!(offered("esxi."), ["connect", "inventory"]);
         assert_eq!(offered("log.w"), ["warn"]);
         assert_eq!(offered("hosts."), ["main"]);
     }

@@ -117,7 +117,7 @@ async fn a_task_that_the_host_has_forgotten_is_an_error_for_its_waiter_alone() {
     let unknown = MoRef::new("Task", "gone");
     let machine = checked(vm("1"));
     let (lost, done) = tokio::join!(host.wait_for_task(&unknown, &silent), host.power_on(&machine, &silent));
-    assert_eq!(lost.unwrap_err().kind(), "esxi.managed_object_not_found");
+    assert_eq!(lost.unwrap_err().kind(), "esxi.task_forgotten");
     done.unwrap();
 }
 

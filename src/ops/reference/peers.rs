@@ -417,7 +417,9 @@ pub const FAMILIES: &[Family] = &[
             "a_template_that_cannot_be_cloned_is_refused_and_nothing_is_left",
             "power_that_somebody_else_changes_in_the_middle_of_a_clone_or_an_export_harms_neither",
         ],
-        real_host: None,
+        real_host: Some(
+            "what a host answers while it is cut off or starts its agent anew, which no peer can be made to do",
+        ),
     },
     Family {
         name: "Faults",

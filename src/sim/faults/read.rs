@@ -98,19 +98,10 @@ mod tests {
             assert_eq!(read, expected, "{text}");
             Faults::new(1).add(read).unwrap();
         }
-        for text in ["Login:cut=1", "Login:no-ranges", "Login:partition=1000s", "Login:drop:chance=2"] {
+        for text in ["Login:delay", "Login:cut=1", "Login:no-ranges", "Login:partition=1000s", "Login:drop:chance=2"] {
             assert!(Faults::new(1).add(read(text).unwrap()).is_err(), "{text}");
         }
-        for text in [
-            "",
-            "Login",
-            "Login:x:y",
-            "Login:delay=z",
-            "Login:delay",
-            "GET folder:cut=x",
-            "Login:drop:a=1",
-            "Login:drop=1",
-        ] {
+        for text in ["", "Login", "Login:x:y", "Login:delay=z", "GET folder:cut=x", "Login:drop:a=1", "Login:drop=1"] {
             assert_eq!(read(text).unwrap_err().kind(), "sim.fault", "{text}");
         }
     }
