@@ -77,16 +77,15 @@ impl Binder<'_> {
         if selection.name.as_deref() == Some(SIMULATOR) && selection.tags.is_empty() {
             chosen.push(SIMULATOR.to_owned());
         }
-        let all = chosen.len();
-        chosen.retain(|name| self.door().policy.allows("host", "connect", name, false));
-        if chosen.is_empty() {
-            let message = match all {
-                0 => "no configured host is of that name and has these tags".to_owned(),
-                all => format!("none of these {all} hosts may be connected to"),
-            };
+        let Some(first) = chosen.first().cloned() else {
+            let message = "no configured host is of that name and has these tags";
             return Err(
                 Fault::new("usage.unknown_host", message).hint("`ceso host list` lists the hosts with their tags")
             );
+        };
+        chosen.retain(|name| self.door().policy.allows("host", "connect", name, false));
+        if chosen.is_empty() {
+            self.check("host", "connect", &first, false)?;
         }
         for name in &chosen {
             self.check("host", "connect", name, false)?;

@@ -131,6 +131,9 @@ async fn snapshot(hosts: Arc<dyn Hosts>) {
     call("vm.snapshot", vec![("vm", vm), ("name", Value::Text("sweep".to_owned()))]).await.unwrap();
 }
 
+/// Arguments of which one of several must be given, or without which there is nothing to ask.
+const ALSO: [(&str, &str); 2] = [("repository.forget", "retention"), ("host.inventory", "hosts")];
+
 /// Arguments that the schema of the operation accepts: every required one, and those that the declaration touches.
 pub fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
     let schema = declared.arguments_schema();
@@ -146,7 +149,7 @@ pub fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
     };
     let mut entries = Vec::new();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        if required.contains(&name.as_str()) || touched(name) {
+        if required.contains(&name.as_str()) || touched(name) || ALSO.contains(&(declared.name, name.as_str())) {
             entries.push((name.clone(), value(name, property, handles)));
         }
     }
@@ -173,6 +176,7 @@ fn value(name: &str, property: &serde_json::Value, handles: &[Handle]) -> Value 
     match (name, kind) {
         ("template", _) => Value::Text("debian-12".to_owned()),
         ("datastore" | "to_datastore", _) => Value::Text("datastore1".to_owned()),
+        ("hosts", _) => Value::Text("sim".to_owned()),
         ("to", _) => Value::Text("elsewhere".to_owned()),
         ("network", _) => Value::Text("VM Network".to_owned()),
         ("program" | "path", _)
