@@ -280,7 +280,7 @@ impl Operation for RestoreConfig {
     const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = Place::Method { kind: "host", name: "restore_config" };
     const TOUCHES: &'static [Touch] = ADMINISTERS;
-    const USAGE: &'static str = "host:enter_maintenance()\nlocal done, fault: any = pcall(function()\n  host:restore_config({ file = file })\nend)\nif not done then\n  print(fault.kind)\n  host:exit_maintenance()\nend";
+    const USAGE: &'static str = "host:enter_maintenance()\nlocal done, fault: any = pcall(function(): any\n  host:restore_config({ file = file })\n  return nil\nend)\nif not done then\n  print(fault.kind)\n  host:exit_maintenance()\nend";
 
     type Bound = (BoundHost, Arc<LocalFile>);
     type Output = Configuration;

@@ -93,7 +93,7 @@ impl Operation for Prune {
         touch("repository", "prune", Selector::Argument("repository")),
         touch("repository", "destroy", Selector::Given { argument: "repository", given: "retention" }),
     ];
-    const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal rules = repository.retention or { keep_daily = 14, keep_weekly = 8 }\nlocal plan = repository:prune({ retention = rules, dry_run = true })\nprint(#plan.forgotten, #plan.kept, plan.marked, plan.deleted)\nif not plan.doubt then\n  repository:prune({ retention = rules })\nend";
+    const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal rules: any = repository.retention or { keep_daily = 14, keep_weekly = 8 }\nlocal plan = repository:prune({ retention = rules, dry_run = true })\nprint(#plan.forgotten, #plan.kept, plan.marked, plan.deleted)\nif not plan.doubt then\n  repository:prune({ retention = rules })\nend";
 
     type Bound = BoundRepository;
     type Output = PruneResult;

@@ -8,6 +8,7 @@ order, what is required, how often a field may come, the type of every value, of
 each property path of a query leads somewhere. A method without a request is an error. Ends with 1 and one line for each error.
 """
 
+import datetime
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -112,6 +113,11 @@ class Checker:
                 self.error(where, f"{text!r} is no {kind.__name__}")
         elif kind is type:
             self.type_named(where, text)
+        elif issubclass(kind, datetime.datetime):
+            try:
+                datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+            except ValueError:
+                self.error(where, f"{text!r} is no time")
         elif issubclass(kind, str):
             pass
         else:
