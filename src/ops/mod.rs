@@ -4,6 +4,7 @@
 //! checks, type definitions, reference, completion, JSON Schema, capability check and record all come from that.
 
 pub mod appliance;
+pub mod appliance_export;
 pub mod catalog;
 pub mod catalog_rows;
 pub mod cloudinit;
@@ -199,7 +200,7 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_inventory::Unregister>(),
         Declared::of::<vm_inventory::Rename>(),
         Declared::of::<appliance::Import>(),
-        Declared::of::<appliance::Export>(),
+        Declared::of::<appliance_export::Export>(),
         Declared::of::<vm_configure::Configure>(),
         Declared::of::<vm_configure::EnsureConfig>(),
         Declared::of::<vm_disks::Add>(),
@@ -215,7 +216,7 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_nics::EnsureImage>(),
         Declared::of::<vm_nics::EjectImage>(),
         Declared::of::<vm_nics::ConnectDrive>(),
-        Declared::of::<appliance::ExportSnapshot>(),
+        Declared::of::<appliance_export::ExportSnapshot>(),
         Declared::of::<vm_copy::CopyTo>(),
         Declared::of::<vm_change::SetGuestinfo>(),
         Declared::of::<vm_change::EnsureGuestinfo>(),

@@ -5,7 +5,8 @@ use std::io::Read;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::appliance::{percent, plain, with_nvram};
+use super::appliance::percent;
+use super::appliance_export::{plain, with_nvram};
 use super::rows::give_vm;
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost, BoundVm};
