@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use super::call::{Answer, Call, Reply};
 use super::fault::VimFault;
-use super::faults::Due;
+use super::faults::{InPlace, Trouble};
 use super::http::Head;
 use super::schema::{Version, schema};
 use super::server::Host;
@@ -31,7 +31,7 @@ pub struct Outcome {
     /// What somebody asked for in place of the answer.
     pub instead: Option<Instead>,
     /// What befalls the whole host once this was carried out.
-    pub after: Option<Due>,
+    pub after: Option<Trouble>,
 }
 
 /// No answer, or one of the web server's own.
@@ -60,24 +60,32 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         let operation = begins.windows(11).any(|word| word == b"operationID").then(|| soap::operation(document));
         host.log.note(if known { &request.name } else { "(unknown method)" }, operation.flatten().as_deref());
         let (mut fault, mut leave_delta, mut lie) = (None, false, None);
-        match host.faults.due(&request.name) {
-            None => {}
-            Some(Due::Fault { fault: asked, in_task }) => fault = Some((asked, in_task)),
-            Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
-            Some(Due::LeaveDelta) => leave_delta = true,
-            Some(Due::Lie(told)) => lie = Some(told),
-            Some(Due::Fill(left)) => host.fill(left),
-            Some(after @ (Due::Late(_) | Due::Partition(_) | Due::Restart { .. })) => outcome.after = Some(after),
-            Some(Due::DropAnswer) => outcome.instead = Some(Instead::Drop),
-            Some(Due::Expire) => {
-                host.expire_sessions();
-            }
-            Some(due) => {
-                outcome.instead = Some(if let Due::Status(code) = due { Instead::Status(code) } else { Instead::Drop });
-                return Ok(String::new());
+        if let Some(caught) = host.faults.due(&request.name) {
+            fault = caught.fault;
+            match caught.trouble {
+                Trouble::Fault { .. } => {}
+                Trouble::Delay(delay) => tokio::time::sleep(delay).await,
+                Trouble::LeaveDelta => leave_delta = true,
+                Trouble::Lie(told) => lie = Some(told),
+                Trouble::Fill(left) => host.fill(left),
+                after @ (Trouble::Late(_) | Trouble::Partition(_) | Trouble::Restart { .. }) => {
+                    outcome.after = Some(after);
+                }
+                Trouble::DropAnswer => outcome.instead = Some(Instead::Drop),
+                Trouble::Expire => {
+                    host.expire_sessions();
+                }
+                Trouble::Status(code) => {
+                    outcome.instead = Some(Instead::Status(code));
+                    return Ok(String::new());
+                }
+                Trouble::Drop | Trouble::Cut(_) | Trouble::NoRanges => {
+                    outcome.instead = Some(Instead::Drop);
+                    return Ok(String::new());
+                }
             }
         }
-        if let Some((fault, false)) = fault {
+        if let Some(InPlace { fault, in_task: false }) = fault {
             // The session comes first, as for any method.
             if request.name != "Login" {
                 prepare(host, head, &request, version)?;
@@ -93,7 +101,7 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         call.leave_delta = leave_delta;
         call.lie = lie;
         let reply = match fault {
-            Some((fault, _)) => {
+            Some(InPlace { fault, .. }) => {
                 let mut world = host.world();
                 let answer = task::change(&mut world, &call, &call.this, move |_, _| Err(fault))?;
                 host.announce(world.tick());

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::dispatch::Instead;
 use super::esx::upkeep;
-use super::faults::Due;
+use super::faults::Trouble;
 use super::schema::VERSIONS;
 use super::server::Host;
 use super::{control, datastore, dispatch, guest, lease, soap};
@@ -163,32 +163,32 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
         _ => None,
     };
     if let Some(place) = place {
-        match host.faults.due(&format!("{} {place}", request.method())) {
-            None | Some(Due::Fault { .. } | Due::LeaveDelta | Due::Lie(_)) => {}
-            Some(Due::Fill(left)) => host.fill(left),
-            Some(Due::Late(delay)) => late = delay,
-            Some(Due::Partition(away)) => {
+        match host.faults.due(&format!("{} {place}", request.method())).map(|caught| caught.trouble) {
+            None | Some(Trouble::Fault { .. } | Trouble::LeaveDelta | Trouble::Lie(_)) => {}
+            Some(Trouble::Fill(left)) => host.fill(left),
+            Some(Trouble::Late(delay)) => late = delay,
+            Some(Trouble::Partition(away)) => {
                 host.cut_off(away);
                 return Err(Dropped);
             }
-            Some(Due::Restart { away, finishes }) => {
+            Some(Trouble::Restart { away, finishes }) => {
                 host.restart(away, finishes);
                 return Err(Dropped);
             }
-            Some(Due::Delay(delay)) => tokio::time::sleep(delay).await,
-            Some(Due::Drop) => return Err(Dropped),
-            Some(Due::DropAnswer) => drops = true,
-            Some(Due::Status(code)) => {
+            Some(Trouble::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Trouble::Drop) => return Err(Dropped),
+            Some(Trouble::DropAnswer) => drops = true,
+            Some(Trouble::Status(code)) => {
                 // Whoever still sends would not read the answer.
                 let rest = Limited::new(request.into_body(), REST).collect();
                 drop(tokio::time::timeout(BODY, rest).await);
                 return Ok(on_demand(code));
             }
-            Some(Due::Expire) => {
+            Some(Trouble::Expire) => {
                 host.expire_sessions();
             }
-            Some(Due::Cut(bytes)) => trouble.cut = Some(bytes),
-            Some(Due::NoRanges) => trouble.ranges = false,
+            Some(Trouble::Cut(bytes)) => trouble.cut = Some(bytes),
+            Some(Trouble::NoRanges) => trouble.ranges = false,
         }
     }
     let response = match (request.method(), path.as_str()) {
@@ -266,12 +266,12 @@ async fn sdk(request: Request<Incoming>, head: Head, host: Arc<Host>) -> Result<
     };
     let outcome = dispatch::soap(&host, &head, &body).await;
     match outcome.after {
-        Some(Due::Late(delay)) => tokio::time::sleep(delay).await,
-        Some(Due::Partition(away)) => {
+        Some(Trouble::Late(delay)) => tokio::time::sleep(delay).await,
+        Some(Trouble::Partition(away)) => {
             host.cut_off(away);
             return Err(Dropped);
         }
-        Some(Due::Restart { away, finishes }) => {
+        Some(Trouble::Restart { away, finishes }) => {
             host.restart(away, finishes);
             return Err(Dropped);
         }

@@ -123,30 +123,20 @@ struct Counted {
     caught: u64,
 }
 
-/// A [`Trouble`] for one request, ready to be carried out.
+/// What a rule has in store for a request that it caught.
 #[derive(Debug, Clone)]
-pub enum Due {
-    /// In place of the method: at once, or as the end of its task.
-    Fault {
-        fault: VimFault,
-        in_task: bool,
-    },
-    Delay(Duration),
-    Drop,
-    DropAnswer,
-    Status(u16),
-    Expire,
-    LeaveDelta,
-    Cut(u64),
-    NoRanges,
-    Lie(Lie),
-    Fill(u64),
-    Late(Duration),
-    Partition(Duration),
-    Restart {
-        away: Duration,
-        finishes: bool,
-    },
+pub struct Caught {
+    pub trouble: Trouble,
+    /// Of [`Trouble::Fault`]: what stands in place of the method, made when the rule was added.
+    pub fault: Option<InPlace>,
+}
+
+/// A fault in place of a method.
+#[derive(Debug, Clone)]
+pub struct InPlace {
+    pub fault: VimFault,
+    /// Whether it is the end of the method's task, or comes at once.
+    pub in_task: bool,
 }
 
 /// How often a rule has come up.
@@ -237,7 +227,7 @@ impl Faults {
     }
 
     /// What is to happen to a request, which is counted by each rule that it reaches.
-    pub fn due(&self, method: &str) -> Option<Due> {
+    pub fn due(&self, method: &str) -> Option<Caught> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let State { rules, random } = &mut *state;
         for counted in rules.iter_mut().filter(|counted| counted.rule.method == method || counted.rule.method == ANY) {
@@ -247,25 +237,11 @@ impl Faults {
                 continue;
             }
             counted.caught += 1;
-            return Some(match (&counted.rule.trouble, &counted.fault) {
-                (Trouble::Fault { kind, .. }, Some(fault)) => {
-                    let in_task = method.ends_with("_Task") && !AT_ONCE.contains(&kind.as_str());
-                    Due::Fault { fault: fault.clone(), in_task }
-                }
-                (Trouble::Delay(delay), _) => Due::Delay(*delay),
-                (Trouble::DropAnswer, _) => Due::DropAnswer,
-                (Trouble::Status(code), _) => Due::Status(*code),
-                (Trouble::Expire, _) => Due::Expire,
-                (Trouble::LeaveDelta, _) => Due::LeaveDelta,
-                (Trouble::Cut(bytes), _) => Due::Cut(*bytes),
-                (Trouble::NoRanges, _) => Due::NoRanges,
-                (Trouble::Lie(lie), _) => Due::Lie(*lie),
-                (Trouble::Fill(left), _) => Due::Fill(*left),
-                (Trouble::Late(delay), _) => Due::Late(*delay),
-                (Trouble::Partition(away), _) => Due::Partition(*away),
-                (Trouble::Restart { away, finishes }, _) => Due::Restart { away: *away, finishes: *finishes },
-                (Trouble::Drop | Trouble::Fault { .. }, _) => Due::Drop,
-            });
+            let trouble = counted.rule.trouble.clone();
+            let at_once = matches!(&trouble, Trouble::Fault { kind, .. } if AT_ONCE.contains(&kind.as_str()));
+            let in_task = method.ends_with("_Task") && !at_once;
+            let fault = counted.fault.clone().map(|fault| InPlace { fault, in_task });
+            return Some(Caught { trouble, fault });
         }
         None
     }
