@@ -1,11 +1,10 @@
 //! Readers beside a prune of another process: what it moves beneath them is found again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
+use super::altered::{Alter, Altered};
 use super::*;
 use crate::backup::prune::PackUse;
-use crate::backup::target::{Listed, Spool};
 use crate::backup::{CopyOptions, Depth, DiskForm, Error, ExportOptions, PruneOptions};
 
 /// A target beneath which something happens before some of the reads of packs.
@@ -16,54 +15,15 @@ struct Meddled {
     meddle: Box<dyn Fn() + Send + Sync>,
 }
 
-impl Meddled {
-    fn read(&self, name: &str) {
+impl Alter for Meddled {
+    fn inner(&self) -> &FolderTarget {
+        &self.inner
+    }
+
+    fn reading(&self, name: &str) {
         if name.starts_with("data/") && (self.when)(self.reads.fetch_add(1, Ordering::SeqCst)) {
             (self.meddle)();
         }
-    }
-}
-
-impl Target for Meddled {
-    fn place(&self) -> String {
-        self.inner.place()
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.inner.put(name, bytes)
-    }
-
-    fn spool(&self) -> Result<Spool> {
-        self.inner.spool()
-    }
-
-    fn put_spool(&self, name: &str, spool: Spool) -> Result<()> {
-        self.inner.put_spool(name, spool)
-    }
-
-    fn get(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        self.read(name);
-        self.inner.get(name, range)
-    }
-
-    fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
-        self.inner.get_all(name, limit)
-    }
-
-    fn list(&self, folder: &str, each: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
-        self.inner.list(folder, each)
-    }
-
-    fn delete(&self, names: &[String]) -> Result<()> {
-        self.inner.delete(names)
-    }
-
-    fn now(&self) -> Result<SystemTime> {
-        self.inner.now()
-    }
-
-    fn tidy(&self) -> Result<u64> {
-        self.inner.tidy()
     }
 }
 
@@ -84,7 +44,7 @@ fn meddled(when: fn(u64) -> bool) -> (tempfile::TempDir, Repository, Id, TestDis
     let id = back_up(&init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap(), &disk).unwrap().id;
     let inner = FolderTarget::new(&path);
     let meddle = Box::new(move || move_all(&path));
-    let target = Meddled { inner, reads: AtomicU64::new(0), when, meddle };
+    let target = Altered(Meddled { inner, reads: AtomicU64::new(0), when, meddle });
     (folder, open_with(Arc::new(target), Form::Encrypted).unwrap(), id, disk)
 }
 
@@ -128,7 +88,7 @@ fn damage_is_told_also_where_a_backup_ends_meanwhile() {
     let inner = FolderTarget::new(&path);
     let meddle =
         Box::new(move || drop(back_up(&open(&path, Form::Encrypted), &TestDisk::new(CHUNK as u64, [(0, 99)]))));
-    let target = Meddled { inner, reads: AtomicU64::new(0), when: |n| n == 0, meddle };
+    let target = Altered(Meddled { inner, reads: AtomicU64::new(0), when: |n| n == 0, meddle });
     let report = open_with(Arc::new(target), Form::Encrypted).unwrap().check(Depth::ReadData).unwrap();
     assert_eq!(report.hurt.into_iter().collect::<Vec<_>>(), [hurt]);
 }

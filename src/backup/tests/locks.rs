@@ -1,12 +1,13 @@
 //! A store with locks: what cannot go yet is passed over and said, everything else goes on, and a later prune deletes it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use super::altered::{Alter, Altered};
 use super::pruning::{assert_clean, forget, make_older, prune};
 use super::*;
 use crate::backup::doom::Dooms;
-use crate::backup::target::{Listed, Spool, listed};
+use crate::backup::target::listed;
 use crate::backup::{Error, PruneOptions};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -19,8 +20,8 @@ struct Locking {
 }
 
 impl Locking {
-    fn over(path: &Path, time: Option<Duration>) -> Arc<Self> {
-        Arc::new(Self { inner: FolderTarget::new(path), shut: AtomicBool::new(time.is_none()), time })
+    fn over(path: &Path, time: Option<Duration>) -> Arc<Altered<Self>> {
+        Arc::new(Altered(Self { inner: FolderTarget::new(path), shut: AtomicBool::new(time.is_none()), time }))
     }
 
     fn keeps(&self, name: &str) -> Result<bool> {
@@ -36,33 +37,9 @@ impl Locking {
     }
 }
 
-impl Target for Locking {
-    fn place(&self) -> String {
-        self.inner.place()
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.inner.put(name, bytes)
-    }
-
-    fn spool(&self) -> Result<Spool> {
-        self.inner.spool()
-    }
-
-    fn put_spool(&self, name: &str, spool: Spool) -> Result<()> {
-        self.inner.put_spool(name, spool)
-    }
-
-    fn get(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        self.inner.get(name, range)
-    }
-
-    fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
-        self.inner.get_all(name, limit)
-    }
-
-    fn list(&self, folder: &str, each: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
-        self.inner.list(folder, each)
+impl Alter for Locking {
+    fn inner(&self) -> &FolderTarget {
+        &self.inner
     }
 
     fn delete(&self, names: &[String]) -> Result<()> {
@@ -73,20 +50,12 @@ impl Target for Locking {
         self.inner.delete(&others)?;
         match kept.first() {
             None => Ok(()),
-            Some(file) => Err(Error::Locked { place: self.place(), file: file.clone(), count: kept.len() }),
+            Some(file) => Err(Error::Locked { place: self.inner.place(), file: file.clone(), count: kept.len() }),
         }
     }
 
     fn lock_time(&self) -> Option<Duration> {
         self.time
-    }
-
-    fn now(&self) -> Result<SystemTime> {
-        self.inner.now()
-    }
-
-    fn tidy(&self) -> Result<u64> {
-        self.inner.tidy()
     }
 }
 
@@ -118,7 +87,7 @@ fn a_prune_passes_over_what_is_locked_and_a_later_one_deletes_it() {
         // Nothing relies on a pack that someone may delete at any time.
         let again = back_up(&repository, &disk(2)).unwrap();
         assert!(again.added > 0);
-        target.shut.store(false, Ordering::SeqCst);
+        target.0.shut.store(false, Ordering::SeqCst);
         let report = prune(&repository).unwrap();
         assert!(report.locked == 0 && report.deleted > 0, "{report:?}");
         assert!(Dooms::read(repository.target()).unwrap().all_done());
@@ -201,7 +170,7 @@ fn a_repair_passes_over_what_is_locked() {
     let again = back_up(&repository, &disk(2)).unwrap();
     assert!(again.added > 0);
     assert_eq!(content(&repository, again.id).unwrap(), bytes_of(&disk(2)));
-    target.shut.store(false, Ordering::SeqCst);
+    target.0.shut.store(false, Ordering::SeqCst);
     prune(&repository).unwrap();
     assert!(!repository.packs().unwrap().contains_key(&pack));
     assert_clean(&repository);

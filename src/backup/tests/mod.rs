@@ -1,5 +1,6 @@
 //! The engine as a whole: small disks in small packs, and everything that can go wrong with them.
 
+mod altered;
 mod beside;
 mod cache;
 mod damage;
