@@ -5,6 +5,7 @@
 //! blobs; `repository` is all of it, open. It knows disks as ranges of bytes, and nothing of hosts or scripts.
 
 mod blob;
+mod cache;
 mod carry;
 mod check;
 mod commit;

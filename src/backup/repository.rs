@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use zeroize::Zeroizing;
 
 use super::blob::{Kind, Press};
+use super::cache::Cache;
 use super::doom::Dooms;
 use super::error::{Error, Result};
 use super::format::{
@@ -16,7 +17,7 @@ use super::format::{
 };
 use super::id::Id;
 use super::keys::{self, KeyCost, KeyInfo};
-use super::known::{Cache, Known, Location};
+use super::known::{Known, Location};
 use super::lease::{self, LeaseInfo};
 use super::manifest::{self, Manifest, Root, ids};
 use super::pack::{self, Pack};
