@@ -233,27 +233,15 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut out = [0; 64];
-    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
+    // What fits does not fail.
+    let _always = hex::encode_to_slice(bytes, &mut out);
     out
 }
 
+/// The bytes of exactly so many lower-case digits: a line has one spelling.
 pub(super) fn unhex<const LENGTH: usize>(text: &[u8]) -> Option<[u8; LENGTH]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
     let mut out = [0; LENGTH];
-    if text.len() != 2 * LENGTH {
-        return None;
-    }
-    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?;
-    }
-    Some(out)
+    let is_lower = !text.iter().any(u8::is_ascii_uppercase);
+    (is_lower && hex::decode_to_slice(text, &mut out).is_ok()).then_some(out)
 }

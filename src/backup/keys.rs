@@ -9,7 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::error::{Error, Result};
 use super::format::{json, parse, read_named, this_time};
-use super::id::{Id, hex, unhex};
+use super::id::{Id, unhex};
 use super::lease;
 use super::seal::{Keyring, decrypt_once, encrypt_once, random};
 use super::target::{Listed, Target, listed};
@@ -92,8 +92,8 @@ impl Drop for Opened {
 
 impl Opened {
     fn of(ring: &Keyring) -> Self {
-        let masters = ring.masters.iter().map(|(id, key)| (hex(id), hex(key.as_ref()))).collect();
-        Self { id_key: hex(ring.id_key.as_ref()), current: hex(&ring.current), masters }
+        let masters = ring.masters.iter().map(|(id, key)| (hex::encode(id), hex::encode(key.as_slice()))).collect();
+        Self { id_key: hex::encode(ring.id_key.as_slice()), current: hex::encode(ring.current), masters }
     }
 
     fn ring(&self) -> Option<Keyring> {
@@ -144,17 +144,17 @@ pub(super) fn add(
     random(&mut salt)?;
     let key = cost.derive(secret, &salt).ok_or_else(|| Error::Option(format!("{cost:?} is no cost of a key")))?;
     let mut sealed = Zeroizing::new(json(&Opened::of(ring))?);
-    let masters: Vec<String> = ring.masters.keys().map(|id| hex(id)).collect();
+    let masters: Vec<String> = ring.masters.keys().map(hex::encode).collect();
     let tag = encrypt_once(&key, &about(config, &masters), &mut sealed)?;
     let file = json(&KeyFile {
         version: 1,
         kdf: "argon2id".to_owned(),
         cost,
-        salt: hex(&salt),
+        salt: hex::encode(salt),
         label: label.to_owned(),
         made: this_time(),
         masters,
-        sealed: hex(&sealed) + &hex(&tag),
+        sealed: hex::encode(sealed) + &hex::encode(tag),
     })?;
     let id = Id::of(&file);
     target.put(&name(id), &file)?;
@@ -306,9 +306,7 @@ fn unwrap(file: &KeyFile, config: Id, secret: &[u8]) -> Option<Keyring> {
     let key = file.cost.derive(secret, &salt)?;
     let (sealed, tag) = file.sealed.split_at_checked(file.sealed.len().checked_sub(32)?)?;
     let tag = unhex(tag)?;
-    let digits = sealed.as_bytes().as_chunks::<2>().0;
-    let bytes = digits.iter().map(|pair| std::str::from_utf8(pair).ok().and_then(unhex::<1>).map(|[byte]| byte));
-    let mut bytes = Zeroizing::new(bytes.collect::<Option<Vec<u8>>>()?);
+    let mut bytes = Zeroizing::new(hex::decode(sealed).ok()?);
     if !decrypt_once(&key, &about(config, &file.masters), &mut bytes, &tag) {
         return None;
     }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::blob::Kind;
 use super::error::{Error, Result};
-use super::id::{Id, hex};
+use super::id::Id;
 
 /// A master key's name.
 pub type KeyId = [u8; 8];
@@ -145,7 +145,7 @@ impl Sealer {
         let (salt, rest) = rest.split_first_chunk::<SALT>().ok_or_else(too_short)?;
         let (_, &tag) = rest.split_last_chunk::<TAG>().ok_or_else(too_short)?;
         let Some(master) = ring.masters.get(id) else {
-            return Err(Error::UnknownMaster { file: file.to_owned(), key: hex(id) });
+            return Err(Error::UnknownMaster { file: file.to_owned(), key: hex::encode(id) });
         };
         let key = Zeroizing::new(keyed(master, &[b"ceso frame 1", salt]));
         let end = frame.len() - TAG;

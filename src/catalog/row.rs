@@ -13,7 +13,7 @@ pub struct Id(pub [u8; 32]);
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -21,16 +21,9 @@ impl FromStr for Id {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{:?} is no id", text.chars().take(80).collect::<String>());
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        if pairs.len() != 32 || !rest.is_empty() {
-            return Err(wrong());
-        }
         let mut id = [0; 32];
-        for (byte, pair) in id.iter_mut().zip(pairs) {
-            let digit = |c: u8| char::from(c).to_digit(16).map(|digit| digit as u8);
-            *byte = digit(pair[0]).zip(digit(pair[1])).map(|(high, low)| high << 4 | low).ok_or_else(wrong)?;
-        }
+        hex::decode_to_slice(text, &mut id)
+            .map_err(|_| format!("{:?} is no id", text.chars().take(80).collect::<String>()))?;
         Ok(Self(id))
     }
 }

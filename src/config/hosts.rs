@@ -92,7 +92,7 @@ impl Config {
             _ => "user".to_owned(),
         };
         let identity = [name, entry.url.url().as_str(), &username, &entry.trust.to_string(), &kind].join("\0");
-        let digest: String = Sha256::digest(identity).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::encode(&Sha256::digest(identity)[..8]);
         HostConfig {
             session_file: self.home().sessions().join(format!("{name}-{digest}")),
             name: name.to_owned(),

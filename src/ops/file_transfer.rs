@@ -46,7 +46,7 @@ pub struct Transfer {
 
 impl Transfer {
     fn new(bound: &BoundDatastore, path: &FilePath, done: &esxi::Transferred) -> Self {
-        let sha256 = done.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex::encode(done.sha256);
         Self { path: path.on(&bound.datastore.name), size: Bytes(done.bytes), sha256, resumed: done.resumed }
     }
 }

@@ -258,7 +258,7 @@ pub struct GuestTransfer {
 
 impl GuestTransfer {
     fn new(path: String, done: &esxi::Transferred) -> Self {
-        let sha256 = done.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex::encode(done.sha256);
         Self { path, size: Bytes(done.bytes), sha256 }
     }
 }

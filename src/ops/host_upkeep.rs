@@ -201,7 +201,7 @@ pub struct Configuration {
 }
 
 fn configuration(bytes: &[u8]) -> Configuration {
-    let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex::encode(Sha256::digest(bytes));
     Configuration { size: Bytes(bytes.len() as u64), sha256 }
 }
 

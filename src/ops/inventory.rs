@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use wildmatch::WildMatch;
 
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost};
-use crate::door::many::{Selection, matches};
+use crate::door::many::Selection;
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
 use crate::esxi;
@@ -155,7 +156,7 @@ impl Inventory {
     }
 
     fn wants(&self, row: &esxi::VmRow) -> bool {
-        self.name.as_ref().is_none_or(|pattern| matches(pattern, &row.vm.name))
+        self.name.as_ref().is_none_or(|pattern| WildMatch::new(pattern).matches(&row.vm.name))
             && self.power.as_ref().is_none_or(|power| row.power.as_str() == power)
     }
 }

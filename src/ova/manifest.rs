@@ -107,8 +107,7 @@ impl Summing {
     }
 
     pub fn done(self) -> Summed {
-        let sum = self.context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Summed { sum, bytes: self.bytes }
+        Summed { sum: hex::encode(self.context.finish()), bytes: self.bytes }
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn of(secret: &str) -> Vec<Form> {
 
 fn encoded(part: &[u8], forms: &mut Vec<Form>) {
     base64(part, forms);
-    let hex: String = part.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(part);
     forms.push(Form::plain(hex.to_ascii_uppercase().as_bytes(), Bounds::Anywhere));
     forms.push(Form::plain(hex.as_bytes(), Bounds::Anywhere));
 }

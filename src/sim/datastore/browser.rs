@@ -3,6 +3,7 @@
 use std::fs;
 
 use time::OffsetDateTime;
+use wildmatch::WildMatch;
 
 use super::path::DatastorePath;
 use super::vmdk::Descriptor;
@@ -104,8 +105,8 @@ fn search(world: &World, folder: &DatastorePath, spec: &Data) -> Result<(Data, V
 fn file(at: &std::path::Path, name: &str, metadata: &fs::Metadata, spec: &Data) -> Option<Data> {
     let insensitive = spec.boolean("searchCaseInsensitive") != Some(false);
     let fits = |pattern: &str| match insensitive {
-        true => matches(&pattern.to_lowercase(), &name.to_lowercase()),
-        false => matches(pattern, name),
+        true => WildMatch::new_case_insensitive(pattern).matches(name),
+        false => WildMatch::new(pattern).matches(name),
     };
     let mut patterns = spec.texts("matchPattern").peekable();
     if patterns.peek().is_some() && !patterns.any(fits) {
@@ -169,52 +170,5 @@ fn kind(name: &str, folder: bool) -> &'static str {
         "flp" | "img" => "FloppyImageFileInfo",
         "vmsn" | "vmsd" => "VmSnapshotFileInfo",
         _ => "FileInfo",
-    }
-}
-
-/// `*` and `?` against a name, without backtracking further than the last star.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || name.get(n) == Some(c) => {
-                p += 1;
-                n += 1;
-            }
-            _ => match star {
-                Some((at, from)) => {
-                    p = at + 1;
-                    n = from + 1;
-                    star = Some((at, n));
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(p..).unwrap_or_default().iter().all(|c| *c == '*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_match_names() {
-        for (pattern, name) in
-            [("*", "x"), ("*.vmdk", "a.vmdk"), ("a?c", "abc"), ("", ""), ("*a*b*", "xaxbx"), ("***", "")]
-        {
-            assert!(matches(pattern, name), "{pattern} {name}");
-        }
-        for (pattern, name) in [("*.vmdk", "a.vmx"), ("a?c", "ac"), ("", "x"), ("a", "")] {
-            assert!(!matches(pattern, name), "{pattern} {name}");
-        }
-        let long = "a".repeat(5000);
-        assert!(!matches(&format!("{}b", "*a".repeat(50)), &long));
     }
 }

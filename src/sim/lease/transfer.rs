@@ -142,7 +142,7 @@ fn send(host: &Arc<Host>, lease: &str, file: File, chain: Chain, cut: Option<u64
             to.flush()
         });
         match written {
-            Ok(()) => self::sent(&busy.host, &busy.lease, &file.name, to.count, hex(to.sum)),
+            Ok(()) => self::sent(&busy.host, &busy.lease, &file.name, to.count, hex::encode(to.sum.finish())),
             // Nobody is left to tell where the client has gone.
             Err(error) => drop(queue.blocking_send(Err(error))),
         }
@@ -155,10 +155,6 @@ fn send(host: &Arc<Host>, lease: &str, file: File, chain: Chain, cut: Option<u64
     let mut response = Response::new(boxed(StreamBody::new(stream)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-vnd.vmware-streamVmdk"));
     response
-}
-
-fn hex(sum: Context) -> String {
-    sum.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a thread writes, on its way to the socket.
@@ -236,7 +232,7 @@ async fn receive(
             None => fs::File::create(&target)
                 .and_then(|mut to| io::copy(&mut (&mut coming).take(16 << 20), &mut to).map(drop)),
         };
-        stored.map(|()| (coming.count, hex(coming.sum)))
+        stored.map(|()| (coming.count, hex::encode(coming.sum.finish())))
     });
     let mut body = request.into_body();
     let mut count = 0;
