@@ -143,23 +143,26 @@ impl RunWriter {
         if !self.block.is_empty() {
             self.flush()?;
         }
-        let mut end = Vec::new();
         let lengths = [self.records, covers.len() as u64, packs.len() as u64, self.bloom.bits.len() as u64];
-        self.heads.iter().for_each(|head| end.extend_from_slice(&head.to_le_bytes()));
-        covers.iter().for_each(|id| end.extend_from_slice(&id.0));
-        for (id, size) in &packs {
-            end.extend_from_slice(&id.0);
-            end.extend_from_slice(&size.to_le_bytes());
-        }
-        end.extend_from_slice(&self.bloom.bits);
-        lengths.iter().for_each(|length| end.extend_from_slice(&length.to_le_bytes()));
-        let check = crc32fast::hash(&end);
-        end.extend_from_slice(&check.to_le_bytes());
-        end.extend_from_slice(&MAGIC[4..]);
-        let written = self.file.write_all(&end).and_then(|()| self.file.flush()).and_then(|()| {
-            self.file.get_ref().sync_data()?;
-            self.file.get_ref().try_clone()
-        });
+        // The filter of a large run is most of what a process holds: it is not copied once more to be written.
+        let mut check = crc32fast::Hasher::new();
+        let file = &mut self.file;
+        let mut put = |bytes: &[u8]| {
+            check.update(bytes);
+            file.write_all(bytes)
+        };
+        let written = (self.heads.iter().try_for_each(|head| put(&head.to_le_bytes())))
+            .and_then(|()| covers.iter().try_for_each(|id| put(&id.0)))
+            .and_then(|()| packs.iter().try_for_each(|(id, size)| put(&id.0).and_then(|()| put(&size.to_le_bytes()))))
+            .and_then(|()| put(&self.bloom.bits))
+            .and_then(|()| lengths.iter().try_for_each(|length| put(&length.to_le_bytes())))
+            .and_then(|()| file.write_all(&check.finalize().to_le_bytes()))
+            .and_then(|()| file.write_all(&MAGIC[4..]))
+            .and_then(|()| file.flush())
+            .and_then(|()| {
+                file.get_ref().sync_data()?;
+                file.get_ref().try_clone()
+            });
         let file = written.map_err(Error::io(&self.place, "write"))?;
         let Self { place, heads, bloom, records, .. } = self;
         Ok(Run { file, place, covers, packs, records, heads, bloom })
@@ -184,20 +187,25 @@ impl Run {
         let [records, covers, packs, bloom] = lengths;
         let blocks = records.div_ceil(IN_BLOCK as u64);
         let at = blocks.checked_mul(BLOCK as u64)?;
-        let length = [blocks.checked_mul(8)?, covers.checked_mul(32)?, packs.checked_mul(40)?, bloom, 32];
-        let length = length.iter().try_fold(0u64, |sum, part| sum.checked_add(*part))?;
-        if at.checked_add(length)?.checked_add(8)? != size {
+        let lengths = [blocks.checked_mul(8)?, covers.checked_mul(32)?, packs.checked_mul(40)?, bloom];
+        let length = lengths.iter().try_fold(0u64, |sum, part| sum.checked_add(*part))?;
+        if at.checked_add(length)?.checked_add(END as u64)? != size {
             return None;
         }
-        let mut bytes = vec![0; usize::try_from(length).ok()?];
-        file.read_exact_at(&mut bytes, at).ok()?;
-        if crc32fast::hash(&bytes).to_le_bytes() != rest[..4] {
+        let (mut check, mut at) = (crc32fast::Hasher::new(), at);
+        let mut take = |length: u64| {
+            let mut bytes = vec![0; usize::try_from(length).ok()?];
+            file.read_exact_at(&mut bytes, at).ok()?;
+            check.update(&bytes);
+            at += length;
+            Some(bytes)
+        };
+        let [heads, covers, packs, bloom] = lengths;
+        let (heads, covers, packs, bits) = (take(heads)?, take(covers)?, take(packs)?, take(bloom)?);
+        check.update(numbers);
+        if check.finalize().to_le_bytes() != rest[..4] {
             return None;
         }
-        let (heads, bytes) = bytes.split_at_checked(usize::try_from(blocks).ok()? * 8)?;
-        let (covers, bytes) = bytes.split_at_checked(usize::try_from(covers).ok()? * 32)?;
-        let (packs, bytes) = bytes.split_at_checked(usize::try_from(packs).ok()? * 40)?;
-        let (bloom, _) = bytes.split_at_checked(usize::try_from(bloom).ok()?)?;
         let pack = |bytes: &[u8; 40]| {
             let (id, size) = bytes.split_first_chunk::<32>()?;
             Some((Id(*id), u64::from_le_bytes(*size.first_chunk::<8>()?)))
@@ -209,7 +217,7 @@ impl Run {
             packs: packs.as_chunks::<40>().0.iter().map(pack).collect::<Option<_>>()?,
             records,
             heads: heads.as_chunks::<8>().0.iter().copied().map(u64::from_le_bytes).collect(),
-            bloom: Bloom { bits: bloom.to_vec() },
+            bloom: Bloom { bits },
         })
     }
 
