@@ -16,7 +16,8 @@ use super::server::Host;
 use super::value::Ref;
 use super::world::World;
 use super::{
-    collector, datastore, decode, esx, guest, lease, ovf, property, search, service, soap, task, updates, view, vm,
+    collector, datastore, decode, esx, esxcli, guest, lease, ovf, property, search, service, soap, task, updates, view,
+    vm,
 };
 use crate::xml::Element;
 
@@ -39,6 +40,11 @@ pub struct Outcome {
 pub enum Instead {
     Drop,
     Status(u16),
+}
+
+/// Whether a method is answered with a new session's cookie.
+fn opens_session(method: &str) -> bool {
+    matches!(method, "Login" | "CloneSession")
 }
 
 /// Methods that need no session.
@@ -87,12 +93,12 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         }
         if let Some(InPlace { fault, in_task: false }) = fault {
             // The session comes first, as for any method.
-            if request.name != "Login" {
+            if !opens_session(&request.name) {
                 prepare(host, head, &request, version)?;
             }
             return Err(fault);
         }
-        if request.name == "Login" {
+        if opens_session(&request.name) {
             let (cookie, reply) = login(host, head, &request, version, &mut outcome.unavailable)?;
             outcome.cookie = Some(cookie);
             return written(&request.name, "SessionManager", &reply, version);
@@ -153,13 +159,15 @@ fn login(
     version: Version,
     full: &mut bool,
 ) -> Result<(String, Reply), VimFault> {
-    let method = schema().method("SessionManager", "Login").ok_or_else(|| VimFault::not_implemented("Login"))?;
+    let unknown = || VimFault::not_implemented(&request.name);
+    let method = schema().method("SessionManager", &request.name).ok_or_else(unknown)?;
     if this(request)? != service::SESSION_MANAGER {
-        return Err(VimFault::invalid_request("Login is a method of the SessionManager"));
+        return Err(VimFault::invalid_request(format!("{} is a method of the SessionManager", request.name)));
     }
     let args = decode::arguments(request, method, version)?;
     let user = args.text("userName").unwrap_or_default();
     let password = SecretString::from(args.text("password").unwrap_or_default());
+    let ticket = args.text("cloneTicket");
     let mut world = host.world();
     world.expire_sessions();
     if world.sessions.full() {
@@ -167,7 +175,11 @@ fn login(
         return Err(VimFault::system("too many sessions are open; log sessions out"));
     }
     let from = || ("ipAddress", super::value::Value::from(head.address.clone()));
-    let cookie = match world.sessions.login(user, &password, &head.address, &head.agent) {
+    let opened = match ticket {
+        Some(ticket) => world.sessions.clone_session(ticket, &head.address, &head.agent),
+        None => world.sessions.login(user, &password, &head.address, &head.agent),
+    };
+    let cookie = match opened {
         Ok(cookie) => cookie,
         Err(fault) => {
             let message = format!("Cannot login {user}@{}", head.address);
@@ -175,10 +187,11 @@ fn login(
             return Err(fault);
         }
     };
+    let key = world.sessions.call(&cookie).unwrap_or_default();
+    let user = world.sessions.by_key(&key).map(|session| session.user.clone()).unwrap_or_default();
     let message = format!("User {user}@{} logged in as {}", head.address, head.agent);
     let more = vec![from(), ("locale", "en".into()), ("sessionId", "".into())];
-    esx::events::note_with(&mut world, "UserLoginSessionEvent", user, None, message, more);
-    let key = world.sessions.call(&cookie).unwrap_or_default();
+    esx::events::note_with(&mut world, "UserLoginSessionEvent", &user, None, message, more);
     let session = world.sessions.by_key(&key).map(|session| session.render());
     Ok((cookie, session.map_or(Reply::Nothing, Reply::from)))
 }
@@ -253,6 +266,8 @@ fn act(call: &Call) -> Answer {
         ("SearchIndex", _) => search::call(world, call),
         ("Task" | "TaskManager", _) => task::call(world, call),
         ("HttpNfcLease", _) => lease::call(world, call),
+        ("ReflectManagedMethodExecuter" | "InternalDynamicTypeManager", _)
+        | ("HostSystem", "RetrieveManagedMethodExecuter" | "RetrieveDynamicTypeManager") => esxcli::call(world, call),
         ("OvfManager", _) => ovf::call(world, call),
         ("GuestProcessManager" | "GuestFileManager" | "GuestAuthManager", _) => guest::operations::call(world, call),
         ("VirtualMachine", "ExportVm") => lease::export_vm(world, call),

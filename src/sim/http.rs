@@ -23,7 +23,7 @@ use super::esx::upkeep;
 use super::faults::Trouble;
 use super::schema::VERSIONS;
 use super::server::Host;
-use super::{control, datastore, dispatch, guest, lease, soap};
+use super::{control, datastore, dispatch, guest, lease, soap, vm};
 
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -51,13 +51,7 @@ pub struct Head {
 }
 
 /// Takes connections until `stopped` turns true, then waits a moment for those that are there.
-pub async fn accept(
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    host: Arc<Host>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let acceptor = TlsAcceptor::from(tls);
+pub async fn accept(listener: TcpListener, host: Arc<Host>, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let watched = stopped.clone();
     loop {
@@ -68,7 +62,7 @@ pub async fn accept(
             accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) if host.is_away() => drop(stream),
                 Ok((stream, peer)) => {
-                    let serving = serve(stream, peer, acceptor.clone(), Arc::clone(&host), watched.clone());
+                    let serving = serve(stream, peer, TlsAcceptor::from(host.tls()), Arc::clone(&host), watched.clone());
                     connections.spawn(serving);
                 }
                 // Out of file descriptors, for example: others will be closed.
@@ -192,17 +186,21 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
         }
     }
     let response = match (request.method(), path.as_str()) {
+        _ if place == Some("folder") => {
+            datastore::folder::answered(datastore::folder::transfer(request, &head, &host, trouble).await)?
+        }
+        _ if place == Some("nfc") => {
+            datastore::folder::answered(lease::transfer::transfer(request, &head, &host, trouble).await)?
+        }
         (&Method::GET, "/sdk/vimServiceVersions.xml") => answer(StatusCode::OK, "text/xml", versions()),
         (&Method::GET, "/") => answer(StatusCode::OK, "text/html; charset=utf-8", WELCOME.to_owned()),
         (_, "/simulator/faults") => control::faults(request, &host).await,
         (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService") => sdk(request, head, host).await?,
         (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
-        (_, "/folder") => datastore::folder::serve(request, head, host, trouble).await?,
+        (_, "/screen") => vm::console::screen(&request, &head, &host),
         (_, "/guestFile") => guest::operations::serve(request, host).await?,
-        (_, path) if path.starts_with("/folder/") => datastore::folder::serve(request, head, host, trouble).await?,
         (&Method::GET, path) if path.starts_with(upkeep::DOWNLOADS) => download(path, &head, &host),
         (&Method::PUT | &Method::POST, upkeep::UPLOAD) => upload(request, &head, &host).await,
-        (_, path) if path.starts_with("/nfc/") => lease::transfer::serve(request, head, host, trouble).await?,
         _ => status(StatusCode::NOT_FOUND, "Nothing is here. The API is at /sdk, files are below /folder."),
     };
     tokio::time::sleep(late).await;
@@ -224,8 +222,7 @@ fn download(path: &str, head: &Head, host: &Host) -> Response<Body> {
     let world = host.world();
     match &world.bundle {
         Some((own, bytes)) if own.to_string() == id => {
-            let body = Full::new(Bytes::from(bytes.clone())).map_err(|never| match never {}).boxed();
-            let mut response = Response::new(body);
+            let mut response = Response::new(whole(bytes.clone()));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             response
         }
@@ -332,8 +329,13 @@ pub fn status(code: StatusCode, text: &str) -> Response<Body> {
     answer(code, "text/plain; charset=utf-8", format!("{text}\n"))
 }
 
+/// A body that is here whole.
+pub fn whole(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
 pub fn answer(code: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed());
+    let mut response = Response::new(whole(text));
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -10,6 +10,7 @@
 //! vm/, guest/               machines, their devices, and what runs inside them
 //! datastore/                files, disks, the browser, /folder
 //! service, esx/             facts about the host itself
+//! esxcli/                   the host's command line over the API
 //! lease/, ovf/              machines that are streamed out and in
 //! state                     what outlives the process
 //! stage, faults/, control   what a test puts in, looks at, and has go wrong
@@ -27,6 +28,7 @@ mod decode;
 mod dispatch;
 mod encode;
 mod esx;
+mod esxcli;
 mod fault;
 mod faults;
 mod guest;

@@ -8,12 +8,8 @@ use std::sync::OnceLock;
 
 const TABLE: &str = include_str!("vim25.txt");
 
-/// What real clients call beyond the documented API: pyVmomi reads every property with `Fetch`, govc asks for a disk's chain.
-const UNDOCUMENTED: &str = "\
-d VirtualDiskInfo DynamicData unit=VirtualDiskInfoUnit diskType=string parent?=string
-d VirtualDiskInfoUnit DynamicData name=string
-f ManagedObject Fetch anyType prop=string
-f VirtualDiskManager QueryVirtualDiskInfo_Task ManagedObjectReference name=string datacenter?=ManagedObjectReference includeParents=boolean";
+/// What real clients call beyond the documented API: pyVmomi reads every property with `Fetch`, govc asks for a disk's chain and runs `esxcli`.
+const UNDOCUMENTED: &str = include_str!("undocumented.txt");
 
 /// A version of the API, such as `8.0.3.0`; the missing parts of `6.5` are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

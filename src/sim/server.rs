@@ -11,12 +11,12 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::esx::services::Log;
+use super::esx::logs::Log;
 use super::faults::{Faults, Rule, Tally};
+use super::http;
 use super::stage::{Called, Calls};
 use super::state::Store;
 use super::world::World;
-use super::{cert, http};
 use crate::error::Fault;
 
 /// How a simulator is started. `Options::default()` listens on a free loopback port for `root`/`ceso`.
@@ -100,6 +100,8 @@ pub struct Host {
     pub down: AtomicBool,
     /// The host's address as clients reach it, for links that it hands out.
     pub authority: String,
+    /// How the next connection is met: with the certificate that is shown.
+    tls: Mutex<Arc<rustls::ServerConfig>>,
 }
 
 impl Host {
@@ -161,6 +163,16 @@ impl Host {
         self.announce(world.tick());
     }
 
+    /// Meets connections with another certificate from now on.
+    pub fn show(&self, tls: Arc<rustls::ServerConfig>) {
+        *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// How the next connection is met.
+    pub fn tls(&self) -> Arc<rustls::ServerConfig> {
+        Arc::clone(&self.tls.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub fn count(&self, request: &str) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         // The names come from clients: a bound keeps a hostile one from filling the memory.
@@ -187,12 +199,13 @@ impl Server {
     /// `sim.listen` (the address cannot be listened on).
     pub async fn start(options: Options) -> Result<Self, Fault> {
         let store = Store::open(options.state.as_deref(), options.patience).await?;
-        let identity = cert::identity(store.folder())?;
         let listener = TcpListener::bind(options.listen).await.map_err(|error| refuse(options.listen, error))?;
         let address = listener.local_addr().map_err(|error| refuse(options.listen, error))?;
         let (ticks, _) = watch::channel(0);
         let (stop, stopped) = watch::channel(false);
         let world = World::load(store, &options)?;
+        let fingerprint = world.certificate.fingerprint();
+        let tls = world.certificate.tls().map_err(|why| Fault::new("sim.certificate", why))?;
         let host = Arc::new(Host {
             world: Mutex::new(world),
             ticks,
@@ -205,14 +218,15 @@ impl Server {
             options,
             down: AtomicBool::new(false),
             authority: address.to_string(),
+            tls: Mutex::new(tls),
         });
         super::guest::resume(&host);
         if let Some(every) = host.options.guest_writes.filter(|every| !every.is_zero()) {
             super::guest::writes::again(&host, every);
         }
-        let accepting = http::accept(listener, identity.tls, Arc::clone(&host), stopped);
+        let accepting = http::accept(listener, Arc::clone(&host), stopped);
         let listener = Some(tokio::spawn(accepting));
-        Ok(Self { host, address, fingerprint: identity.fingerprint, stop, listener })
+        Ok(Self { host, address, fingerprint, stop, listener })
     }
 
     /// Where clients connect: `https://127.0.0.1:PORT`. The API is at `/sdk` below it.
@@ -224,7 +238,7 @@ impl Server {
         self.address
     }
 
-    /// The SHA-256 of the certificate: 32 upper-case hexadecimal bytes with colons between.
+    /// The SHA-256 of the certificate that it was started with: 32 upper-case hexadecimal bytes with colons between.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }

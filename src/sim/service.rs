@@ -61,6 +61,11 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
             let ticket = Data::new("SessionManagerGenericServiceTicket").with("id", world.sessions.ticket());
             Ok(ticket.with("hostName", call.host.authority.clone()).into())
         }
+        "AcquireCloneTicket" => {
+            let key = call.session()?.to_owned();
+            let user = world.sessions.by_key(&key).map(|session| session.user.clone()).unwrap_or_default();
+            Ok(world.sessions.clone_ticket(&user).into())
+        }
         "UpdateServiceMessage" | "LoginBySSPI" | "LoginByToken" | "LoginExtensionByCertificate" => {
             Err(VimFault::not_supported(call.method))
         }

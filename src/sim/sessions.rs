@@ -52,14 +52,16 @@ pub struct Sessions {
     open: HashMap<String, Session>,
     accounts: HashMap<String, Account>,
     tickets: HashMap<String, Instant>,
+    /// Tickets that open a further session, for whom.
+    clones: HashMap<String, (Instant, String)>,
     pub logins: u64,
 }
 
 impl Sessions {
     pub fn new(user: String, password: &SecretString, idle: Duration, most: usize) -> Self {
         let password = digest(password);
-        let (open, accounts, tickets) = Default::default();
-        Self { user, password, idle, most, open, accounts, tickets, logins: 0 }
+        let (open, accounts, tickets, clones) = Default::default();
+        Self { user, password, idle, most, open, accounts, tickets, clones, logins: 0 }
     }
 
     /// Whether no further session can be opened: the host answers HTTP 503.
@@ -96,6 +98,10 @@ impl Sessions {
             return Err(refused());
         }
         self.accounts.remove(user);
+        Ok(self.open(user, address, agent))
+    }
+
+    fn open(&mut self, user: &str, address: &str, agent: &str) -> String {
         self.logins += 1;
         let cookie = format!("{}{}", Uuid::new_v4().simple(), &Uuid::new_v4().simple().to_string()[..8]);
         let now = OffsetDateTime::now_utc();
@@ -111,7 +117,23 @@ impl Sessions {
             waiting: 0,
         };
         self.open.insert(cookie.clone(), session);
-        Ok(cookie)
+        cookie
+    }
+
+    /// A ticket with which another client opens a session of the same user, once.
+    pub fn clone_ticket(&mut self, user: &str) -> String {
+        self.clones.retain(|_, (made, _)| made.elapsed() < TICKET);
+        let ticket = format!("cst-VCT-{}--tp-{}", Uuid::new_v4(), Uuid::new_v4().simple());
+        self.clones.insert(ticket.clone(), (Instant::now(), user.to_owned()));
+        ticket
+    }
+
+    /// Opens a session by such a ticket; returns its cookie.
+    pub fn clone_session(&mut self, ticket: &str, address: &str, agent: &str) -> Result<String, VimFault> {
+        match self.clones.remove(ticket) {
+            Some((made, user)) if made.elapsed() < TICKET => Ok(self.open(&user, address, agent)),
+            _ => Err(VimFault::new("InvalidLogin", "Cannot complete login: the ticket is not good, or no longer.")),
+        }
     }
 
     /// Ends the session of that cookie; returns its key.

@@ -51,6 +51,21 @@ pub struct HostFile {
     /// The resource pools below the root pool.
     #[serde(default)]
     pub pools: Vec<super::esx::pools::Pool>,
+    #[serde(default)]
+    pub firewall: super::esx::firewall::Firewall,
+    #[serde(default)]
+    pub services: super::esx::services::Services,
+    /// What the host's own port is for, beside management.
+    #[serde(default)]
+    pub uses: BTreeSet<String>,
+    /// The advanced options that were set.
+    #[serde(default)]
+    pub options: BTreeMap<String, super::esx::options::Setting>,
+    /// The authorities that the host was told to trust, and the certificates that they took back, as PEM.
+    #[serde(default)]
+    pub authorities: Vec<String>,
+    #[serde(default)]
+    pub revocations: Vec<String>,
 }
 
 /// A state folder that is locked for this process, or a temporary one.
@@ -151,6 +166,12 @@ impl HostFile {
             mounts: Vec::new(),
             maintenance: false,
             pools: Vec::new(),
+            firewall: Default::default(),
+            services: Default::default(),
+            uses: BTreeSet::new(),
+            options: super::esx::options::of_a_new_host(),
+            authorities: Vec::new(),
+            revocations: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use super::cert::Certificate;
 use super::collector::Collector;
 use super::datastore::Datastore;
 use super::esx;
@@ -41,6 +42,7 @@ pub struct World {
     pub views: HashMap<String, View>,
     pub collectors: HashMap<String, Collector>,
     pub datastore: Datastore,
+    pub certificate: Certificate,
     pub leases: Leases,
     pub events: Events,
     /// The configuration that is to be downloaded, and one that was uploaded.
@@ -74,6 +76,7 @@ impl World {
             views: HashMap::new(),
             collectors: HashMap::new(),
             datastore,
+            certificate: Certificate::load(store.folder())?,
             leases: Leases::default(),
             events: Events::default(),
             bundle: None,

@@ -207,6 +207,7 @@ pub const FAMILIES: &[Family] = &[
         tests: &[
             "vcsim_takes_hardware_disks_cards_and_drives_as_the_client_sends_them",
             "govc_changes_hardware_and_what_is_in_drives",
+            "govc_gives_disks_their_space_and_shares_them",
             "disks_are_added_grown_taken_out_and_put_in_and_never_made_smaller",
             "what_linked_clones_build_on_is_kept_as_files_too",
         ],
@@ -292,6 +293,7 @@ pub const FAMILIES: &[Family] = &[
         pyvmomi: "`GuestProcessManager`, `GuestFileManager`, `CreateScreenshot_Task`; HTTPS by hand",
         tests: &[
             "govc_runs_programs_in_a_guest_and_carries_files",
+            "govc_opens_consoles_and_takes_pictures",
             "pyvmomi_knows_every_request_that_the_client_can_send",
             "programs_run_in_a_guest_and_files_go_in_and_out",
             "arguments_stay_words_whatever_is_in_them",

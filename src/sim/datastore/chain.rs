@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::changes::{self, BLOCK, Map};
 use super::delta::Delta;
 use super::path::DatastorePath;
-use super::vmdk::{self, Descriptor, VmdkError};
+use super::vmdk::{self, Descriptor, Space, VmdkError};
 use super::{Datastore, disk_fault};
 use crate::sim::fault::VimFault;
 
@@ -103,10 +103,10 @@ impl Chain {
         &self,
         to: &Path,
         adapter: &str,
-        thin: bool,
+        space: Space,
         mut progress: impl FnMut(i32) -> Result<(), VmdkError>,
     ) -> Result<(), VmdkError> {
-        let target = vmdk::create(to, self.capacity(), adapter, thin)?;
+        let target = vmdk::create(to, self.capacity(), adapter, space)?;
         let copied = self.copy_content(&target.content(to), &mut progress);
         if copied.is_err() && !matches!(copied, Err(VmdkError::Abandoned)) {
             vmdk::remove(to)?;
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_chain_is_read_written_copied_and_merged() {
         let (_folder, datastore) = place();
-        vmdk::create(&datastore.resolve(&at("a/a.vmdk")).unwrap(), 1 << 30, "lsilogic", true).unwrap();
+        vmdk::create(&datastore.resolve(&at("a/a.vmdk")).unwrap(), 1 << 30, "lsilogic", Space::Thin).unwrap();
         open(&datastore, "a/a.vmdk").write(510, b"base").unwrap();
         above(&datastore, "a/a-000001.vmdk", "a/a.vmdk", "a.vmdk");
         open(&datastore, "a/a-000001.vmdk").write(512, b"XX").unwrap();
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!((read(&top, 510), read(&top, (1 << 30) - 2)), (*b"baXX", *b"zz\0\0"));
         assert_eq!(read(&open(&datastore, "a/a.vmdk"), 510), *b"base");
         let copy = datastore.resolve(&at("a/flat.vmdk")).unwrap();
-        top.copy(&copy, "buslogic", false, |_| Ok(())).unwrap();
+        top.copy(&copy, "buslogic", Space::Kept, |_| Ok(())).unwrap();
         let flat = open(&datastore, "a/flat.vmdk");
         assert_eq!((flat.links.len(), read(&flat, 510), read(&flat, (1 << 30) - 2)), (1, *b"baXX", *b"zz\0\0"));
         assert!(vmdk::allocated(&std::fs::metadata(flat.links[0].descriptor.content(&copy)).unwrap()) < 1 << 20);
@@ -346,7 +346,7 @@ mod tests {
     #[ignore = "needs qemu-img"]
     fn qemu_img_reads_a_chain_as_we_do() {
         let (folder, datastore) = place();
-        vmdk::create(&datastore.resolve(&at("a/a.vmdk")).unwrap(), 64 << 20, "lsilogic", true).unwrap();
+        vmdk::create(&datastore.resolve(&at("a/a.vmdk")).unwrap(), 64 << 20, "lsilogic", Space::Thin).unwrap();
         std::fs::create_dir(datastore.resolve(&at("b")).unwrap()).unwrap();
         open(&datastore, "a/a.vmdk").write(1000, &[1; 70_000]).unwrap();
         above(&datastore, "a/a-000001.vmdk", "a/a.vmdk", "a.vmdk");
@@ -381,12 +381,12 @@ mod tests {
     #[test]
     fn a_canceled_copy_leaves_nothing() {
         let (folder, datastore) = place();
-        vmdk::create(&datastore.resolve(&at("a/a.vmdk")).unwrap(), 1 << 20, "lsilogic", true).unwrap();
+        vmdk::create(&datastore.resolve(&at("a/a.vmdk")).unwrap(), 1 << 20, "lsilogic", Space::Thin).unwrap();
         open(&datastore, "a/a.vmdk").write(0, b"x").unwrap();
         let chain = open(&datastore, "a/a.vmdk");
         assert!(chain.boots());
-        let copied =
-            chain.copy(&datastore.resolve(&at("a/b.vmdk")).unwrap(), "lsilogic", true, |_| Err(VmdkError::Canceled));
+        let copied = chain
+            .copy(&datastore.resolve(&at("a/b.vmdk")).unwrap(), "lsilogic", Space::Thin, |_| Err(VmdkError::Canceled));
         assert!(matches!(copied, Err(VmdkError::Canceled)));
         assert_eq!(std::fs::read_dir(folder.path().join("datastore1/a")).unwrap().count(), 2);
     }
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn a_child_whose_parent_was_modified_does_not_open() {
         let (_folder, datastore) = place();
-        vmdk::create(&datastore.resolve(&at("a/a.vmdk")).unwrap(), 1 << 20, "lsilogic", true).unwrap();
+        vmdk::create(&datastore.resolve(&at("a/a.vmdk")).unwrap(), 1 << 20, "lsilogic", Space::Thin).unwrap();
         std::fs::create_dir(datastore.resolve(&at("b")).unwrap()).unwrap();
         above(&datastore, "b/b.vmdk", "a/a.vmdk", "../a/a.vmdk");
         assert_eq!(open(&datastore, "b/b.vmdk").links[1].path, at("a/a.vmdk"));

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::chain::Chain;
 use super::files::{check_datacenter, heard};
 use super::path::DatastorePath;
-use super::vmdk::{self, Descriptor};
+use super::vmdk::{self, Descriptor, Space};
 use super::{disk_fault, file_fault, locked_by, long, no_space, open, written_by};
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::esx;
@@ -70,6 +70,7 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
                     let kind = match &link.descriptor {
                         delta if delta.parent.is_some() => "delta",
                         flat if flat.thin => "thin",
+                        flat if flat.zeroed => "eagerZeroedThick",
                         _ => "preallocated",
                     };
                     let parent = chain.links.get(at + 1).map(|below| below.path.to_string());
@@ -99,7 +100,16 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
             descriptor(world, &name()?)?;
             Ok(0.into())
         }
-        "ShrinkVirtualDisk_Task" | "DefragmentVirtualDisk_Task" | "ZeroFillVirtualDisk_Task" => {
+        "ShrinkVirtualDisk_Task" => {
+            let name = name()?;
+            task::change(world, call, &esx::DATACENTER, move |_, world| {
+                on_free(world, &name, |path, at| match read(path, at)?.parent {
+                    Some(_) => Err(VimFault::new("InvalidDiskFormat", format!("{path} builds on another disk."))),
+                    None => vmdk::shrink(at).map_err(|error| disk_fault(path, &error)),
+                })
+            })
+        }
+        "DefragmentVirtualDisk_Task" | "ZeroFillVirtualDisk_Task" => {
             Err(VimFault::not_supported(format!("{} on a standalone host", call.method)))
         }
         other => Err(VimFault::not_implemented(other)),
@@ -128,14 +138,15 @@ fn on_free(
     act(&path, &world.datastore.resolve(&path)?).map(|()| None)
 }
 
-/// What a spec asks for: whether the disk is thin, and the adapter that its descriptor names.
-fn form(spec: Option<&Data>) -> Result<(bool, String), VimFault> {
+/// What a spec asks for: where a new disk's space comes from, and the adapter that its descriptor names.
+fn form(spec: Option<&Data>) -> Result<(Space, String), VimFault> {
     // Without a spec ESXi makes a preallocated disk for a BusLogic adapter, whatever the source was.
     let kind = spec.and_then(|spec| spec.text("diskType")).unwrap_or("preallocated");
     let adapter = spec.and_then(|spec| spec.text("adapterType")).unwrap_or("busLogic");
-    let thin = match kind {
-        "thin" => true,
-        "preallocated" | "thick" | "eagerZeroedThick" => false,
+    let space = match kind {
+        "thin" => Space::Thin,
+        "preallocated" | "thick" => Space::Kept,
+        "eagerZeroedThick" => Space::Zeroed,
         "sparseMonolithic" | "sparse2Gb" | "thick2Gb" | "seSparse" | "delta" | "rdm" | "rdmp" | "raw"
         | "flatMonolithic" => {
             return Err(VimFault::not_supported(format!("the disk type {kind} on this datastore")));
@@ -148,7 +159,7 @@ fn form(spec: Option<&Data>) -> Result<(bool, String), VimFault> {
         }
     };
     match adapter {
-        "busLogic" | "lsiLogic" | "ide" => Ok((thin, adapter.to_owned())),
+        "busLogic" | "lsiLogic" | "ide" => Ok((space, adapter.to_owned())),
         _ => Err(VimFault::invalid_argument("spec.adapterType", "it is busLogic, lsiLogic or ide")),
     }
 }
@@ -170,7 +181,7 @@ fn free_place(world: &World, name: &str) -> Result<(DatastorePath, std::path::Pa
 }
 
 fn create(world: &World, name: &str, spec: &Data) -> Result<Option<Value>, VimFault> {
-    let (thin, adapter) = form(Some(spec))?;
+    let (space, adapter) = form(Some(spec))?;
     let kilobytes = spec
         .number("capacityKb")
         .and_then(|kilobytes| u64::try_from(kilobytes).ok())
@@ -178,10 +189,10 @@ fn create(world: &World, name: &str, spec: &Data) -> Result<Option<Value>, VimFa
     let capacity = kilobytes.and_then(|kilobytes| kilobytes.checked_mul(1024)).filter(|bytes| *bytes <= vmdk::LARGEST);
     let capacity = capacity.ok_or_else(|| VimFault::invalid_argument("spec.capacityKb", "it is 1 KB to 62 TB"))?;
     let (path, at) = free_place(world, name)?;
-    if !thin && capacity > world.datastore.space().1 {
+    if space != Space::Thin && capacity > world.datastore.space().1 {
         return Err(no_space(&path));
     }
-    vmdk::create(&at, capacity, &adapter, thin).map_err(|error| disk_fault(&path, &error))?;
+    vmdk::create(&at, capacity, &adapter, space).map_err(|error| disk_fault(&path, &error))?;
     Ok(Some(path.to_string().into()))
 }
 
@@ -221,7 +232,7 @@ fn extend(world: &mut World, name: &str, capacity: u64) -> Result<Option<Value>,
 /// Copies in the background: other requests go on meanwhile, and the copy can be cancelled.
 fn copy(world: &mut World, call: &Call) -> Answer {
     let (from, to) = (call.text("sourceName")?.to_owned(), call.text("destName")?.to_owned());
-    let (thin, adapter) = form(call.args.data("destSpec"))?;
+    let (space, adapter) = form(call.args.data("destSpec"))?;
     task::work(world, call, &esx::DATACENTER, move |host, task| async move {
         let (chain, to, target) = {
             let world = host.world();
@@ -233,14 +244,14 @@ fn copy(world: &mut World, call: &Call) -> Answer {
             let (to, target) = free_place(&world, &to)?;
             // What a delta leaves out is taken from below: the copy stands alone.
             let chain = Chain::open(&world.datastore, &source)?;
-            let needed = if thin { chain.stored() } else { chain.capacity() };
+            let needed = if space == Space::Thin { chain.stored() } else { chain.capacity() };
             if needed > world.datastore.space().1 {
                 return Err(no_space(&to));
             }
             (chain, to, target)
         };
         let copying = tokio::task::spawn_blocking(move || {
-            let copied = chain.copy(&target, &adapter, thin, heard(host, task));
+            let copied = chain.copy(&target, &adapter, space, heard(host, task));
             (chain, copied)
         });
         match copying.await.map(|(chain, copied)| (chain.links.into_iter().next(), copied)) {

@@ -29,30 +29,29 @@ pub struct Trouble {
     pub cut: Option<u64>,
 }
 
-/// What a refusal says where the connection is to be closed instead.
 const CUT: &str = "cut off on demand";
 
-/// Answers one request on `/folder`.
-pub async fn serve(
-    request: Request<Incoming>,
-    head: Head,
-    host: Arc<Host>,
-    trouble: Trouble,
-) -> Result<Response<Body>, Dropped> {
-    host.count(&format!("{} folder", request.method()));
-    match transfer(request, &head, &host, trouble).await {
-        Ok(response) => Ok(response),
-        Err((_, text)) if text == CUT => Err(Dropped),
-        Err((code, text)) => Ok(status(code, &text)),
-    }
+/// The refusal in whose place the connection is closed.
+pub fn cut_off() -> Refusal {
+    (StatusCode::IM_USED, CUT.to_owned())
 }
 
-async fn transfer(
+/// What goes back to the client for a transfer.
+pub fn answered(transfer: Result<Response<Body>, Refusal>) -> Result<Response<Body>, Dropped> {
+    transfer.or_else(|refusal| match refusal {
+        refusal if refusal == cut_off() => Err(Dropped),
+        (code, text) => Ok(status(code, &text)),
+    })
+}
+
+/// Answers one request on `/folder`.
+pub async fn transfer(
     request: Request<Incoming>,
     head: &Head,
     host: &Arc<Host>,
     trouble: Trouble,
 ) -> Result<Response<Body>, Refusal> {
+    host.count(&format!("{} folder", request.method()));
     authorise(head, host)?;
     let path = locate(&request)?;
     let file = {
@@ -332,7 +331,7 @@ async fn write(
             // An upload in chunks announces no length: it must not fill the file system that others use too.
             written += data.len() as u64;
             if cut.is_some_and(|cut| written > cut) {
-                return Err((StatusCode::BAD_REQUEST, CUT.to_owned()));
+                return Err(cut_off());
             }
             if written > free {
                 return Err((

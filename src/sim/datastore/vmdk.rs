@@ -46,11 +46,24 @@ pub struct Descriptor {
     /// `lsilogic`, `buslogic`, `ide`, …
     pub adapter: String,
     pub thin: bool,
+    /// Whether every block was written once, which VMFS notes in its own tables and a file system here does not.
+    pub zeroed: bool,
     pub uuid: String,
     /// The content's number: it changes whenever the content does.
     pub cid: u32,
     /// What a delta builds on.
     pub parent: Option<Parent>,
+}
+
+/// Where the space of a disk comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// Taken as it is written.
+    Thin,
+    /// Kept for it from the beginning, and zeroed as it is written.
+    Kept,
+    /// Kept, and zeroed at once (`eagerZeroedThick`).
+    Zeroed,
 }
 
 /// The disk below a delta.
@@ -62,6 +75,8 @@ pub struct Parent {
     pub cid: u32,
 }
 
+/// Where a descriptor says that every block was written once.
+const ZEROED: &str = "ddb.ceso.zeroed";
 /// The number that stands for "no parent".
 const NO_PARENT: u32 = u32::MAX;
 
@@ -115,6 +130,7 @@ impl Descriptor {
             extent,
             adapter: value("ddb.adapterType").unwrap_or_else(|| "lsilogic".to_owned()),
             thin: value("ddb.thinProvisioned").as_deref() == Some("1"),
+            zeroed: value(ZEROED).as_deref() == Some("1"),
             uuid: value("ddb.uuid").unwrap_or_default(),
             cid: hexadecimal("CID").unwrap_or(NO_PARENT - 1),
             parent,
@@ -130,7 +146,11 @@ impl Descriptor {
     fn text(&self) -> String {
         let sectors = self.capacity.div_ceil(SECTOR);
         let cylinders = (sectors / (255 * 63)).min(65535);
-        let thin = if self.thin { "ddb.thinProvisioned = \"1\"\n" } else { "" };
+        let space = match (self.thin, self.zeroed) {
+            (true, _) => "ddb.thinProvisioned = \"1\"\n".to_owned(),
+            (false, true) => format!("{ZEROED} = \"1\"\n"),
+            (false, false) => String::new(),
+        };
         let (form, kind) = if self.parent.is_some() { ("vmfsSparse", "VMFSSPARSE") } else { ("vmfs", "VMFS") };
         let parent = self.parent.as_ref().map_or(NO_PARENT, |parent| parent.cid);
         let hint = self.parent.as_ref().map(|parent| format!("parentFileNameHint=\"{}\"\n", parent.hint));
@@ -139,7 +159,7 @@ impl Descriptor {
             "# Disk DescriptorFile\nversion=1\nencoding=\"UTF-8\"\nCID={:08x}\nparentCID={parent:08x}\ncreateType=\"{form}\"\n{hint}\n\
              # Extent description\nRW {sectors} {kind} \"{}\"\n\n# The Disk Data Base\n#DDB\n\nddb.adapterType = \"{}\"\n\
              ddb.geometry.cylinders = \"{cylinders}\"\nddb.geometry.heads = \"255\"\nddb.geometry.sectors = \"63\"\n\
-             {thin}ddb.uuid = \"{}\"\nddb.virtualHWVersion = \"21\"\n",
+             {space}ddb.uuid = \"{}\"\nddb.virtualHWVersion = \"21\"\n",
             self.cid, self.extent, self.adapter, self.uuid
         )
     }
@@ -190,7 +210,7 @@ pub fn new_uuid() -> String {
 }
 
 /// Makes an empty disk. Neither of its two files may be there yet.
-pub fn create(path: &Path, capacity: u64, adapter: &str, thin: bool) -> Result<Descriptor, VmdkError> {
+pub fn create(path: &Path, capacity: u64, adapter: &str, space: Space) -> Result<Descriptor, VmdkError> {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or(VmdkError::Format("its name is not text"))?;
     let uuid = new_uuid();
     let cid = u32::from_str_radix(&uuid.replace(' ', "").chars().rev().take(8).collect::<String>(), 16).unwrap_or(1);
@@ -198,7 +218,8 @@ pub fn create(path: &Path, capacity: u64, adapter: &str, thin: bool) -> Result<D
         capacity: capacity.div_ceil(SECTOR) * SECTOR,
         extent: format!("{stem}-flat.vmdk"),
         adapter: adapter.to_ascii_lowercase(),
-        thin,
+        thin: space == Space::Thin,
+        zeroed: space == Space::Zeroed,
         uuid,
         cid,
         parent: None,
@@ -324,6 +345,8 @@ pub fn extend(path: &Path, capacity: u64) -> Result<(), VmdkError> {
     }
     descriptor.cid = changed(descriptor.cid);
     descriptor.capacity = capacity.div_ceil(SECTOR) * SECTOR;
+    // What is new was never written.
+    descriptor.zeroed = false;
     OpenOptions::new().write(true).open(descriptor.content(path))?.set_len(descriptor.capacity)?;
     rewrite(path, &descriptor)
 }
@@ -336,14 +359,39 @@ pub fn set_uuid(path: &Path, uuid: &Uuid) -> Result<(), VmdkError> {
     rewrite(path, &descriptor)
 }
 
-/// Makes a thin disk a thick one.
+/// Gives a disk all of its space, with zeros where nothing was written.
 pub fn inflate(path: &Path) -> Result<(), VmdkError> {
     let mut descriptor = Descriptor::read(path)?;
     if descriptor.parent.is_some() {
         return Err(VmdkError::Format("a delta cannot be inflated"));
     }
     descriptor.thin = false;
+    descriptor.zeroed = true;
     rewrite(path, &descriptor)
+}
+
+/// Gives back the space that a thin disk holds with nothing but zeros in it; others keep what they have.
+pub fn shrink(path: &Path) -> Result<(), VmdkError> {
+    let descriptor = Descriptor::read(path)?;
+    if !descriptor.thin {
+        return Ok(());
+    }
+    let mut file = OpenOptions::new().read(true).write(true).open(descriptor.content(path))?;
+    let mut block = vec![0; BLOCK];
+    let mut at = 0;
+    while let Some(data) = data_in(&file, at..descriptor.capacity)? {
+        let begin = data.start - data.start % BLOCK as u64;
+        file.seek(SeekFrom::Start(begin))?;
+        let count = usize::try_from(descriptor.capacity - begin).unwrap_or(BLOCK).min(BLOCK);
+        let Some(read) = block.get_mut(..count) else { break };
+        file.read_exact(read)?;
+        if read.iter().all(|byte| *byte == 0) {
+            let hole = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(&file, hole, begin, count as u64).map_err(io::Error::from)?;
+        }
+        at = begin + BLOCK as u64;
+    }
+    Ok(())
 }
 
 /// Moves a disk: its content is renamed with it.
@@ -400,6 +448,25 @@ pub fn install(path: &Path) -> Result<(), VmdkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shrunk_disk_gives_back_its_zeros_and_keeps_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.vmdk");
+        let content = create(&path, 4 << 20, "lsilogic", Space::Thin).unwrap().content(&path);
+        let mut bytes = vec![0; 4 << 20];
+        bytes[1 << 20] = 7;
+        fs::write(&content, &bytes).unwrap();
+        shrink(&path).unwrap();
+        assert_eq!(fs::read(&content).unwrap(), bytes);
+        assert!(allocated(&fs::metadata(&content).unwrap()) <= 128 << 10);
+        inflate(&path).unwrap();
+        let descriptor = Descriptor::read(&path).unwrap();
+        assert!(descriptor.zeroed && !descriptor.thin && descriptor.stored(&path) == 4 << 20);
+        shrink(&path).unwrap();
+        extend(&path, 5 << 20).unwrap();
+        assert!(!Descriptor::read(&path).unwrap().zeroed);
+    }
 
     #[test]
     fn a_descriptor_cannot_lead_out_of_its_folder() {

@@ -1,11 +1,9 @@
 //! The host's own facts: hardware, summary, configuration, services.
 
-use super::{ADDRESS, HOST, HOST_NAME, filled, network};
-use crate::sim::call::{Answer, Call, Reply};
+use super::{HOST, HOST_NAME, certificates, filled, firewall, network, options, services, vnics};
 use crate::sim::datastore;
-use crate::sim::fault::VimFault;
 use crate::sim::property::Wanted;
-use crate::sim::service::{PRODUCT, about};
+use crate::sim::service::about;
 use crate::sim::value::{Data, Ref, Value};
 use crate::sim::vm::{Power, Vm};
 use crate::sim::world::World;
@@ -13,6 +11,7 @@ use crate::sim::world::World;
 pub const CORES: i32 = 16;
 pub const MHZ: i32 = 2600;
 pub const MEMORY: i64 = 128 << 30;
+const OPTIONS: Ref = Ref::fixed("OptionManager", "ha-adv-options");
 const CPU: &str = "Simulated CPU @ 2.60GHz";
 
 pub fn property(world: &World, property: &str, wanted: Wanted<'_>) -> Option<Value> {
@@ -119,6 +118,11 @@ const PCI: [(&str, &str, &str, bool); 2] = [
     ("0000:0c:00.0", "ceso", "Simulated accelerator", true),
 ];
 
+/// The devices of the bus: address, vendor, name, whether a guest may have it.
+pub fn devices() -> &'static [(&'static str, &'static str, &'static str, bool)] {
+    &PCI
+}
+
 fn pci(at: usize) -> Data {
     let (id, vendor, device, _) = PCI[at];
     filled("HostPciDevice").but("id", id).but("vendorName", vendor).but("deviceName", device)
@@ -191,12 +195,15 @@ fn managers() -> Data {
         .with("firmwareSystem", Ref::fixed("HostFirmwareSystem", "firmwareSystem"))
         .with("healthStatusSystem", Ref::fixed("HostHealthStatusSystem", "healthStatusSystem"))
         .with("pciPassthruSystem", Ref::fixed("HostPciPassthruSystem", "pciPassthruSystem"))
+        .with("virtualNicManager", vnics::MANAGER)
         .with("serviceSystem", Ref::fixed("HostServiceSystem", "serviceSystem"))
-        .with("advancedOption", Ref::fixed("OptionManager", "ha-adv-options"))
+        .with("firewallSystem", firewall::SYSTEM)
+        .with("advancedOption", OPTIONS)
         .with("dateTimeSystem", Ref::fixed("HostDateTimeSystem", "dateTimeSystem"))
         .with("licenseManager", Ref::fixed("LicenseManager", "ha-license-manager"))
         .with("userDirectory", Ref::fixed("UserDirectory", "ha-user-directory"))
         .with("accountManager", Ref::fixed("HostLocalAccountManager", "ha-localacctmgr"))
+        .with("certificateManager", certificates::MANAGER)
 }
 
 fn config(world: &World, wanted: Wanted<'_>) -> Data {
@@ -204,44 +211,24 @@ fn config(world: &World, wanted: Wanted<'_>) -> Data {
     if wanted.wants("network") {
         config = config.with("network", network::info(world));
     }
-    config = config.with("option", options(&Ref::fixed("OptionManager", "ha-adv-options")));
+    if wanted.wants("virtualNicManagerInfo") {
+        config = config.with("virtualNicManagerInfo", vnics::info(world));
+    }
+    if wanted.wants("service") {
+        config = config.with("service", services::info(world));
+    }
+    if wanted.wants("firewall") {
+        config = config.with("firewall", firewall::info(world));
+    }
+    config = config.with("option", options::list(world, &OPTIONS));
     if wanted.wants("dateTimeInfo") {
-        let zone = Data::new("HostDateTimeSystemTimeZone")
-            .with("key", "UTC")
-            .with("name", "UTC")
-            .with("description", "UTC")
-            .with("gmtOffset", 0);
-        config = config.with("dateTimeInfo", Data::new("HostDateTimeInfo").with("timeZone", zone));
+        config = config.with("dateTimeInfo", services::clock(world));
+    }
+    if wanted.wants("certificate") {
+        let bytes: Vec<i32> = world.certificate.public().bytes().map(i32::from).collect();
+        config = config.with("certificate", bytes);
     }
     config.with("pciPassthruInfo", passthrough()).with("adminDisabled", false).with("lockdownMode", "lockdownDisabled")
-}
-
-/// The advanced options that the simulator keeps to itself.
-pub fn options(object: &Ref) -> Vec<Data> {
-    let option = |key: &'static str, value: Value| Data::new("OptionValue").with("key", key).with("value", value);
-    match object.id.as_ref() {
-        "HostAgentSettings" => vec![option("Config.HostAgent.plugins.solo.enableMob", false.into())],
-        _ => vec![
-            option("Config.HostAgent.log.level", "info".into()),
-            option("Security.AccountLockFailures", 5i64.into()),
-            option("Security.AccountUnlockTime", 900i64.into()),
-            option("UserVars.HostClientSessionTimeout", 900i64.into()),
-            option("Misc.HostName", HOST_NAME.into()),
-            option("Misc.HostIPAddr", ADDRESS.into()),
-            option("ceso.SimulatorVersion", format!("ESXi {} ({})", PRODUCT.0, PRODUCT.1).into()),
-        ],
-    }
-}
-
-pub fn query_options(call: &Call) -> Answer {
-    let name = call.args.text("name").unwrap_or_default();
-    let inside = |key: &str| name.is_empty() || key == name || (name.ends_with('.') && key.starts_with(name));
-    let found: Vec<Data> =
-        options(&call.this).into_iter().filter(|option| option.text("key").is_some_and(inside)).collect();
-    match found.is_empty() {
-        true => Err(VimFault::new("InvalidName", "There is no such option.").with("name", name.to_owned())),
-        false => Ok(Reply::Value(found.into())),
-    }
 }
 
 pub fn administrator() -> Data {

@@ -1,4 +1,7 @@
-//! The licence manager: the simulator runs on the evaluation licence, which allows everything.
+//! The licence manager: the simulator runs on the evaluation licence, which allows everything, and knows no other key.
+//!
+//! A key that is not valid is no fault: the answer carries a `diagnostic`, and the licence stays what it was. The key of zeros goes back
+//! to the evaluation. Specification: vSphere Web Services API, `LicenseManager`, `LicenseAssignmentManager`.
 
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::fault::VimFault;
@@ -19,8 +22,11 @@ pub fn property(property: &str) -> Option<Value> {
     })
 }
 
+fn pair(key: &'static str, value: Value) -> Data {
+    Data::new("KeyAnyValue").with("key", key).with("value", value)
+}
+
 fn properties() -> Vec<Data> {
-    let pair = |key: &'static str, value: Value| Data::new("KeyAnyValue").with("key", key).with("value", value);
     vec![
         pair("expirationHours", 1440i64.into()),
         pair("expirationMinutes", 86_400i64.into()),
@@ -40,6 +46,27 @@ fn evaluation() -> Data {
         .with("properties", properties())
 }
 
+/// What a key is worth: that of the evaluation, or nothing.
+fn decode(key: &str) -> Result<Data, VimFault> {
+    let groups: Vec<&str> = key.split('-').collect();
+    let five = |group: &&str| group.len() == 5 && group.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if groups.len() != 5 || !groups.iter().all(five) {
+        return Err(VimFault::invalid_argument("licenseKey", "it is five groups of five letters and digits"));
+    }
+    if key == KEY {
+        return Ok(evaluation());
+    }
+    let diagnostic = pair("diagnostic", "License is not valid for this product".into());
+    Ok(Data::new("LicenseManagerLicenseInfo")
+        .with("licenseKey", key.to_owned())
+        .with("editionKey", "")
+        .with("name", "")
+        .with("total", 0)
+        .with("used", 0)
+        .with("costUnit", "")
+        .with("properties", vec![diagnostic]))
+}
+
 pub fn call(call: &Call) -> Answer {
     match call.method {
         "QueryAssignedLicenses" => {
@@ -49,10 +76,10 @@ pub fn call(call: &Call) -> Answer {
                 .with("assignedLicense", evaluation());
             Ok(Reply::Value(vec![assigned].into()))
         }
-        "DecodeLicense" => match call.text("licenseKey")? {
-            KEY => Ok(evaluation().into()),
-            _ => Err(VimFault::invalid_argument("licenseKey", "the simulator knows the evaluation licence only")),
-        },
+        "DecodeLicense" | "UpdateLicense" => Ok(decode(call.text("licenseKey")?)?.into()),
+        "AddLicense" | "RemoveLicense" | "UpdateAssignedLicense" | "RemoveAssignedLicense" => {
+            Err(VimFault::not_supported(format!("{} needs a vCenter Server; a host takes UpdateLicense", call.method)))
+        }
         other => Err(VimFault::not_supported(format!("{other}: the simulator keeps its evaluation licence"))),
     }
 }

@@ -5,17 +5,29 @@
 //! guests the guest operating systems  network   switches and port groups
 //! environment  what machines may be   licence   the licence manager
 //! events what happened                 upkeep    maintenance, shutdown, the configuration, NFS mounts
+//! services  services and the clock    logs      what the host wrote down
+//! firewall  rulesets                   certificates  the host's certificate
+//! options  advanced options           pools     resource pools
+//! access   roles, permissions, users  vnics     what the host's own port is for
+//! metrics/ performance counters
 //! ```
 
+mod access;
+mod certificates;
 mod environment;
 pub mod events;
+pub mod firewall;
 pub mod guests;
 pub mod host;
 mod licence;
-mod network;
+pub mod logs;
+mod metrics;
+pub mod network;
+pub mod options;
 pub mod pools;
 pub mod services;
 pub mod upkeep;
+pub mod vnics;
 
 use std::borrow::Cow;
 
@@ -89,6 +101,11 @@ const FIXED: &[(&str, &str)] = &[
     ("firmwareSystem", "HostFirmwareSystem"),
     ("healthStatusSystem", "HostHealthStatusSystem"),
     ("pciPassthruSystem", "HostPciPassthruSystem"),
+    ("firewallSystem", "HostFirewallSystem"),
+    ("vnicManager", "HostVirtualNicManager"),
+    ("certificateManager", "HostCertificateManager"),
+    ("ha-managed-method-executer", "ReflectManagedMethodExecuter"),
+    ("ha-dynamic-type-manager", "InternalDynamicTypeManager"),
 ];
 
 /// The type of an object that is always there.
@@ -193,15 +210,7 @@ pub fn entity(world: &World, object: &Ref, property: &str) -> Option<Value> {
         "parent" => parent(world, object).map(Value::from),
         "overallStatus" | "configStatus" => Some("green".into()),
         "effectiveRole" => Some(vec![-1].into()),
-        "permission" => {
-            let root = Data::new("Permission")
-                .with("entity", ROOT_FOLDER)
-                .with("principal", "root")
-                .with("group", false)
-                .with("roleId", -1)
-                .with("propagate", true);
-            Some(if *object == ROOT_FOLDER { vec![root] } else { Vec::new() }.into())
-        }
+        "permission" => Some(if *object == ROOT_FOLDER { vec![access::permission("root")] } else { Vec::new() }.into()),
         "recentTask" => Some(super::task::recent(world, object).into()),
         "alarmActionsEnabled" => Some(true.into()),
         "disabledMethod"
@@ -221,9 +230,12 @@ pub fn property(world: &World, object: &Ref, property: &str, wanted: Wanted<'_>)
         "Datacenter" => datacenter(world, property),
         "ComputeResource" => compute_resource(world, property),
         "ResourcePool" => pools::property(world, object, property),
-        "HostServiceSystem" | "HostDateTimeSystem" => services::property(&object.id, property),
+        "HostServiceSystem" | "HostDateTimeSystem" => services::property(world, &object.id, property),
+        "HostFirewallSystem" => firewall::property(world, property),
+        "HostCertificateManager" => certificates::property(world, property),
         "HostSystem" => host::property(world, property, wanted),
         "Network" => network::property(world, object, property),
+        "HostVirtualNicManager" => vnics::property(world, property),
         "HostNetworkSystem" => network::system(world, property),
         "HostDatastoreSystem" => match property {
             "datastore" => Some(world.datastores().into()),
@@ -238,11 +250,10 @@ pub fn property(world: &World, object: &Ref, property: &str, wanted: Wanted<'_>)
         "GuestOperationsManager" => super::guest::operations::property(object, property),
         "EnvironmentBrowser" => (property == "datastoreBrowser").then(|| datastore::BROWSER.into()),
         "LicenseManager" => licence::property(property),
-        "OptionManager" => (property == "setting").then(|| host::options(object).into()),
-        "AuthorizationManager" => (property == "roleList").then(|| vec![host::administrator()].into()),
-        "UserDirectory" => (property == "domainList").then(|| Value::List(Vec::new())),
+        "OptionManager" => (property == "setting").then(|| options::list(world, object).into()),
+        "AuthorizationManager" | "UserDirectory" => access::property(object.kind, property),
         "EventManager" | "EventHistoryCollector" => events::property(world, object, property),
-        "PerformanceManager" if property == "maxCollector" => Some(32.into()),
+        "PerformanceManager" => metrics::property(property),
         "HostHealthStatusSystem" => (property == "runtime").then(|| host::health().into()),
         "HostPciPassthruSystem" => (property == "pciPassthruInfo").then(|| host::passthrough().into()),
         _ => None,
@@ -312,10 +323,16 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
     match (call.this.kind, call.method) {
         ("EnvironmentBrowser", _) => environment::call(world, call),
         ("ResourcePool", _) => pools::call(world, call),
-        ("HostServiceSystem" | "HostDateTimeSystem" | "DiagnosticManager", _) => services::call(world, call),
+        ("HostServiceSystem" | "HostDateTimeSystem", _) => services::call(world, call),
+        ("DiagnosticManager", _) => logs::call(world, call),
+        ("AuthorizationManager" | "UserDirectory", _) => access::call(world, call),
+        ("PerformanceManager", _) => metrics::call(world, call),
+        ("HostFirewallSystem", _) => firewall::call(world, call),
+        ("HostCertificateManager", _) => certificates::call(world, call),
         ("HostNetworkSystem", _) => network::call(world, call),
+        ("HostVirtualNicManager", _) => vnics::call(world, call),
         ("LicenseManager" | "LicenseAssignmentManager", _) => licence::call(call),
-        ("OptionManager", "QueryOptions") => host::query_options(call),
+        ("OptionManager", _) => options::call(world, call),
         ("EventManager" | "EventHistoryCollector", _) => events::call(world, call),
         ("HostFirmwareSystem" | "HostHealthStatusSystem", _) => upkeep::call(world, call),
         ("HostDatastoreSystem", "CreateNasDatastore" | "RemoveDatastore") => upkeep::call(world, call),
@@ -332,11 +349,17 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
             "Destroy_Task" | "Rename_Task" | "Reload",
         )
         | ("Folder", _)
-        | ("ComputeResource", _)
-        | ("AuthorizationManager", _) => Err(VimFault::not_supported(format!("{} on a standalone host", call.method))),
+        | ("ComputeResource", _) => Err(VimFault::not_supported(format!("{} on a standalone host", call.method))),
         ("HostSystem", "RetrieveHardwareUptime") => {
             Ok(Reply::Value((time::OffsetDateTime::now_utc() - world.started).whole_seconds().into()))
         }
+        // There is no TPM, so there is nothing to report.
+        ("HostSystem", "QueryTpmAttestationReport") => Ok(Reply::Nothing),
+        ("HostStorageSystem", "RescanAllHba" | "RescanVmfs" | "RefreshStorageSystem") => {
+            world.touch(&call.this);
+            Ok(Reply::Nothing)
+        }
+        ("HostStorageSystem", "QueryUnresolvedVmfsVolume") => Ok(Reply::Value(Value::List(Vec::new()))),
         ("HostDatastoreSystem", "QueryAvailableDisksForVmfs") => Ok(Reply::Value(Value::List(Vec::new()))),
         (_, other) => Err(VimFault::not_implemented(other)),
     }

@@ -8,7 +8,17 @@ use crate::sim::vm::Vm;
 use crate::sim::world::World;
 
 pub const SYSTEM: Ref = Ref::fixed("HostNetworkSystem", "networkSystem");
-const SWITCH: &str = "vSwitch0";
+pub const SWITCH: &str = "vSwitch0";
+/// The card that the switch leads out by.
+pub const CARD: &str = "vmnic0";
+pub const MAC: &str = "00:0c:29:ff:ff:00";
+/// The port group and the address of the host's own port.
+pub const GROUP: &str = "Management Network";
+pub const PORT_MAC: &str = "00:0c:29:ff:ff:01";
+pub const PORT: &str = "vmk0";
+pub const KEY: &str = "key-vim.host.VirtualNic-vmk0";
+/// Where the host's network leads out, and who knows names in it.
+pub const GATEWAY: &str = "10.0.1.1";
 
 pub fn property(world: &World, object: &Ref, property: &str) -> Option<Value> {
     let name = object.id.strip_prefix("HaNetwork-")?;
@@ -41,11 +51,22 @@ fn dns() -> Data {
         .with("dhcp", false)
         .with("hostName", host)
         .with("domainName", domain)
-        .with("address", vec!["10.0.1.1"])
+        .with("address", vec![GATEWAY])
 }
 
 fn routes() -> Data {
-    Data::new("HostIpRouteConfig").with("defaultGateway", "10.0.1.1")
+    Data::new("HostIpRouteConfig").with("defaultGateway", GATEWAY)
+}
+
+/// The host's own port on the network, under that key.
+pub fn kernel(key: String) -> Data {
+    let ip =
+        Data::new("HostIpConfig").with("dhcp", false).with("ipAddress", ADDRESS).with("subnetMask", "255.255.255.0");
+    Data::new("HostVirtualNic")
+        .with("device", PORT)
+        .with("key", key)
+        .with("portgroup", GROUP)
+        .with("spec", Data::new("HostVirtualNicSpec").with("ip", ip).with("mac", PORT_MAC).with("mtu", 1500))
 }
 
 /// Switch, port groups, card and the host's own address, as `HostNetworkInfo`.
@@ -63,7 +84,7 @@ pub fn info(world: &World) -> Data {
             .with("computedPolicy", policy())
             .with("spec", spec)
     };
-    let groups: Vec<Data> = world.networks().chain(["Management Network"]).map(group).collect();
+    let groups: Vec<Data> = world.networks().chain([GROUP]).map(group).collect();
     let keys: Vec<String> = groups.iter().filter_map(|group| group.text("key")).map(str::to_owned).collect();
     let switch = Data::new("HostVirtualSwitch")
         .with("name", SWITCH)
@@ -74,31 +95,21 @@ pub fn info(world: &World) -> Data {
         .with("portgroup", keys)
         .with("pnic", vec!["key-vim.host.PhysicalNic-vmnic0"])
         .with("spec", Data::new("HostVirtualSwitchSpec").with("numPorts", 128).with("mtu", 1500));
-    let ip =
-        Data::new("HostIpConfig").with("dhcp", false).with("ipAddress", ADDRESS).with("subnetMask", "255.255.255.0");
-    let kernel = Data::new("HostVirtualNic")
-        .with("device", "vmk0")
-        .with("key", "key-vim.host.VirtualNic-vmk0")
-        .with("portgroup", "Management Network")
-        .with(
-            "spec",
-            Data::new("HostVirtualNicSpec").with("ip", ip).with("mac", "00:0c:29:ff:ff:01").with("mtu", 1500),
-        );
     let link = || Data::new("PhysicalNicLinkInfo").with("speedMb", 10_000).with("duplex", true);
     let card = Data::new("PhysicalNic")
         .with("key", "key-vim.host.PhysicalNic-vmnic0")
-        .with("device", "vmnic0")
+        .with("device", CARD)
         .with("pci", "0000:0b:00.0")
         .with("driver", "simulated")
         .with("linkSpeed", link())
         .with("spec", Data::new("PhysicalNicSpec"))
         .with("wakeOnLanSupported", false)
-        .with("mac", "00:0c:29:ff:ff:00");
+        .with("mac", MAC);
     Data::new("HostNetworkInfo")
         .with("vswitch", vec![switch])
         .with("portgroup", groups)
         .with("pnic", vec![card])
-        .with("vnic", vec![kernel])
+        .with("vnic", vec![kernel(KEY.to_owned())])
         .with("dnsConfig", dns())
         .with("ipRouteConfig", routes())
         .with("ipV6Enabled", true)
@@ -109,45 +120,86 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
     match call.method {
         "AddPortGroup" => {
             let spec = call.data("portgrp")?;
-            let name = spec.text("name").unwrap_or_default();
-            if name.trim().is_empty() || name.chars().count() > 80 || name.chars().any(char::is_control) {
-                return Err(VimFault::invalid_argument("portgrp.name", "it has 1 to 80 characters"));
+            let (name, switch) = (spec.text("name").unwrap_or_default(), spec.text("vswitchName").unwrap_or_default());
+            add_group(world, name, switch, spec.int("vlanId").unwrap_or(0))?;
+            Ok(Reply::Nothing)
+        }
+        "UpdatePortGroup" => {
+            let (name, spec) = (call.text("pgName")?, call.data("portgrp")?);
+            if spec.text("name") != Some(name) || spec.text("vswitchName") != Some(SWITCH) {
+                return Err(VimFault::not_supported("renaming a port group, or moving it to another switch"));
             }
-            if spec.text("vswitchName") != Some(SWITCH) {
-                return Err(VimFault::new("NotFound", format!("There is no switch of that name; there is {SWITCH}.")));
-            }
-            if world.networks().any(|own| own == name) || name == "Management Network" {
-                return Err(VimFault::new("AlreadyExists", "A port group has that name.").with("name", name.to_owned()));
-            }
-            let vlan = spec.int("vlanId").unwrap_or(0);
-            if !(0..=4095).contains(&vlan) {
-                return Err(VimFault::invalid_argument("portgrp.vlanId", "a VLAN is 0 to 4095"));
-            }
-            world.file.networks.push(name.to_owned());
-            world.file.vlans.insert(name.to_owned(), vlan);
-            changed(world)
+            set_vlan(world, name, spec.int("vlanId").unwrap_or(0))?;
+            Ok(Reply::Nothing)
         }
         "RemovePortGroup" => {
-            let name = call.text("pgName")?;
-            if name == NETWORK || world.vms.values().any(|vm| vm.nics().any(|nic| Vm::network_of(nic) == Some(name))) {
-                return Err(VimFault::new("ResourceInUse", "The port group is in use.").with("name", name.to_owned()));
+            remove_group(world, call.text("pgName")?)?;
+            Ok(Reply::Nothing)
+        }
+        "QueryNetworkHint" => {
+            let wanted: Vec<&str> = call.args.texts("device").collect();
+            if let Some(other) = wanted.iter().find(|device| **device != CARD) {
+                return Err(VimFault::new("NotFound", format!("There is no card {other}.")));
             }
-            let before = world.file.networks.len();
-            world.file.networks.retain(|own| own != name);
-            if world.file.networks.len() == before {
-                return Err(VimFault::new("NotFound", "There is no port group of that name."));
-            }
-            let name = name.to_owned();
-            world.file.vlans.remove(&name);
-            changed(world)
+            let subnet = Data::new("PhysicalNicIpHint").with("ipSubnet", "10.0.1.1-10.0.1.254");
+            let hint = Data::new("PhysicalNicHintInfo").with("device", CARD).with("subnet", vec![subnet]);
+            Ok(Reply::Value(vec![hint].into()))
         }
         "RefreshNetworkSystem" => Ok(Reply::Nothing),
         other => Err(VimFault::not_implemented(other)),
     }
 }
 
-fn changed(world: &mut World) -> Answer {
+fn check_vlan(vlan: i32) -> Result<(), VimFault> {
+    match (0..=4095).contains(&vlan) {
+        true => Ok(()),
+        false => Err(VimFault::invalid_argument("portgrp.vlanId", "a VLAN is 0 to 4095")),
+    }
+}
+
+/// Makes a port group on a switch.
+pub fn add_group(world: &mut World, name: &str, switch: &str, vlan: i32) -> Result<(), VimFault> {
+    if name.trim().is_empty() || name.chars().count() > 80 || name.chars().any(char::is_control) {
+        return Err(VimFault::invalid_argument("portgrp.name", "it has 1 to 80 characters"));
+    }
+    if switch != SWITCH {
+        return Err(VimFault::new("NotFound", format!("There is no switch of that name; there is {SWITCH}.")));
+    }
+    if world.networks().any(|own| own == name) || name == GROUP {
+        return Err(VimFault::new("AlreadyExists", "A port group has that name.").with("name", name.to_owned()));
+    }
+    check_vlan(vlan)?;
+    world.file.networks.push(name.to_owned());
+    world.file.vlans.insert(name.to_owned(), vlan);
+    changed(world)
+}
+
+/// Puts a port group on another VLAN.
+pub fn set_vlan(world: &mut World, name: &str, vlan: i32) -> Result<(), VimFault> {
+    if !world.networks().any(|own| own == name) && name != GROUP {
+        return Err(VimFault::new("NotFound", "There is no port group of that name."));
+    }
+    check_vlan(vlan)?;
+    world.file.vlans.insert(name.to_owned(), vlan);
+    changed(world)
+}
+
+/// Removes a port group that nobody uses.
+pub fn remove_group(world: &mut World, name: &str) -> Result<(), VimFault> {
+    if name == NETWORK || world.vms.values().any(|vm| vm.nics().any(|nic| Vm::network_of(nic) == Some(name))) {
+        return Err(VimFault::new("ResourceInUse", "The port group is in use.").with("name", name.to_owned()));
+    }
+    let before = world.file.networks.len();
+    world.file.networks.retain(|own| own != name);
+    if world.file.networks.len() == before {
+        return Err(VimFault::new("NotFound", "There is no port group of that name."));
+    }
+    world.file.vlans.remove(name);
+    changed(world)
+}
+
+fn changed(world: &mut World) -> Result<(), VimFault> {
     world.keep_host()?;
     world.touch_topology();
-    Ok(Reply::Nothing)
+    Ok(())
 }

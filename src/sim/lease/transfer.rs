@@ -16,10 +16,10 @@ use tokio::sync::mpsc;
 
 use super::{File, Mode, State};
 use crate::sim::datastore::chain::Chain;
-use crate::sim::datastore::folder::{Refusal, Trouble, authorise, boxed};
+use crate::sim::datastore::folder::{Refusal, Trouble, authorise, boxed, cut_off};
 use crate::sim::datastore::path::DatastorePath;
-use crate::sim::datastore::vmdk::Descriptor;
-use crate::sim::http::{Body, Dropped, Head, status};
+use crate::sim::datastore::vmdk::{Descriptor, Space};
+use crate::sim::http::{Body, Head, status};
 use crate::sim::server::Host;
 use crate::vmdk::{FileSource, StreamOptions, StreamReader, write_stream};
 
@@ -28,26 +28,13 @@ const QUEUE: usize = 8;
 const PIECE: usize = 256 << 10;
 
 /// Answers one request on `/nfc/`.
-pub async fn serve(
-    request: Request<Incoming>,
-    head: Head,
-    host: Arc<Host>,
-    trouble: Trouble,
-) -> Result<Response<Body>, Dropped> {
-    host.count(&format!("{} nfc", request.method()));
-    match transfer(request, &head, &host, trouble).await {
-        Ok(response) => Ok(response),
-        Err((StatusCode::IM_USED, _)) => Err(Dropped),
-        Err((code, text)) => Ok(status(code, &text)),
-    }
-}
-
-async fn transfer(
+pub async fn transfer(
     request: Request<Incoming>,
     head: &Head,
     host: &Arc<Host>,
     trouble: Trouble,
 ) -> Result<Response<Body>, Refusal> {
+    host.count(&format!("{} nfc", request.method()));
     authorise(head, host)?;
     let path = request.uri().path().strip_prefix("/nfc/").unwrap_or_default().to_owned();
     let (id, name) = path.split_once('/').ok_or((StatusCode::NOT_FOUND, "There is no such lease.".to_owned()))?;
@@ -119,7 +106,7 @@ fn flat(chain: &Chain) -> io::Result<(FileSource, Option<tempfile::TempDir>)> {
     let folder = top.at.parent().unwrap_or(Path::new("."));
     let beside = tempfile::Builder::new().prefix(".new-").tempdir_in(folder)?;
     let path = beside.path().join("whole.vmdk");
-    chain.copy(&path, "lsilogic", true, |_| Ok(())).map_err(other)?;
+    chain.copy(&path, "lsilogic", Space::Thin, |_| Ok(())).map_err(other)?;
     let content = Descriptor::read(&path).map_err(other)?.content(&path);
     Ok((FileSource::open(&content)?, Some(beside)))
 }
@@ -242,7 +229,7 @@ async fn receive(
             Ok(Ok(data)) => {
                 count += data.len() as u64;
                 if cut.is_some_and(|cut| count > cut) {
-                    broke = Some((StatusCode::IM_USED, "cut off on demand".to_owned()));
+                    broke = Some(cut_off());
                     break;
                 }
                 // The thread has ended early, and says why.

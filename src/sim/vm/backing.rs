@@ -18,6 +18,9 @@ pub fn describe(backing: &mut Data, chain: &Chain) {
     backing.set("datastore", datastore::OBJECT);
     backing.set("thinProvisioned", chain.links.last().is_some_and(|base| base.descriptor.thin));
     backing.set("uuid", top.descriptor.api_uuid());
+    if top.descriptor.zeroed && below.is_empty() {
+        backing.set("eagerlyScrub", true);
+    }
     backing.remove("parent");
     backing.remove("deltaDiskFormat");
     let mut parent: Option<Data> = None;

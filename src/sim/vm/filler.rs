@@ -101,7 +101,7 @@ pub fn files(world: &World, vm: &Vm) -> Result<(), VimFault> {
         let path = DatastorePath::parse(disk)?;
         let file = world.datastore.resolve(&path)?;
         if !file.exists() {
-            vmdk::create(&file, CAPACITY, "lsilogic", true).map_err(|error| disk_fault(&path, &error))?;
+            vmdk::create(&file, CAPACITY, "lsilogic", vmdk::Space::Thin).map_err(|error| disk_fault(&path, &error))?;
             vmdk::install(&file).map_err(|error| disk_fault(&path, &error))?;
         }
     }

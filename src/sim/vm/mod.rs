@@ -5,15 +5,18 @@
 //! hardware  devices and their defaults         layout     its files, as properties
 //! create    CreateVM_Task, RegisterVM_Task     reconfig   ReconfigVM_Task, Rename_Task
 //! power     power, shutdown, Destroy_Task      vmx        the configuration file
-//! devices   devices added, edited, removed   backing    disks that build on others
-//! drives    CD-ROM drives, IDE controllers
+//! devices   devices added, edited, removed   disks      the files of disks added, edited
+//! backing   disks that build on others
+//! drives    CD-ROM drives, IDE controllers     console    tickets, pictures of the screen
 //! snapshot/ saved states                       tracking   which blocks of a disk changed
 //! template  debian-12                          filler     vm-0001 …
 //! ```
 
 pub mod backing;
+pub mod console;
 pub mod create;
 pub mod devices;
+mod disks;
 mod drives;
 pub mod filler;
 pub mod hardware;
@@ -188,6 +191,14 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         | "RevertToCurrentSnapshot_Task"
         | "RemoveAllSnapshots_Task"
         | "ConsolidateVMDisks_Task" => snapshot::call(world, call),
+        "PutUsbScanCodes" | "SetScreenResolution" => console::typed(world, call),
+        // What the guest said is asked for anew each time, and every file is the one user's.
+        "ResetGuestInformation" => world.vm(&call.this).map(|_| Reply::Nothing),
+        "QueryUnownedFiles" | "QueryConnections" => {
+            world.vm(&call.this)?;
+            Ok(Reply::Value(Value::List(Vec::new())))
+        }
+        "AcquireTicket" | "AcquireMksTicket" => console::acquire(world, call),
         "CreateScreenshot_Task" => screenshot::take(world, call),
         "Reload" | "RefreshStorageInfo" => {
             world.vm(&call.this)?;

@@ -139,7 +139,8 @@ fn log(world: &World, vm: &Vm, what: &str) -> Result<(), VimFault> {
     written.map_err(|error| datastore::file_fault(&path, &error))
 }
 
-fn off(world: &mut World, mut vm: Vm) -> Result<(), VimFault> {
+/// Takes the power away.
+pub fn off(world: &mut World, mut vm: Vm) -> Result<(), VimFault> {
     vm.power = Power::Off;
     vm.powered_on = None;
     vm.suspended = None;

@@ -40,7 +40,7 @@ pub fn take(world: &mut World, call: &Call) -> Answer {
 }
 
 /// A dark screen with a bar for each processor: no two machines need look the same, and the same machine does.
-fn png(vm: &Vm) -> std::io::Result<Vec<u8>> {
+pub(super) fn png(vm: &Vm) -> std::io::Result<Vec<u8>> {
     let bars = u32::try_from(vm.cpus).unwrap_or(1).min(32);
     let mut packed = ZlibEncoder::new(Vec::new(), Compression::fast());
     for row in 0..HEIGHT {

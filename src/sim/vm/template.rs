@@ -42,7 +42,7 @@ pub fn installed(world: &World, plan: &Plan<'_>) -> Result<Vm, VimFault> {
     std::fs::create_dir_all(&at).map_err(|error| file_fault(&folder, &error))?;
     let disk = folder.join(&format!("{name}.vmdk"));
     let file = world.datastore.resolve(&disk)?;
-    let made = match vmdk::create(&file, CAPACITY, "lsilogic", true) {
+    let made = match vmdk::create(&file, CAPACITY, "lsilogic", vmdk::Space::Thin) {
         Ok(made) => made,
         // The first start was killed between the files and the record: they are as good as new.
         Err(vmdk::VmdkError::Io(error)) if error.kind() == std::io::ErrorKind::AlreadyExists => {

@@ -23,7 +23,7 @@ AuthorizationManager OptionManager UserDirectory HostLocalAccountManager FileMan
 EnvironmentBrowser HostDatastoreSystem HostNetworkSystem HostStorageSystem HostServiceSystem HostFirewallSystem
 HostVirtualNicManager HostDateTimeSystem HostAutoStartManager DiagnosticManager OvfManager
 GuestOperationsManager GuestAuthManager GuestFileManager GuestProcessManager VirtualMachineSnapshot HttpNfcLease HostPowerSystem HostCpuSchedulerSystem HostMemorySystem
-EventHistoryCollector HostFirmwareSystem HostHealthStatusSystem HostPciPassthruSystem""".split()
+EventHistoryCollector HostFirmwareSystem HostHealthStatusSystem HostPciPassthruSystem HostCertificateManager""".split()
 
 # Roots that nothing on a standalone host can fill: their families are left out, and a field of such a type with them.
 LEFT_OUT = """Profile ApplyProfile PolicyOption ClusterAction DVPortConfigInfo DVSConfigInfo DVPortSetting

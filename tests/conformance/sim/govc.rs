@@ -6,23 +6,23 @@ use ceso::sim::{Options, Server};
 
 use super::started::{PASSWORD, USER, options, peer, run, said, start};
 
-struct Govc<'a>(&'a Server);
+pub struct Govc<'a>(pub &'a Server);
 
 impl Govc<'_> {
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(peer("bin/govc"));
         let url = format!("https://{USER}:{PASSWORD}@{}", self.0.address());
         command.args(arguments).env("GOVC_URL", url).env("GOVC_INSECURE", "1").env("GOVC_PERSIST_SESSION", "false");
         command
     }
 
-    async fn ok(&self, arguments: &[&str]) -> String {
+    pub async fn ok(&self, arguments: &[&str]) -> String {
         let output = run(self.command(arguments)).await;
         assert!(output.status.success(), "govc {arguments:?}: {}", said(&output));
         String::from_utf8(output.stdout).expect("text")
     }
 
-    async fn refused(&self, arguments: &[&str]) -> String {
+    pub async fn refused(&self, arguments: &[&str]) -> String {
         let output = run(self.command(arguments)).await;
         assert!(!output.status.success(), "govc {arguments:?} should be refused: {}", said(&output));
         said(&output)

@@ -160,15 +160,7 @@ async fn what_a_standalone_host_refuses_is_refused() {
     }
     assert_eq!(client.call("CreateVM_Task", TEMPLATE, "").await.unwrap_err().kind, "MethodNotFound");
     assert_eq!(
-        client
-            .call(
-                "QueryPerfProviderSummary",
-                ("PerformanceManager", "ha-perfmgr"),
-                r#"<entity type="HostSystem">ha-host</entity>"#
-            )
-            .await
-            .unwrap_err()
-            .kind,
+        client.call("QueryHostConnectionInfo", ("HostSystem", "ha-host"), "").await.unwrap_err().kind,
         "NotImplemented"
     );
     server.stop().await;

@@ -2,9 +2,11 @@
 
 mod appliances;
 mod client;
+mod command_line;
 mod faults;
 mod files;
 mod govc;
+mod govc_host;
 mod hostile;
 mod linked;
 mod machines;

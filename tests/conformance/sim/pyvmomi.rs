@@ -50,6 +50,15 @@ async fn pyvmomi_administers_a_host() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs pyvmomi"]
+async fn pyvmomi_sets_what_a_host_can_be_set_to() {
+    let server = start(options()).await;
+    script(&server, "upkeep.py").await;
+    assert_eq!(server.open_sessions(), 0, "the client logged out");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs pyvmomi"]
 async fn pyvmomi_has_the_type_table_that_the_simulator_keeps() {
     let mut command = Command::new(peer("venv/bin/python"));
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/pyvmomi/type_table.py"));
