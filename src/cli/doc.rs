@@ -266,6 +266,9 @@ fn operation(entry: &Entry) -> Value {
             let selector = match touch.selector {
                 Selector::Argument(name) => json!({ "argument": name }),
                 Selector::Given { argument, given } => json!({ "argument": argument, "given": given }),
+                Selector::Meant { argument, given } => {
+                    json!({ "argument": argument, "given": given, "unless": "dry_run" })
+                }
                 Selector::Found => json!("found"),
                 Selector::Filtered => json!("filtered"),
             };

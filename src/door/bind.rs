@@ -381,47 +381,51 @@ pub(super) fn check_literals(
         match touch.selector {
             Selector::Filtered => policy.check_filtered(touch.noun, touch.verb)?,
             Selector::Found => policy.check_filtered(touch.noun, touch.verb)?,
-            Selector::Given { given, .. } if arguments.get(given).is_none_or(Value::is_nil) => {}
-            Selector::Argument(argument) | Selector::Given { argument, .. } => match arguments.get(argument) {
-                Some(Value::Text(name)) => {
-                    check_length(argument, name)?;
-                    policy.check_literal(touch.noun, touch.verb, name)?
-                }
-                Some(Value::Handle(handle)) => {
-                    // A handle tells whether the run made its object, so `@made` is decided before anything is sent.
-                    let journal = &pass.door.journal;
-                    let object = pass.door.objects.get(handle.id);
-                    let made = match &object {
-                        Some(Object::Vm(host, vm)) => journal.has_made(&made_key(&host.name, vm)),
-                        Some(Object::Snapshot(host, vm, own)) => {
-                            journal.has_made(&made_key(&host.name, vm))
-                                || journal.has_made(&snapshot_key(&host.name, vm, own))
-                        }
-                        // Nobody makes a datastore; whether the run made the file on it is known once its path is.
-                        Some(Object::Datastore(..)) => {
-                            policy.check_literal(touch.noun, touch.verb, &handle.name)?;
-                            continue;
-                        }
-                        _ => false,
-                    };
-                    // Tables name machines: a snapshot is allowed as its machine is.
-                    let name = match &object {
-                        Some(Object::Snapshot(_, vm, _)) => &vm.name,
-                        _ => &handle.name,
-                    };
-                    policy.check_now(touch.noun, touch.verb, name, made)?;
-                }
-                Some(Value::Map(entries)) => {
-                    for (_, value) in entries {
-                        if let Value::Text(name) = value {
-                            check_length(argument, name)?;
-                            policy.check_literal(touch.noun, touch.verb, name)?;
+            Selector::Given { given, .. } | Selector::Meant { given: Some(given), .. }
+                if arguments.get(given).is_none_or(Value::is_nil) => {}
+            Selector::Meant { .. } if arguments.get("dry_run") == Some(&Value::Bool(true)) => {}
+            Selector::Argument(argument) | Selector::Given { argument, .. } | Selector::Meant { argument, .. } => {
+                match arguments.get(argument) {
+                    Some(Value::Text(name)) => {
+                        check_length(argument, name)?;
+                        policy.check_literal(touch.noun, touch.verb, name)?
+                    }
+                    Some(Value::Handle(handle)) => {
+                        // A handle tells whether the run made its object, so `@made` is decided before anything is sent.
+                        let journal = &pass.door.journal;
+                        let object = pass.door.objects.get(handle.id);
+                        let made = match &object {
+                            Some(Object::Vm(host, vm)) => journal.has_made(&made_key(&host.name, vm)),
+                            Some(Object::Snapshot(host, vm, own)) => {
+                                journal.has_made(&made_key(&host.name, vm))
+                                    || journal.has_made(&snapshot_key(&host.name, vm, own))
+                            }
+                            // Nobody makes a datastore; whether the run made the file on it is known once its path is.
+                            Some(Object::Datastore(..)) => {
+                                policy.check_literal(touch.noun, touch.verb, &handle.name)?;
+                                continue;
+                            }
+                            _ => false,
+                        };
+                        // Tables name machines: a snapshot is allowed as its machine is.
+                        let name = match &object {
+                            Some(Object::Snapshot(_, vm, _)) => &vm.name,
+                            _ => &handle.name,
+                        };
+                        policy.check_now(touch.noun, touch.verb, name, made)?;
+                    }
+                    Some(Value::Map(entries)) => {
+                        for (_, value) in entries {
+                            if let Value::Text(name) = value {
+                                check_length(argument, name)?;
+                                policy.check_literal(touch.noun, touch.verb, name)?;
+                            }
                         }
                     }
+                    _ if (touch.noun, touch.verb) == ("host", "connect") => {}
+                    _ => policy.check_filtered(touch.noun, touch.verb)?,
                 }
-                _ if (touch.noun, touch.verb) == ("host", "connect") => {}
-                _ => policy.check_filtered(touch.noun, touch.verb)?,
-            },
+            }
         }
     }
     Ok(())

@@ -65,6 +65,9 @@ pub enum Selector {
     Argument(&'static str),
     /// The object that `argument` names or holds, where the argument `given` is given: without it the entry is not needed.
     Given { argument: &'static str, given: &'static str },
+    /// The object that `argument` names or holds, where the call is meant and no dry run (its argument `dry_run`), and where the argument
+    /// `given`, if there is one, is given: else the entry is not needed. A dry run is a read.
+    Meant { argument: &'static str, given: Option<&'static str> },
     /// An object that no argument names: it is found while binding (the datastore of a template).
     Found,
     /// Whatever the tables allow: a list, filtered.

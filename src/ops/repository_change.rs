@@ -63,7 +63,7 @@ pub struct Prune {
     pub repository: Target<kind::Repository>,
     /// Which backups stay; the others are forgotten for good. Default: all stay.
     pub retention: Option<Retention>,
-    /// Tell what would be done, and do nothing. Default: false.
+    /// Tell what would be done, and do nothing: this takes no more than reading does. Default: false.
     #[serde(default)]
     pub dry_run: bool,
     /// Delete now, without a grace period: backups that run meanwhile may fail, and those that are there stay. Default: false.
@@ -90,8 +90,9 @@ impl Operation for Prune {
     const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = method("prune");
     const TOUCHES: &'static [Touch] = &[
-        touch("repository", "prune", Selector::Argument("repository")),
-        touch("repository", "destroy", Selector::Given { argument: "repository", given: "retention" }),
+        touch("repository", "read", Selector::Argument("repository")),
+        touch("repository", "prune", Selector::Meant { argument: "repository", given: None }),
+        touch("repository", "destroy", Selector::Meant { argument: "repository", given: Some("retention") }),
     ];
     const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal rules: any = repository.retention or { keep_daily = 14, keep_weekly = 8 }\nlocal plan = repository:prune({ retention = rules, dry_run = true })\nprint(#plan.forgotten, #plan.kept, plan.marked, plan.deleted)\nif not plan.doubt then\n  repository:prune({ retention = rules })\nend";
 
@@ -102,6 +103,10 @@ impl Operation for Prune {
         if self.unused.is_some_and(|unused| !(0.0..=1.0).contains(&unused)) {
             return Err(Fault::new("usage.argument", "repository.prune: unused: is not a share")
                 .hint("give a number from 0 to 1"));
+        }
+        let bound = binder.repository(&self.repository, "read")?;
+        if self.dry_run {
+            return Ok(bound);
         }
         if self.retention.is_some() {
             binder.repository(&self.repository, "destroy")?;
@@ -156,7 +161,7 @@ pub struct Forget {
     /// The backups that go, by their ids or the first 8 or more digits of them: also one whose own file is damaged.
     #[serde(default)]
     pub ids: Vec<String>,
-    /// Tell what would be forgotten, and do nothing. Default: false.
+    /// Tell what would be forgotten, and do nothing: this takes no more than reading does. Default: false.
     #[serde(default)]
     pub dry_run: bool,
     /// Forget also more than half of all backups, and the last good one of a machine. Default: false.
@@ -182,7 +187,10 @@ impl Operation for Forget {
     const NAME: &'static str = "repository.forget";
     const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = method("forget");
-    const TOUCHES: &'static [Touch] = &[touch("repository", "destroy", Selector::Argument("repository"))];
+    const TOUCHES: &'static [Touch] = &[
+        touch("repository", "read", Selector::Argument("repository")),
+        touch("repository", "destroy", Selector::Meant { argument: "repository", given: None }),
+    ];
     const USAGE: &'static str = "local repository = backup.repository(\"main\")\nlocal plan = repository:forget({ retention = { keep_last = 7, keep_weekly = 8 }, dry_run = true })\nfor _, backup in plan.forgotten do\n  print(backup.vm, backup.time)\nend";
 
     type Bound = BoundRepository;
@@ -193,7 +201,8 @@ impl Operation for Forget {
             return Err(Fault::new("usage.argument", "repository.forget: takes either retention or ids")
                 .hint("retention says what stays, ids say what goes"));
         }
-        binder.repository(&self.repository, "destroy")
+        let bound = binder.repository(&self.repository, "read")?;
+        if self.dry_run { Ok(bound) } else { binder.repository(&self.repository, "destroy") }
     }
 
     async fn settled(&self, bound: &BoundRepository, pass: &Pass<'_>) -> Result<Option<ForgetResult>, Fault> {

@@ -97,20 +97,41 @@ impl CopyResult {
     }
 }
 
-impl Copy {
+/// Which backups are copied.
+struct Wanted {
+    ids: Vec<String>,
+    vm: Option<String>,
+    since: Option<When>,
+    before: Option<When>,
+    state: Option<State>,
+    tag: Option<String>,
+}
+
+impl Wanted {
     fn plan(&self, from: &Repository, to: &Repository) -> Result<CopyPlan, Fault> {
-        let ids = self.ids.iter().map(|id| from.backup(id).map(|(id, _)| id));
-        let ids: Vec<Id> = ids.collect::<Result<_, _>>()?;
-        let state = self.state.map(State::from);
+        let ids: Vec<Id> = self.ids.iter().map(|id| Ok(from.backup(id)?.0)).collect::<Result<_, Fault>>()?;
         let chosen = |id: &Id, backup: &Manifest| {
             (ids.is_empty() || ids.contains(id))
                 && self.vm.as_ref().is_none_or(|vm| *vm == backup.group)
                 && self.since.is_none_or(|since| backup.time >= since.0)
                 && self.before.is_none_or(|before| backup.time < before.0)
-                && state.is_none_or(|state| backup.state == state)
+                && self.state.is_none_or(|state| backup.state == state)
                 && self.tag.as_ref().is_none_or(|tag| backup.tags.contains(tag))
         };
         Ok(from.copy_plan(to, &chosen)?)
+    }
+}
+
+impl Copy {
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            ids: self.ids.clone(),
+            vm: self.vm.clone(),
+            since: self.since,
+            before: self.before,
+            state: self.state.map(State::from),
+            tag: self.tag.clone(),
+        }
     }
 }
 
@@ -120,7 +141,8 @@ impl Operation for Copy {
     const PLACE: Place = method("copy");
     const TOUCHES: &'static [Touch] = &[
         touch("repository", "copy_from", Selector::Argument("repository")),
-        touch("repository", "write", Selector::Argument("to")),
+        touch("repository", "read", Selector::Argument("to")),
+        touch("repository", "write", Selector::Meant { argument: "to", given: None }),
     ];
     const USAGE: &'static str = "local second = backup.repository(\"second\")\nlocal report = backup.repository(\"main\"):copy({ to = second, since = \"7 days\" })\nprint(#report.copied, #report.failed)";
 
@@ -128,16 +150,23 @@ impl Operation for Copy {
     type Output = CopyResult;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        Ok((binder.repository(&self.repository, "copy_from")?, binder.repository(&self.to, "write")?))
+        let (from, to) = (binder.repository(&self.repository, "copy_from")?, binder.repository(&self.to, "read")?);
+        Ok((from, if self.dry_run { to } else { binder.repository(&self.to, "write")? }))
+    }
+
+    async fn settled(&self, (from, to): &Self::Bound, pass: &Pass<'_>) -> Result<Option<CopyResult>, Fault> {
+        if !self.dry_run {
+            return Ok(None);
+        }
+        let (from, to, wanted) = (from.clone(), to.clone(), self.wanted());
+        let plan = pass.blocking(move |watch| wanted.plan(&from.watched(watch), &to.watched(watch))).await?;
+        Ok(Some(CopyResult::planned(&plan)))
     }
 
     async fn act(self, (from, to): Self::Bound, pass: &Pass<'_>) -> Result<CopyResult, Fault> {
         pass.blocking(move |watch| {
             let (from, to) = (from.watched(watch), to.watched(watch));
-            let plan = self.plan(&from, &to)?;
-            if self.dry_run {
-                return Ok(CopyResult::planned(&plan));
-            }
+            let plan = self.wanted().plan(&from, &to)?;
             let before: Vec<u64> = plan
                 .copy
                 .iter()

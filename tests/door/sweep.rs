@@ -144,6 +144,7 @@ pub fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
         declared.touches.iter().any(|touch| match touch.selector {
             Selector::Argument(argument) => argument == name,
             Selector::Given { argument, given } => argument == name || given == name,
+            Selector::Meant { argument, given } => argument == name || given == Some(name),
             Selector::Found | Selector::Filtered => false,
         })
     };

@@ -252,7 +252,11 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
     let mut nouns: Vec<(&str, Vec<String>)> = Vec::new();
     for touch in declared.touches {
         let selector = match touch.selector {
-            Selector::Argument(name) | Selector::Given { argument: name, .. } if declared.receiver() == Some(name) => {
+            Selector::Argument(name)
+            | Selector::Given { argument: name, .. }
+            | Selector::Meant { argument: name, .. }
+                if declared.receiver() == Some(name) =>
+            {
                 "\"{name}\"".to_owned()
             }
             Selector::Argument(name) if entry.arguments.iter().any(|field| field.name == name && !field.optional) => {
@@ -274,21 +278,26 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
             let patterns: Vec<&Pattern> = declared
                 .touches
                 .iter()
-                .filter(|touch| !matches!(touch.selector, Selector::Given { .. }))
+                .filter(|touch| {
+                    !matches!(touch.selector, Selector::Given { .. } | Selector::Meant { given: Some(_), .. })
+                })
                 .map(|touch| table.of(touch.noun, touch.verb).next().and_then(|entry| entry.patterns.first()))
                 .collect::<Option<_>>()?;
             let own = if patterns.contains(&&Pattern::Made) { " (only what the run itself made)" } else { "" };
             Some(format!("{}{own}", mode.name()))
         })
         .collect();
-    let only = |touch: &Touch| match touch.selector {
-        Selector::Given { given, .. } => {
-            let (noun, verb) = (touch.noun, touch.verb);
-            let allows = |mode: &&Mode| modes::table(**mode).allowing(noun, verb, "", false).is_some();
-            let modes: Vec<&str> = modes::ALL.iter().filter(allows).map(|mode| mode.name()).collect();
-            Some(format!(" `{noun}.{verb}` is needed only with `{given}`; modes that allow it: {}.", modes.join(", ")))
-        }
-        _ => None,
+    let only = |touch: &Touch| {
+        let (noun, verb) = (touch.noun, touch.verb);
+        let when = match touch.selector {
+            Selector::Given { given, .. } => format!("only with `{given}`"),
+            Selector::Meant { given: None, .. } => return Some(format!(" A `dry_run` needs no `{noun}.{verb}`.")),
+            Selector::Meant { given: Some(given), .. } => format!("only with `{given}`, and by no `dry_run`"),
+            _ => return None,
+        };
+        let allows = |mode: &&Mode| modes::table(**mode).allowing(noun, verb, "", false).is_some();
+        let modes: Vec<&str> = modes::ALL.iter().filter(allows).map(|mode| mode.name()).collect();
+        Some(format!(" `{noun}.{verb}` is needed {when}; modes that allow it: {}.", modes.join(", ")))
     };
     let only: String = declared.touches.iter().filter_map(only).collect();
     vec![

@@ -69,6 +69,9 @@ fn positional_arguments_and_touches_name_what_is_declared() {
                 Selector::Given { argument, given } => {
                     assert!(known(argument) && known(given), "{}: {argument}, {given}", declared.name);
                 }
+                Selector::Meant { argument, given } => {
+                    assert!(known(argument) && given.is_none_or(known) && known("dry_run"), "{}", declared.name);
+                }
                 Selector::Found | Selector::Filtered => {}
             }
         }
