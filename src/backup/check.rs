@@ -9,11 +9,12 @@ use serde::Serialize;
 use super::blob::{Codec, Kind, Press};
 use super::doom::Dooms;
 use super::error::{Error, Result};
-use super::format::read_config;
+use super::format::CONFIG;
 use super::id::Id;
 use super::known::Known;
 use super::manifest::{Manifest, Root};
 use super::repository::Repository;
+use super::spare::{self, CONFIG_COPY, Held};
 use super::target::{Listed, listed};
 use super::{doom, index, keys, lease, mark, pack};
 
@@ -228,9 +229,24 @@ impl Repository {
         Ok(files)
     }
 
+    /// Holds `config` and its copy against the config that the repository was opened with.
+    fn check_config(&self, report: &mut CheckReport) -> Result<()> {
+        for file in [CONFIG, CONFIG_COPY] {
+            match spare::held(self.target(), file, &self.config_bytes)? {
+                Held::Same => {}
+                Held::Missing if file == CONFIG_COPY => {
+                    report.notes.push(format!("{file}: is not there; the next backup, prune or repair writes it"));
+                }
+                Held::Missing => report.problem(file, "it is gone: repair the repository"),
+                Held::Other(what) => report.problem(file, format!("{what}: repair the repository")),
+            }
+        }
+        Ok(())
+    }
+
     fn check_small_files(&self, report: &mut CheckReport) -> Result<()> {
         let target = self.target();
-        report.note("config", read_config(target))?;
+        self.check_config(report)?;
         type Verify = fn(&dyn super::target::Target, &str) -> Result<()>;
         let kinds: [(&str, Verify); 5] = [
             ("keys", keys::verify),

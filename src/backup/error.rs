@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::room::Lack;
 use crate::error::Fault;
 use crate::vmdk;
 
@@ -18,11 +19,16 @@ pub enum Error {
     Exists(String),
     #[error("{place}: cannot {doing}: {source}")]
     Io { place: String, doing: &'static str, source: io::Error },
+    /// Where a disk is restored to, not in the repository.
+    #[error("{place}: {why}")]
+    NoRoom { place: String, why: Lack },
     #[error("{place}: {count} files are locked against deletion, such as {file}")]
     Locked { place: String, file: String, count: usize },
     #[error("{0}: is not a repository")]
     NotARepository(String),
-    #[error("{place}: holds files of a repository, such as {file}, but its file `config` is gone")]
+    #[error(
+        "{place}: holds files of a repository, such as {file}, but its file `config` is gone, and there is no whole copy of it"
+    )]
     NoConfig { place: String, file: String },
     #[error("{0}: is a repository already")]
     AlreadyARepository(String),
@@ -93,10 +99,17 @@ impl From<Error> for Fault {
             }
             Error::NoConfig { .. } => (
                 "backup.no_config",
-                "bring `config` back from a copy of this place: it is small, never changes, and its keys open nothing without it; nothing was changed",
+                "bring `config` or `config-copy` back from a copy of this place: it is small, never changes, and its keys open nothing without it; nothing was changed",
                 false,
             ),
-            Error::Io { .. } if full => ("backup.full", "make room there and run it again: nothing is lost", true),
+            Error::NoRoom { .. } => (
+                "backup.no_room",
+                "make room where the disk is restored to, or restore it to another place; the repository is whole",
+                false,
+            ),
+            Error::Io { .. } if full => {
+                ("backup.full", "make room in the repository's place and run it again: nothing is lost", true)
+            }
             Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => (
                 "backup.denied",
                 "look at the keys or the account that the place is reached with, and at its rights",
@@ -121,9 +134,11 @@ impl From<Error> for Fault {
             Error::Source { source, .. } => vmdk_inside(source)
                 .map_or(("backup.source", "see whether the disk can be read", may_pass(source)), vmdk::Error::told),
             Error::Stopped => ("backup.stopped", "run it again when there is time", true),
-            Error::Refused(_) => {
-                ("backup.refused", "see with --dry-run what would be done; say --yes where it is meant", false)
-            }
+            Error::Refused(_) => (
+                "backup.refused",
+                "say --yes where it is meant; --dry-run shows what a forget or a prune would do",
+                false,
+            ),
         };
         let fault = Fault::new(kind, message).hint(hint).cause(error);
         if retry { fault.retry() } else { fault }

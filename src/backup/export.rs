@@ -16,6 +16,7 @@ use super::error::{Error, Result};
 use super::id::Id;
 use super::manifest::SEGMENT;
 use super::reader::DiskReader;
+use super::room;
 use super::target::{WRITTEN_OUT, begin_writing_out};
 use super::watch::{Watch, WatchedSource};
 use crate::vmdk::Source;
@@ -62,7 +63,8 @@ impl DiskReader<'_> {
     ///
     /// The same backup gives the same bytes each time. A VMDK has whole sectors: what is missing to the last one is zeros.
     ///
-    /// Errors: `Exists` where something is at a path; `Option`; the damage of a chunk.
+    /// Errors: `Exists` where something is at a path; `NoRoom`, before anything is written where that can be told; `Option`; the damage of a
+    /// chunk.
     pub fn export(&self, path: &Path, options: &ExportOptions) -> Result<Vec<PathBuf>> {
         let usual = StreamOptions::default();
         let threads = options.threads.unwrap_or(usual.threads);
@@ -72,11 +74,13 @@ impl DiskReader<'_> {
         match options.form {
             DiskForm::Raw => {
                 absent(path)?;
+                room::check(self, options.form, folder_of(path))?;
                 self.content(path, self.size(), threads, options)?.place()?;
                 Ok(vec![path.to_owned()])
             }
             DiskForm::StreamOptimized => {
                 absent(path)?;
+                room::check(self, options.form, folder_of(path))?;
                 let stream = StreamOptions {
                     name: name_of(path)?.to_owned(),
                     adapter: options.adapter.clone().unwrap_or(usual.adapter),
@@ -123,9 +127,10 @@ impl DiskReader<'_> {
         descriptor.check()?;
         absent(path)?;
         absent(&content_path)?;
+        room::check(self, options.form, folder_of(path))?;
         let content = self.content(&content_path, descriptor.size(), threads, options)?;
         let text = Unfinished::beside(path)?;
-        text.0.as_file().write_all_at(descriptor.text().as_bytes(), 0).map_err(Error::io(&text.1, "write"))?;
+        text.0.as_file().write_all_at(descriptor.text().as_bytes(), 0).map_err(room::writing(&text.1, "write"))?;
         // The descriptor names what is there by then.
         content.place()?;
         if let Err(error) = text.place() {
@@ -139,11 +144,11 @@ impl DiskReader<'_> {
     fn content(&self, path: &Path, size: u64, threads: usize, options: &ExportOptions) -> Result<Unfinished> {
         let unfinished = Unfinished::beside(path)?;
         let (file, place) = (unfinished.0.as_file(), &unfinished.1);
-        file.set_len(size).map_err(Error::io(place, "write"))?;
+        file.set_len(size).map_err(room::writing(place, "write"))?;
         let written = AtomicU64::new(0);
         // One thread more than asked for: one is waiting for the disk.
         self.each_chunk(threads + 1, &|at, bytes| {
-            file.write_all_at(bytes, at).map_err(Error::io(place, "write"))?;
+            file.write_all_at(bytes, at).map_err(room::writing(place, "write"))?;
             let before = written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if before / WRITTEN_OUT != (before + bytes.len() as u64) / WRITTEN_OUT {
                 begin_writing_out(file, 0, 0);
@@ -219,13 +224,13 @@ impl Unfinished {
         let file = tempfile::Builder::new()
             .prefix(".ceso-restore-")
             .tempfile_in(folder)
-            .map_err(Error::io(folder.display().to_string(), "make a file in"))?;
+            .map_err(room::writing(&folder.display().to_string(), "make a file in"))?;
         Ok(Self(file, path.display().to_string(), path.to_owned()))
     }
 
     fn place(self) -> Result<()> {
         let Self(file, place, path) = self;
-        file.as_file().sync_all().map_err(Error::io(&place, "sync"))?;
+        file.as_file().sync_all().map_err(room::writing(&place, "sync"))?;
         file.persist_noclobber(&path).map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists(place.clone()),
             _ => Error::io(&place, "rename")(error.error),
@@ -258,7 +263,7 @@ fn of_disk(place: &str, error: vmdk::Error) -> Error {
             Ok(error) => error,
             Err(source) => Error::Source { place: place.to_owned(), source },
         },
-        vmdk::Error::Io { doing: _, source } => Error::io(place, "write")(source),
+        vmdk::Error::Io { doing: _, source } => room::writing(place, "write")(source),
         other => Error::Vmdk(other),
     }
 }

@@ -1,16 +1,22 @@
 //! The file `config`, and the form of the files whose names are fixed: a text that ends with its own hash.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::id::Id;
+use super::spare::CONFIG_COPY;
 use super::target::Target;
 
 /// The version of the format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
 pub(super) const CONFIG: &str = "config";
+
+/// The largest config that is read.
+pub(super) const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// What a repository is; written once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +84,8 @@ pub(super) fn read_named(target: &dyn Target, file: &str, limit: u64) -> Result<
 }
 
 /// What a place is that has no config: no repository, or one that lost it.
-pub(super) fn no_config(target: &dyn Target) -> Result<Error> {
+fn no_config(target: &dyn Target) -> Result<Error> {
+    let lost = |file| Error::NoConfig { place: target.place(), file };
     for folder in ["manifests", "claims", "data"] {
         let mut first = None;
         target.list(folder, &mut |file| {
@@ -86,40 +93,73 @@ pub(super) fn no_config(target: &dyn Target) -> Result<Error> {
             Ok(())
         })?;
         if let Some(file) = first {
-            return Ok(Error::NoConfig { place: target.place(), file });
+            return Ok(lost(file));
         }
     }
-    Ok(Error::NotARepository(target.place()))
+    match target.get_all(CONFIG_COPY, LARGEST_CONFIG) {
+        Err(Error::Missing(_)) => Ok(Error::NotARepository(target.place())),
+        Err(error) if !error.is_damage() => Err(error),
+        _ => Ok(lost(CONFIG_COPY.to_owned())),
+    }
 }
 
-/// Reads `config`. Returns it with the hash of its bytes, which the keys are bound to.
+/// A config and the bytes of its file, over whose hash the keys are bound to it.
+pub(super) type Found = (Config, Arc<[u8]>);
+
+/// Reads `config`, or its copy where it is lost: a copy says nothing where `config` can be read.
 ///
-/// Errors: `NotARepository`; `Newer` where it was made by a later version; `Damaged`.
-pub(super) fn read_config(target: &dyn Target) -> Result<(Config, Id)> {
-    let bytes = match target.get_all(CONFIG, 1 << 20) {
-        Err(Error::Missing(_)) => return Err(no_config(target)?),
-        other => other?,
+/// Errors: `NotARepository`; `NoConfig`; `Newer` where it was made by a later version; `Damaged`.
+pub(super) fn read_config(target: &dyn Target) -> Result<Found> {
+    let lost = match read_one(target, CONFIG) {
+        Err(error) if is_lost(&error) => error,
+        other => return other,
     };
+    match read_one(target, CONFIG_COPY) {
+        Ok(found) => {
+            tracing::warn!("{}: {lost}; {CONFIG_COPY} was read in its place: repair the repository", target.place());
+            Ok(found)
+        }
+        Err(error) if !is_lost(&error) => Err(error),
+        Err(_) if lost.is_missing() => Err(no_config(target)?),
+        Err(_) => Err(lost),
+    }
+}
+
+/// Whether the bytes of a file are lost: gone, damaged, or on a disk that cannot give them any more.
+pub(super) fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => source.raw_os_error() == Some(libc::EIO),
+        error => error.is_damage(),
+    }
+}
+
+fn read_one(target: &dyn Target, file: &str) -> Result<Found> {
+    let bytes = target.get_all(file, LARGEST_CONFIG)?;
+    Ok((config_of(target, file, &bytes)?, bytes.into()))
+}
+
+/// The config that the bytes of a file say.
+pub(super) fn config_of(target: &dyn Target, file: &str, bytes: &[u8]) -> Result<Config> {
     // The version comes first: a newer config may have fields of other types, but this one it has.
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
-    let Version { format } = from_hashed(&bytes, CONFIG)?;
+    let Version { format } = from_hashed(bytes, file)?;
     let newer = |what| Error::Newer { place: target.place(), what };
     if format > FORMAT {
         return Err(newer(format!("its format is {format}, and this program reads up to {FORMAT}")));
     }
-    let config: Config = from_hashed(&bytes, CONFIG)?;
+    let config: Config = from_hashed(bytes, file)?;
     if let Some(need) = config.needs.first() {
         return Err(newer(format!("it needs {need:?}, which this program does not know")));
     }
-    check_chunk_size(config.chunk_size).map_err(|error| Error::damaged(CONFIG, error.to_string()))?;
+    check_chunk_size(config.chunk_size).map_err(|error| Error::damaged(file, error.to_string()))?;
     // It names a folder of this machine: the cache.
     if uuid::Uuid::parse_str(&config.id).is_err() || config.id.len() != 36 {
-        return Err(Error::damaged(CONFIG, "its id is no UUID"));
+        return Err(Error::damaged(file, "its id is no UUID"));
     }
-    Ok((config, Id::of(&bytes)))
+    Ok(config)
 }
 
 /// The time of this machine as RFC 3339, to the second.

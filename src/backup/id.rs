@@ -21,6 +21,11 @@ impl Id {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The digits by which a person tells it from others, and which commands take for it: the first eight.
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..4])
+    }
+
     /// The first eight bytes as a number whose order is that of the ids.
     pub(super) fn head(&self) -> u64 {
         self.words()[0]

@@ -117,6 +117,22 @@ pub struct KeyInfo {
     pub in_use: bool,
 }
 
+impl KeyInfo {
+    fn of(id: Id, key: KeyFile, in_use: Option<Id>) -> Self {
+        Self { id, label: key.label, made: key.made, in_use: in_use == Some(id) }
+    }
+}
+
+impl std::fmt::Display for KeyInfo {
+    /// As one is told of in a line: `the key 0a1b2c3d4e "ops" of 2026-05-01T02:00:00Z`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Whoever writes to the place may have made it.
+        let short = |text: &str| text.chars().take(60).collect::<String>();
+        let (made, label) = (short(&self.made), short(&self.label));
+        write!(f, "the key {} {label:?} of {}", self.id.short(), made.escape_debug())
+    }
+}
+
 fn name(id: Id) -> String {
     format!("keys/{id}")
 }
@@ -175,7 +191,7 @@ fn read(target: &dyn Target, file: &str) -> Result<KeyFile> {
 pub(super) fn list(target: &dyn Target, in_use: Option<Id>) -> Result<Vec<KeyInfo>> {
     let mut keys = Vec::new();
     for (id, key) in readable(target, &listed(target, "keys")?)? {
-        keys.push(KeyInfo { id, label: key.label, made: key.made, in_use: in_use == Some(id) });
+        keys.push(KeyInfo::of(id, key, in_use));
     }
     Ok(keys)
 }
@@ -369,18 +385,26 @@ pub(super) fn remove(target: &dyn Target, id: Id, own: Option<Id>, even_so: bool
     })
 }
 
-/// Makes a new current master key under `secret` and removes the key files that were there. Returns the new keyring and key file.
+/// What a rotation made and removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rotated {
+    pub id: Id,
+    pub removed: Vec<KeyInfo>,
+}
+
+/// Makes a new current master key under `secret` and removes the key files that were there. Returns the new keyring and what was done.
 ///
-/// Errors: `Key` where `own`, the key file that opened the repository, is gone. `Refused` where another changes keys now, where a key file
-/// holds a master key that the ring lacks, or where another key file appeared meanwhile: nothing was removed then.
+/// Errors: `Key` where `own`, the key file that opened the repository, is gone. `Refused` where there are others than `own` and not `even_so`,
+/// where another changes keys now, where a key file holds a master key that the ring lacks, or where another key file appeared meanwhile:
+/// nothing was removed then.
 pub(super) fn rotate(
     target: &dyn Target,
     (config, own): (Id, Option<Id>),
     ring: &Keyring,
     new: &[u8],
-    cost: KeyCost,
-    label: &str,
-) -> Result<(Keyring, Id)> {
+    (cost, label): (KeyCost, &str),
+    even_so: bool,
+) -> Result<(Keyring, Rotated)> {
     lease::in_turn(target, "keys", |turn| {
         let before = listed(target, "keys")?;
         still_there(&before, own)?;
@@ -393,6 +417,14 @@ pub(super) fn rotate(
                 name(id)
             )));
         }
+        let removed: Vec<KeyInfo> = keys.into_iter().map(|(id, key)| KeyInfo::of(id, key, own)).collect();
+        let others: Vec<String> = removed.iter().filter(|key| !key.in_use).map(KeyInfo::to_string).collect();
+        if !others.is_empty() && !even_so {
+            return Err(Error::Refused(format!(
+                "beside the key in use, this removes {}: what they open with would open the repository no more",
+                others.join(", ")
+            )));
+        }
         ring.rotate()?;
         let id = add(target, config, &ring, new, cost, label)?;
         let known = |file: &str| file == name(id) || before.iter().any(|old| old.name == file);
@@ -401,8 +433,8 @@ pub(super) fn rotate(
             return Err(Error::Refused(what));
         }
         turn.holds()?;
-        target.delete(&keys.iter().map(|(old, _)| name(*old)).collect::<Vec<_>>())?;
-        Ok((ring, id))
+        target.delete(&removed.iter().map(|old| name(old.id)).collect::<Vec<_>>())?;
+        Ok((ring, Rotated { id, removed }))
     })
 }
 

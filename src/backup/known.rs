@@ -105,6 +105,21 @@ fn make_run(path: &Path, covers: Vec<Id>, packs: &[Pack]) -> Result<Run> {
 }
 
 impl Known {
+    /// What is in no index file yet. Runs are made in the cache.
+    pub fn empty(cache: &Arc<Cache>) -> Self {
+        Self::of(Vec::new(), cache)
+    }
+
+    fn of(runs: Vec<Arc<Mounted>>, cache: &Arc<Cache>) -> Self {
+        Self {
+            runs: RwLock::new(runs),
+            fresh: Mutex::new(HashMap::new()),
+            distrusted: Mutex::default(),
+            gathering: Mutex::new(()),
+            cache: Arc::clone(cache),
+        }
+    }
+
     /// Reads the index files that the cache does not have, and merges them into few runs, or into one.
     ///
     /// An index file that goes while this reads was replaced by another: the list is read again.
@@ -150,13 +165,7 @@ impl Known {
         }
         shrink(cache, &mut runs, if one { 1 } else { MOST_RUNS })?;
         let mounted = runs.into_iter().map(|run| Mounted::all(run, false));
-        Ok(Self {
-            runs: RwLock::new(mounted.map(Arc::new).collect()),
-            fresh: Mutex::new(HashMap::new()),
-            distrusted: Mutex::default(),
-            gathering: Mutex::new(()),
-            cache: Arc::clone(cache),
-        })
+        Ok(Self::of(mounted.map(Arc::new).collect(), cache))
     }
 
     /// The same, where only packs that `usable` takes count.
@@ -165,13 +174,7 @@ impl Known {
             let usable = mounted.run.packs.iter().map(|(id, size)| usable(id, *size)).collect();
             Arc::new(Mounted { run: Arc::clone(&mounted.run), usable, own: false })
         });
-        Self {
-            runs: RwLock::new(runs.collect()),
-            fresh: Mutex::new(HashMap::new()),
-            distrusted: Mutex::default(),
-            gathering: Mutex::new(()),
-            cache: Arc::clone(&self.cache),
-        }
+        Self::of(runs.collect(), &self.cache)
     }
 
     /// Whether this and another are made of the same index files.

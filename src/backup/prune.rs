@@ -19,7 +19,7 @@ use super::repository::{Repository, View};
 use super::seal::SEALED;
 use super::store::INDEX_ENTRIES;
 use super::target::{Listed, Target, listed};
-use super::{index, mark, pack};
+use super::{index, mark, pack, spare};
 
 /// More small index files than this are written as one.
 const MOST_SMALL_INDEXES: usize = 16;
@@ -251,6 +251,7 @@ impl Repository {
     /// deleted then.
     pub fn prune(&self, plan: &PrunePlan) -> Result<PruneReport> {
         let lease = Lease::take(self.target(), "prune")?;
+        spare::fill(self.target(), &self.config_bytes)?;
         let (marked, locked) = (plan.mark.len() as u64, plan.locked.len() as u64);
         let mut report = PruneReport { marked, locked, ..PruneReport::default() };
         if !plan.mark.is_empty() {

@@ -126,6 +126,15 @@ impl DiskReader<'_> {
         self.root.chunk_size
     }
 
+    pub(super) fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// The index as it is known now.
+    pub(super) fn known(&self) -> Arc<Known> {
+        self.blobs.known()
+    }
+
     /// What VMDKs of the disk call its content.
     pub(super) fn cid(&self) -> u32 {
         self.cid

@@ -3,10 +3,12 @@
 //! It deletes nothing but index files that others replace, and packs whose every readable blob was copied first.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::blob::{Codec, Press};
+use super::cache::Cache;
 use super::check::{Depth, Problem};
 use super::doom::{self, Dooms};
 use super::error::{Error, Result};
@@ -19,11 +21,13 @@ use super::repository::Repository;
 use super::seal::Sealer;
 use super::store::{INDEX_ENTRIES, Store};
 use super::target::listed;
-use super::{index, keys};
+use super::{index, keys, spare};
 
 /// What a repair did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RepairReport {
+    /// The files that were written anew from what else says the same: `config` or its copy.
+    pub restored: Vec<String>,
     /// Packs that the new index names.
     pub indexed: u64,
     /// Packs that were damaged and are gone; what could be read of them lies in others.
@@ -51,8 +55,9 @@ impl Repository {
             keys::holds_all(self.target(), ring)?;
         }
         let lease = Lease::take(self.target(), "repair")?;
-        let mut report = RepairReport::default();
         let target = self.target();
+        let restored = spare::mend(target, &self.config_bytes)?;
+        let mut report = RepairReport { restored, ..RepairReport::default() };
         let mut old: Vec<String> = listed(target, "index")?.into_iter().map(|file| file.name).collect();
         // What no repository named is not its own to delete.
         old.retain(|file| file.trim_start_matches("index/").parse::<Id>().is_ok());
@@ -76,8 +81,15 @@ impl Repository {
         };
         let mut bad = if read_data { read(&packs)? } else { HashSet::new() };
 
+        // What is saved is believed to be elsewhere by the packs' own tables alone: an old index file may lie.
+        let proven = Known::empty(&Arc::new(Cache::open(None)?));
         // The new index first, then what is saved, then the old index files go, then the damaged packs.
         let mut written = HashSet::new();
+        let mut write = |packs: Vec<Pack>| -> Result<()> {
+            let id = index::write(target, &self.sealer, &packs)?;
+            written.insert(index::name(id));
+            proven.absorb(id, &packs)
+        };
         let mut part: Vec<Pack> = Vec::new();
         let mut entries = 0;
         let mut without_table = Vec::new();
@@ -93,13 +105,13 @@ impl Repository {
                 Err(error) => return Err(error),
             }
             if entries >= INDEX_ENTRIES {
-                written.insert(index::name(index::write(target, &self.sealer, &std::mem::take(&mut part))?));
+                write(std::mem::take(&mut part))?;
                 entries = 0;
                 lease.renew()?;
             }
         }
         if !part.is_empty() {
-            written.insert(index::name(index::write(target, &self.sealer, &part)?));
+            write(part)?;
         }
         if !without_table.is_empty() {
             bad = read(&without_table)?;
@@ -112,9 +124,8 @@ impl Repository {
         let number =
             if bad.is_empty() { None } else { Some(doom::announce(target, bad.iter().copied().collect(), above)?) };
         let dooms = Dooms::read(target)?;
-        let fresh = Known::load_what_is_whole(target, &self.sealer, &self.cache)?;
-        let fresh = fresh.relying_on(&|id, _| !bad.contains(id) && !dooms.packs.contains(id));
-        let store = Store::new(self, fresh, 64 << 20);
+        let kept = proven.relying_on(&|id, _| !bad.contains(id) && !dooms.packs.contains(id));
+        let store = Store::new(self, kept, 64 << 20);
         let mut press = Press::new(Codec::default());
         let mut lost = HashSet::new();
         for (id, readable) in &damaged {

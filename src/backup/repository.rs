@@ -12,16 +12,15 @@ use super::blob::{Kind, Press};
 use super::cache::Cache;
 use super::doom::Dooms;
 use super::error::{Error, Result};
-use super::format::{
-    CONFIG, Config, FORMAT, USUAL_CHUNK, check_chunk_size, no_config, read_config, this_time, with_hash,
-};
+use super::format::{CONFIG, Config, FORMAT, USUAL_CHUNK, check_chunk_size, read_config, this_time, with_hash};
 use super::id::Id;
-use super::keys::{self, KeyCost, KeyInfo};
+use super::keys::{self, KeyCost, KeyInfo, Rotated};
 use super::known::{Known, Location};
 use super::lease::{self, LeaseInfo};
 use super::manifest::{self, Manifest, Root, ids};
 use super::pack::{self, Pack};
 use super::seal::{Keyring, Sealer};
+use super::spare::{self, CONFIG_COPY};
 use super::target::{Target, listed};
 
 /// What a new repository is to be.
@@ -52,7 +51,8 @@ impl Default for InitOptions {
 pub struct Repository {
     pub(super) target: Arc<dyn Target>,
     config: Config,
-    config_id: Id,
+    /// The bytes of the file that says it.
+    pub(super) config_bytes: Arc<[u8]>,
     key: Option<Id>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) cache: Arc<Cache>,
@@ -71,13 +71,12 @@ impl Repository {
             let what = "a second place is encrypted if the first is, and only then: its blobs would have other ids";
             return Err(Error::Option(what.to_owned()));
         }
-        match target.get_all(CONFIG, u64::MAX >> 1) {
-            Ok(_) => return Err(Error::AlreadyARepository(target.place())),
+        match read_config(target.as_ref()) {
+            Err(Error::NotARepository(_)) => {}
+            Ok(_) | Err(Error::Damaged { .. } | Error::Newer { .. }) => {
+                return Err(Error::AlreadyARepository(target.place()));
+            }
             // What backups left here would be out of reach for ever with a new config.
-            Err(Error::Missing(_)) => match no_config(target.as_ref())? {
-                Error::NotARepository(_) => {}
-                error => return Err(error),
-            },
             Err(error) => return Err(error),
         }
         let config = Config {
@@ -107,19 +106,20 @@ impl Repository {
             }
             return Err(error);
         }
+        spare::write(target.as_ref(), CONFIG_COPY, &bytes)?;
         let cache = Arc::new(Cache::open(cache.map(|folder| folder.join(&config.id)).as_deref())?);
-        Ok(Self { target, config, config_id, key, sealer: Arc::new(sealer), cache })
+        Ok(Self { target, config, config_bytes: bytes.into(), key, sealer: Arc::new(sealer), cache })
     }
 
     /// Opens a repository. `cache` is a folder of this machine in which its index is kept between processes.
     ///
     /// Errors: `NotARepository`, `Newer`, `Damaged`; `Key` where the secret does not open it, is missing, or is given for a plain one.
     pub fn open(target: Arc<dyn Target>, secret: Option<&SecretSlice<u8>>, cache: Option<PathBuf>) -> Result<Self> {
-        let (config, config_id) = read_config(target.as_ref())?;
+        let (config, config_bytes) = read_config(target.as_ref())?;
         let (sealer, key) = match (config.encrypted, secret) {
             (false, None) => (Sealer::Plain, None),
             (true, Some(secret)) => {
-                let (ring, key) = keys::open(target.as_ref(), config_id, secret.expose_secret())?;
+                let (ring, key) = keys::open(target.as_ref(), Id::of(&config_bytes), secret.expose_secret())?;
                 (Sealer::Keyed(ring), Some(key))
             }
             (true, None) => {
@@ -136,11 +136,16 @@ impl Repository {
             }
         };
         let cache = Arc::new(Cache::open(cache.map(|folder| folder.join(&config.id)).as_deref())?);
-        Ok(Self { target, config, config_id, key, sealer: Arc::new(sealer), cache })
+        Ok(Self { target, config, config_bytes, key, sealer: Arc::new(sealer), cache })
     }
 
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What the keys are bound to.
+    fn config_id(&self) -> Id {
+        Id::of(&self.config_bytes)
     }
 
     /// What another repository must be made with so that blobs have the same ids in both.
@@ -159,7 +164,8 @@ impl Repository {
     /// The same repository, reached through another target.
     pub(super) fn with_target(&self, target: Arc<dyn Target>) -> Self {
         let (sealer, cache) = (self.sealer.clone(), self.cache.clone());
-        Self { target, config: self.config.clone(), config_id: self.config_id, key: self.key, sealer, cache }
+        let (config, config_bytes) = (self.config.clone(), self.config_bytes.clone());
+        Self { target, config, config_bytes, key: self.key, sealer, cache }
     }
 
     /// The key file that it was opened with.
@@ -180,7 +186,8 @@ impl Repository {
 
     /// Adds a key file that another secret opens.
     pub fn add_key(&self, secret: &SecretSlice<u8>, cost: KeyCost, label: &str) -> Result<Id> {
-        let of = (self.config_id, self.key);
+        spare::fill(self.target(), &self.config_bytes)?;
+        let of = (self.config_id(), self.key);
         keys::add_another(self.target(), of, self.ring()?, secret.expose_secret(), cost, label)
     }
 
@@ -207,15 +214,19 @@ impl Repository {
         }
     }
 
-    /// Makes a new master key, which only `new` opens, and removes all key files that were there.
+    /// Makes a new master key, which only `new` opens, and removes all key files that were there. `even_so` removes also others than the one
+    /// that opened this repository.
     ///
-    /// Errors: `Key` where the key that opened this repository is gone; `Refused` where a key is left that would be lost, or another appeared.
-    pub fn rotate_key(&mut self, new: &SecretSlice<u8>, cost: KeyCost, label: &str) -> Result<Id> {
-        let of = (self.config_id, self.key);
-        let (ring, id) = keys::rotate(self.target(), of, self.ring()?, new.expose_secret(), cost, label)?;
+    /// Errors: `Key` where the key that opened this repository is gone; `Refused` where there are others, which it names; where a key is left
+    /// that would be lost; where another appeared.
+    pub fn rotate_key(&mut self, new: &SecretSlice<u8>, cost: KeyCost, label: &str, even_so: bool) -> Result<Rotated> {
+        spare::fill(self.target(), &self.config_bytes)?;
+        let of = (self.config_id(), self.key);
+        let (ring, rotated) =
+            keys::rotate(self.target(), of, self.ring()?, new.expose_secret(), (cost, label), even_so)?;
         self.sealer = Arc::new(Sealer::Keyed(ring));
-        self.key = Some(id);
-        Ok(id)
+        self.key = Some(rotated.id);
+        Ok(rotated)
     }
 
     /// Deletes the leases of processes that are gone, or all. Nothing is lost by it, whatever their owners do.

@@ -20,6 +20,7 @@ use super::id::Id;
 use super::lease::Lease;
 use super::manifest::{self, Attached, Disk, Manifest, Root, SEGMENT, State};
 use super::repository::Repository;
+use super::spare;
 use super::store::Store;
 use super::threads::{on_threads, processors};
 use crate::vmdk::Source;
@@ -105,6 +106,7 @@ impl Repository {
     /// Packs that an interrupted backup has left are taken up. One whose table is damaged is passed over: nothing needs it, and a check names it.
     pub fn begin(&self, options: BackupOptions) -> Result<Session<'_>> {
         let lease = Lease::take(self.target(), "backup")?;
+        spare::fill(self.target(), &self.config_bytes)?;
         let view = self.view(false)?;
         let store = Store::new(self, view.known, options.pack_size);
         for (id, size) in view.unnamed {

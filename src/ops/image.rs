@@ -223,6 +223,8 @@ impl DiskFormat {
 }
 
 /// Restores a disk of a backup to a new file of this machine.
+///
+/// Whether there is room is asked before anything is written; zeros are holes and need none. Errors: `backup.no_room`, `backup.exists`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restore {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::place::SecretFile;
 use super::repository::method;
-use crate::backup::{self, Id, KeyCost, KeyInfo, Repository};
+use crate::backup::{self, KeyCost, KeyInfo, Repository};
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::object::{Target, kind};
@@ -103,17 +103,13 @@ impl AddKey {
     }
 
     /// Reads the new secret and has a key made of it.
-    async fn made(
+    async fn made<T: Send + 'static>(
         self,
         bound: BoundRepository,
         pass: &Pass<'_>,
-        make: fn(&mut Repository, &SecretSlice<u8>, &str) -> backup::Result<Id>,
-    ) -> Result<KeyMade, Fault> {
-        pass.blocking(move |watch| {
-            let id = make(&mut bound.watched(watch), &self.file()?.read()?, &self.label)?;
-            Ok(KeyMade { id: id.to_string() })
-        })
-        .await
+        make: impl FnOnce(&mut Repository, &SecretSlice<u8>, &str) -> backup::Result<T> + Send + 'static,
+    ) -> Result<T, Fault> {
+        pass.blocking(move |watch| Ok(make(&mut bound.watched(watch), &self.file()?.read()?, &self.label)?)).await
     }
 }
 
@@ -133,7 +129,10 @@ impl Operation for AddKey {
     }
 
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<KeyMade, Fault> {
-        self.made(bound, pass, |repository, secret, label| repository.add_key(secret, KeyCost::default(), label)).await
+        let cost = KeyCost::default();
+        let id =
+            self.made(bound, pass, move |repository, secret, label| repository.add_key(secret, cost, label)).await?;
+        Ok(KeyMade { id: id.to_string() })
     }
 }
 
@@ -174,13 +173,48 @@ impl Operation for RemoveKey {
     }
 }
 
+/// What a rotation made and removed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct KeyRotated {
+    /// The new key's id.
+    pub id: String,
+    /// The keys that are gone.
+    pub removed: Vec<KeyRow>,
+}
+
 /// Makes a new master key that only the new secret opens, and removes all other keys. What is stored stays readable.
 ///
 /// Whoever had a key and its secret before can still read what was written before, if they have a copy of it, and nothing that is
-/// written with the new one.
+/// written with the new one. Where there are keys beside the one that opened the repository now, it is refused, and says which they are,
+/// unless `yes` is set. Errors: `backup.refused`.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct RotateKey(AddKey);
+#[serde(deny_unknown_fields)]
+pub struct RotateKey {
+    /// The repository's name in the configuration, or its place.
+    pub repository: String,
+    /// A file whose first line is the new passphrase.
+    pub new_passphrase_file: Option<PathBuf>,
+    /// A file whose bytes, all of them, are the new key.
+    pub new_key_file: Option<PathBuf>,
+    /// What the key is called. Default: nothing.
+    #[serde(default)]
+    pub label: String,
+    /// Remove also the keys that others open the repository with. Default: false.
+    #[serde(default)]
+    pub yes: bool,
+}
+
+impl RotateKey {
+    /// The key that it makes, as any other is made.
+    fn key(&self) -> AddKey {
+        AddKey {
+            repository: self.repository.clone(),
+            new_passphrase_file: self.new_passphrase_file.clone(),
+            new_key_file: self.new_key_file.clone(),
+            label: self.label.clone(),
+        }
+    }
+}
 
 impl Operation for RotateKey {
     const NAME: &'static str = "repository.rotate_key";
@@ -189,15 +223,19 @@ impl Operation for RotateKey {
     const TOUCHES: &'static [Touch] = KEYS;
 
     type Bound = BoundRepository;
-    type Output = KeyMade;
+    type Output = KeyRotated;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundRepository, Fault> {
-        self.0.bound(binder).await
+        self.key().bound(binder).await
     }
 
-    async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<KeyMade, Fault> {
-        self.0
-            .made(bound, pass, |repository, secret, label| repository.rotate_key(secret, KeyCost::default(), label))
-            .await
+    async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<KeyRotated, Fault> {
+        let (cost, yes) = (KeyCost::default(), self.yes);
+        let rotate = move |repository: &mut Repository, secret: &SecretSlice<u8>, label: &str| {
+            repository.rotate_key(secret, cost, label, yes)
+        };
+        let rotated = self.key().made(bound, pass, rotate).await?;
+        let removed = rotated.removed.into_iter().map(KeyRow::from).collect();
+        Ok(KeyRotated { id: rotated.id.to_string(), removed })
     }
 }

@@ -273,6 +273,8 @@ impl ForgetResult {
 /// What a repair did.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RepairResult {
+    /// The files that were written anew from what else says the same: `config` or its copy.
+    pub restored: Vec<String>,
     /// How many packs the new index names.
     pub indexed: u64,
     /// Packs that were damaged and are gone; what could be read of them lies in others.
@@ -292,6 +294,7 @@ pub struct RepairResult {
 impl From<RepairReport> for RepairResult {
     fn from(report: RepairReport) -> Self {
         Self {
+            restored: report.restored,
             indexed: report.indexed,
             dropped: ids(&report.dropped),
             locked: report.locked,

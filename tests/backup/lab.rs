@@ -216,7 +216,8 @@ impl Lab {
         let file = self.path("next");
         std::fs::write(&file, next).unwrap();
         let mut command = self.about(home, &["repository", "key", "rotate"]);
-        command.arg("--new-passphrase-file").arg(file);
+        // What an interrupted rotation left is another key.
+        command.arg("--yes").arg("--new-passphrase-file").arg(file);
         command
     }
 

@@ -245,8 +245,21 @@ fn keys_are_added_listed_rotated_and_removed_and_no_secret_is_told() {
     assert!(run("repository list ./kept --passphrase-file two", &[]).err.contains("backup.key"));
     let none = run("repository key rotate ./kept --passphrase-file one", &[]);
     assert!(none.code != 0 && none.err.contains("usage.argument"), "{none:?}");
-    json(&run("repository key rotate ./kept --passphrase-file one --new-passphrase-file three", &[]));
+    // Keys of others go only where that is said, and it is told which they are.
+    let second = json(&run("repository key add ./kept --passphrase-file one --new-passphrase-file two", &label));
+    let rotate = "repository key rotate ./kept --passphrase-file one --new-passphrase-file three";
+    let refused = run(rotate, &[]);
+    assert!(refused.code == 1 && refused.err.contains("backup.refused"), "{refused:?}");
+    assert!(refused.err.contains("of the other admin") && refused.err.contains("--yes"), "{refused:?}");
+    json(&run("repository list ./kept --passphrase-file two", &[]));
+    let rotated = json(&run(rotate, &["--yes"]));
+    let removed: Vec<&Json> = rotated["removed"].as_array().unwrap().iter().map(|key| &key["id"]).collect();
+    assert!(removed.len() == 2 && removed.contains(&&second["id"]), "{rotated}");
     assert!(run("repository list ./kept --passphrase-file one", &[]).err.contains("backup.key"));
+    // Where the key that is given is the only one there is nothing to be said twice.
+    let again = "repository key rotate ./kept --passphrase-file three --new-passphrase-file one";
+    assert_eq!(json(&run(again, &[]))["removed"].as_array().unwrap().len(), 1);
+    json(&run("repository key rotate ./kept --passphrase-file one --new-passphrase-file three", &[]));
     let keys = json(&run("repository key list ./kept --passphrase-file three", &[]));
     assert_eq!(keys.as_array().unwrap().len(), 1);
     let last = keys[0]["id"].as_str().unwrap();

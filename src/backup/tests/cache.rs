@@ -98,9 +98,12 @@ fn a_cache_of_another_repository_answers_nothing() {
     for hostile in ["../../../etc", "", "/tmp", "a/b"] {
         let mut text = config.lines().next().unwrap().replace(&id, hostile) + "\n";
         text += &format!("{}\n", Id::of(text.as_bytes()));
-        std::fs::write(path.join("config"), text).unwrap();
+        std::fs::write(path.join("config"), &text).unwrap();
+        assert_eq!(open_in(&path, &cache).config().id, id, "its copy is whole");
+        std::fs::write(path.join("config-copy"), text).unwrap();
         let opened = Repository::open(Arc::new(FolderTarget::new(&path)), None, Some(cache.clone()));
         assert!(matches!(opened, Err(crate::backup::Error::Damaged { .. })));
+        std::fs::write(path.join("config-copy"), &config).unwrap();
     }
 }
 

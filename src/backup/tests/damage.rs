@@ -39,7 +39,7 @@ fn every_kind(path: &Path, form: Form) -> Vec<(Id, TestDisk)> {
 fn files(path: &Path) -> Vec<String> {
     let target = FolderTarget::new(path);
     let in_folders = FOLDERS.iter().flat_map(|folder| listed(&target, folder).unwrap()).map(|file| file.name);
-    in_folders.chain(["config".to_owned()]).collect()
+    in_folders.chain(["config", "config-copy"].map(str::to_owned)).collect()
 }
 
 /// Checks a repository of which one file is damaged: it is named, and no backup is read with a wrong byte.
@@ -48,10 +48,9 @@ fn is_named(path: &Path, form: Form, file: &str, how: &str, made: &[(Id, TestDis
     let repository = match opened {
         Ok(repository) => repository,
         Err(error) => {
-            assert!(file == "config" || file.starts_with("keys/"), "{file} {how}: {error}");
+            assert!(file.starts_with("keys/"), "{file} {how}: {error}");
             assert!(
-                error.to_string().contains(file.split('/').next().unwrap())
-                    || matches!(error, Error::NotARepository(_) | Error::Key(_)),
+                error.to_string().contains(file.split('/').next().unwrap()) || matches!(error, Error::Key(_)),
                 "{error}"
             );
             return;
@@ -122,7 +121,7 @@ fn every_damage_is_named_and_never_read() {
             }
             std::fs::write(&place, &whole).unwrap();
         }
-        assert_eq!(kinds.len(), if form == Form::Plain { 9 } else { 10 }, "{kinds:?}");
+        assert_eq!(kinds.len(), if form == Form::Plain { 10 } else { 11 }, "{kinds:?}");
         assert_clean(&open(&path, form));
     }
 }
@@ -274,6 +273,9 @@ fn a_repository_that_lost_its_config_is_not_made_anew_over_its_backups() {
     let id = back_up(&repository, &TestDisk::new(CHUNK as u64, [(0, 6)])).unwrap().id;
     let config = std::fs::read(path.join("config")).unwrap();
     std::fs::remove_file(path.join("config")).unwrap();
+    let again = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted);
+    assert!(matches!(again, Err(Error::AlreadyARepository(_))), "its copy says so");
+    std::fs::remove_file(path.join("config-copy")).unwrap();
     assert!(matches!(init(Arc::new(FolderTarget::new(&path)), Form::Encrypted), Err(Error::NoConfig { .. })));
     let opened = open_with(Arc::new(FolderTarget::new(&path)), Form::Encrypted);
     assert!(matches!(opened, Err(Error::NoConfig { .. })));

@@ -71,6 +71,36 @@ fn an_index_that_claims_blobs_for_another_pack_is_named_and_makes_no_prune_delet
 }
 
 #[test]
+fn an_index_that_claims_the_blobs_of_a_damaged_pack_for_another_makes_no_repair_drop_them() {
+    for read_data in [true, false] {
+        let (_folder, path) = place();
+        let (_, kept, mut packs) = two(&path);
+        let (claims, damaged) = (packs[1].entries.clone(), packs[1].id);
+        for (entry, claim) in packs[0].entries.iter_mut().zip(&claims) {
+            entry.id = claim.id;
+        }
+        replace_index(&open(&path, Form::Plain), &packs);
+        // A byte of the first chunk, or of the table.
+        let file = path.join(crate::backup::pack::name(damaged));
+        let mut bytes = std::fs::read(&file).unwrap();
+        let at = if read_data { claims[0].offset as usize } else { bytes.len() - crate::backup::pack::TRAILER - 1 };
+        bytes[at] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let report = open(&path, Form::Plain).repair(read_data).unwrap();
+        assert_eq!(report.dropped, [damaged]);
+        assert_eq!((report.saved, report.lost), if read_data { (2, 1) } else { (3, 0) }, "{report:?}");
+        let repository = open(&path, Form::Plain);
+        let whole = bytes_of(&disk([2, 4, 6]));
+        if read_data {
+            assert!(report.hurt.contains(&kept));
+            back_up(&repository, &disk([2, 4, 6])).unwrap();
+        }
+        assert_clean(&repository);
+        assert_eq!(content(&repository, kept).unwrap(), whole);
+    }
+}
+
+#[test]
 fn an_index_with_exchanged_places_is_named() {
     let (_folder, path) = place();
     let (repository, kept, mut packs) = two(&path);

@@ -11,6 +11,7 @@ pub mod power;
 pub mod pruning;
 mod rounds;
 mod scale;
+mod spare;
 mod troubles;
 mod turns;
 

@@ -149,24 +149,89 @@ fn a_rotation_that_is_stopped_anywhere_leaves_a_key_that_opens() {
     let mut repository = init(Arc::new(FolderTarget::new(&base)), Form::Encrypted).unwrap();
     let id = back_up(&repository, &disk).unwrap().id;
     repository.add_key(&secret("other"), CHEAP, "").unwrap();
-    repository.rotate_key(&secret("passphrase"), CHEAP, "").unwrap();
+    repository.rotate_key(&secret("passphrase"), CHEAP, "", true).unwrap();
     repository.add_key(&secret("another"), CHEAP, "").unwrap();
+    // Whichever of the two that say what it is was lost before.
+    for lost in ["config-copy", "config"] {
+        std::fs::remove_file(base.join(lost)).unwrap();
+        rotated_at_every_step(&base, id, &disk);
+        std::fs::copy(base.join(if lost == "config" { "config-copy" } else { "config" }), base.join(lost)).unwrap();
+    }
+}
+
+fn rotated_at_every_step(base: &Path, id: Id, disk: &TestDisk) {
     let steps = at_every_step(
-        Some(&base),
+        Some(base),
         true,
-        &|target| open_with(target, Form::Encrypted)?.rotate_key(&secret("new"), CHEAP, ""),
+        &|target| open_with(target, Form::Encrypted)?.rotate_key(&secret("new"), CHEAP, "", true),
         &|path, rotated| {
             let open_as = |text: &str| Repository::open(Arc::new(FolderTarget::new(path)), Some(&secret(text)), None);
             let opened: Vec<Repository> =
                 ["passphrase", "new"].into_iter().filter_map(|text| open_as(text).ok()).collect();
             assert!(!opened.is_empty() && (rotated.is_none() || opened.len() == 1));
+            assert!(rotated.is_none() || configs(path).iter().all(Option::is_some));
             for repository in &opened {
-                assert_clean(repository);
-                assert_eq!(content(repository, id).unwrap(), bytes_of(&disk));
+                spare_is_all_that_is_missed(repository);
+                assert_eq!(content(repository, id).unwrap(), bytes_of(disk));
             }
         },
     );
     assert!(steps >= 8, "{steps} steps");
+}
+
+/// The bytes of `config` and of its copy.
+fn configs(path: &Path) -> [Option<Vec<u8>>; 2] {
+    ["config", "config-copy"].map(|file| std::fs::read(path.join(file)).ok())
+}
+
+/// A repository that is clean but for a file that says what it is, and has the other.
+fn spare_is_all_that_is_missed(repository: &Repository) {
+    let report = repository.check(Depth::ReadData).unwrap();
+    let others = report.problems.iter().filter(|problem| !problem.file.starts_with("config"));
+    assert!(others.count() == 0 && report.hurt.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_config_that_is_brought_back_and_stopped_anywhere_is_there_once_at_least() {
+    type Loss = fn(&Path);
+    let losses: [Loss; 4] = [
+        |path| std::fs::remove_file(path.join("config-copy")).unwrap(),
+        |path| std::fs::remove_file(path.join("config")).unwrap(),
+        |path| std::fs::write(path.join("config"), b"nonsense").unwrap(),
+        |path| std::fs::write(path.join("config-copy"), b"nonsense").unwrap(),
+    ];
+    for (form, undone) in FORMS {
+        let (_folder, base) = place();
+        let [disk, other, _] = disks();
+        let id = back_up(&init(Arc::new(FolderTarget::new(&base)), form).unwrap(), &disk).unwrap().id;
+        let whole = configs(&base);
+        assert!(whole[0].is_some() && whole[0] == whole[1]);
+        for lose in losses {
+            let (_folder, lossy) = place();
+            copy_folder(&base, &lossy);
+            lose(&lossy);
+            let still = |path: &Path| {
+                let repository = open(path, form);
+                spare_is_all_that_is_missed(&repository);
+                assert_eq!(content(&repository, id).unwrap(), bytes_of(&disk));
+                repository
+            };
+            at_every_step(Some(&lossy), undone, &|target| open_with(target, form)?.repair(false), &|path, repaired| {
+                assert!(repaired.is_none_or(|report| report.restored.len() == 1 && configs(path) == whole));
+                still(path).repair(false).unwrap();
+                assert_eq!(configs(path), whole);
+                assert_clean(&open(path, form));
+            });
+            // Whoever writes brings back what is gone.
+            if configs(&lossy).iter().all(Option::is_some) || form == Form::Plain {
+                continue;
+            }
+            at_every_step(Some(&lossy), undone, &|target| back_up(&open_with(target, form)?, &other), &|path, made| {
+                assert!(made.is_none() || configs(path).iter().all(Option::is_some));
+                back_up(&still(path), &other).unwrap();
+            });
+        }
+    }
 }
 
 #[test]
@@ -179,6 +244,8 @@ fn an_initialisation_that_is_stopped_anywhere_can_be_made_again() {
                 other => other,
             };
             let id = back_up(&repository.unwrap(), &disks()[0]).unwrap().id;
+            let [config, copy] = configs(path);
+            assert!(config.is_some() && config == copy);
             assert_eq!(content(&open(path, form), id).unwrap(), bytes_of(&disks()[0]));
         });
     }

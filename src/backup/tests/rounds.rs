@@ -167,8 +167,8 @@ fn a_repository_says_who_may_open_it() {
     assert!(matches!(open_as("passphrase"), Err(Error::Key(_))));
     // A session from before the rotation writes on with the old master key.
     let before = open_as("second").unwrap();
-    assert!(matches!(repository.rotate_key(&secret("third"), CHEAP, ""), Err(Error::Key(_))));
-    open_as("second").unwrap().rotate_key(&secret("third"), CHEAP, "rotated").unwrap();
+    assert!(matches!(repository.rotate_key(&secret("third"), CHEAP, "", true), Err(Error::Key(_))));
+    open_as("second").unwrap().rotate_key(&secret("third"), CHEAP, "rotated", true).unwrap();
     assert!(matches!(open_as("second"), Err(Error::Key(_))));
     let late = back_up(&before, &TestDisk::new(CHUNK as u64, [(0, 6)])).unwrap().id;
     let after = open_as("third").unwrap();

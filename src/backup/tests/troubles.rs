@@ -57,7 +57,7 @@ const JOBS: [(&str, Job); 4] = [
     ("backup", |target, _| back_up_small(&open_with(target, Form::Encrypted)?, &disks()[1]).map(drop)),
     ("prune", |target, _| prune(&open_with(target, Form::Encrypted)?).map(drop)),
     ("rotation", |target, _| {
-        open_with(target, Form::Encrypted)?.rotate_key(&secret("passphrase"), CHEAP, "").map(drop)
+        open_with(target, Form::Encrypted)?.rotate_key(&secret("passphrase"), CHEAP, "", true).map(drop)
     }),
     ("copy", |target, from| {
         let to = open_with(target, Form::Encrypted)?;

@@ -64,7 +64,7 @@ fn two_rotations_at_once_are_made_one_after_the_other_or_refused() {
                 .map(|text| {
                     scope.spawn(move || -> Result<Option<Id>> {
                         let mut repository = open_as(path, "passphrase")?;
-                        repository.rotate_key(&secret(text), CHEAP, text)?;
+                        repository.rotate_key(&secret(text), CHEAP, text, true)?;
                         // What is written with the new key must be readable ever after.
                         Ok(Some(back_up(&repository, &TestDisk::new(CHUNK as u64, [(0, 6)]))?.id))
                     })
@@ -92,19 +92,19 @@ fn no_master_key_goes_with_the_last_file_that_holds_it() {
     let (_other_folder, other) = place();
     let repository = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap();
     copy_folder(&path, &other);
-    open_as(&path, "passphrase").unwrap().rotate_key(&secret("one"), CHEAP, "").unwrap();
-    open_as(&other, "passphrase").unwrap().rotate_key(&secret("two"), CHEAP, "").unwrap();
+    open_as(&path, "passphrase").unwrap().rotate_key(&secret("one"), CHEAP, "", true).unwrap();
+    open_as(&other, "passphrase").unwrap().rotate_key(&secret("two"), CHEAP, "", true).unwrap();
     copy_folder(&other.join("keys"), &path.join("keys"));
     let (one, two) = (open_as(&path, "one").unwrap(), open_as(&path, "two").unwrap());
     back_up(&one, &TestDisk::new(CHUNK as u64, [(0, 6)])).unwrap();
     let mut rotated = open_as(&path, "one").unwrap();
-    let refused = rotated.rotate_key(&secret("three"), CHEAP, "");
+    let refused = rotated.rotate_key(&secret("three"), CHEAP, "", true);
     assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
     assert!(matches!(two.remove_key(one.key().unwrap(), false), Err(Error::Refused(_))));
     assert_eq!(repository.keys().unwrap().len(), 2);
     // Knowingly it can be done.
     one.remove_key(two.key().unwrap(), true).unwrap();
-    rotated.rotate_key(&secret("three"), CHEAP, "").unwrap();
+    rotated.rotate_key(&secret("three"), CHEAP, "", true).unwrap();
     assert_clean(&open_as(&path, "three").unwrap());
 }
 
@@ -116,7 +116,7 @@ fn a_repair_with_an_older_key_drops_nothing_of_a_newer_one() {
         let mut repository = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap();
         let old = back_up(&repository, &TestDisk::new(CHUNK as u64, [(0, 4)])).unwrap().id;
         copy_folder(&path, &before);
-        let new = repository.rotate_key(&secret("new"), CHEAP, "").unwrap();
+        let new = repository.rotate_key(&secret("new"), CHEAP, "", false).unwrap().id;
         let disk = TestDisk::new(CHUNK as u64 * 2, [(0, 6), (1, 8)]);
         let id = back_up(&repository, &disk).unwrap().id;
         // An old key file came back: beside the new one, or in its place.
@@ -145,7 +145,7 @@ fn an_interrupted_rotation_under_the_same_passphrase_reads_both_keys() {
     let mut repository = init(Arc::new(FolderTarget::new(&path)), Form::Encrypted).unwrap();
     copy_folder(&path, &before);
     let same = secret("passphrase");
-    let new = repository.rotate_key(&same, CHEAP, "").unwrap();
+    let new = repository.rotate_key(&same, CHEAP, "", false).unwrap().id;
     // The old key file was not deleted.
     copy_folder(&before.join("keys"), &path.join("keys"));
     let disk = TestDisk::new(CHUNK as u64, [(0, 6)]);

@@ -230,10 +230,11 @@ fn key_command() -> Command {
                 )
                 .arg(flag("yes", "Also the key that is given now, and one that alone holds a master key")),
         )
-        .subcommand(new(about(
-            "rotate",
-            "Make a new master key for a new passphrase or key file, and remove all others",
-        )))
+        .subcommand(
+            new(about("rotate", "Make a new master key for a new passphrase or key file, and remove all others")).arg(
+                flag("yes", "Also where there are keys beside the one that is given now: they are named without it"),
+            ),
+        )
 }
 
 /// The arguments of an operation that makes a key.
@@ -255,7 +256,13 @@ fn run_key(about: &About<'_>, matches: &ArgMatches) -> Result<(), Fault> {
     let text = |name: &str| matches.get_one::<String>(name);
     let done = match name {
         "add" => about.command::<ops::repository_keys::AddKey>(new_key(matches)),
-        "rotate" => about.command::<ops::repository_keys::RotateKey>(new_key(matches)),
+        "rotate" => {
+            let mut arguments = new_key(matches);
+            if let Some(arguments) = arguments.as_object_mut() {
+                arguments.insert("yes".to_owned(), json!(matches.get_flag("yes")));
+            }
+            about.command::<ops::repository_keys::RotateKey>(arguments)
+        }
         "remove" => about
             .command::<ops::repository_keys::RemoveKey>(json!({ "key": text("key"), "yes": matches.get_flag("yes") })),
         _ => about.method::<ops::repository_keys::Keys>(json!({})),
