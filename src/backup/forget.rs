@@ -128,7 +128,7 @@ fn year(time: OffsetDateTime) -> i64 {
 }
 
 /// The latest time that a backup can be of.
-fn latest(now: OffsetDateTime) -> OffsetDateTime {
+pub(super) fn latest(now: OffsetDateTime) -> OffsetDateTime {
     now.checked_add(AHEAD.try_into().unwrap_or_default()).unwrap_or(now)
 }
 
@@ -136,7 +136,7 @@ fn holds(backup: &Manifest) -> bool {
     !(backup.disks.is_empty() && backup.files.is_empty())
 }
 
-fn counts(backup: &Manifest, latest: OffsetDateTime) -> bool {
+pub(super) fn counts(backup: &Manifest, latest: OffsetDateTime) -> bool {
     backup.state == State::Complete && holds(backup) && backup.time <= latest
 }
 
@@ -246,7 +246,7 @@ impl Repository {
     }
 
     /// The time by the repository's own clock. By one that tells no time, every backup is ahead, and stays.
-    fn time(&self) -> Result<OffsetDateTime> {
+    pub(super) fn time(&self) -> Result<OffsetDateTime> {
         let now = self.target().now()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).ok().and_then(|now| OffsetDateTime::from_unix_timestamp(now).ok());
         Ok(now.unwrap_or(OffsetDateTime::UNIX_EPOCH))

@@ -16,6 +16,20 @@ fn path(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).required(true).value_parser(value_parser!(PathBuf)).help(help)
 }
 
+fn backup() -> Arg {
+    Arg::new("ID")
+        .required(true)
+        .help("The backup: its id, the first 8 or more digits, or `latest`: the newest that is complete")
+}
+
+/// The flags that say of what the latest backup is wanted.
+fn among() -> [Arg; 2] {
+    [
+        Arg::new("vm").long("vm").value_name("NAME").help("With latest: only of this machine [default: of all]"),
+        Arg::new("tag").long("tag").value_name("TAG").help("With latest: only with this tag"),
+    ]
+}
+
 fn with_repository(command: Command) -> Command {
     place::with_secret(command.arg(repository::argument().long("repository"))).arg(Format::argument())
 }
@@ -46,7 +60,8 @@ pub fn command() -> Command {
         .subcommand(
             with_repository(Command::new("restore"))
                 .about("Restore a disk to a new file: raw and sparse, or as VMDK")
-                .arg(Arg::new("ID").required(true).help("The backup: its id, or the first 8 or more digits"))
+                .arg(backup())
+                .args(among())
                 .arg(path("FILE", "The file, which must not exist"))
                 .arg(Arg::new("disk").long("disk").value_name("NAME").help("Which disk, where the backup has several"))
                 .arg(
@@ -73,7 +88,8 @@ pub fn command() -> Command {
         .subcommand(
             with_repository(Command::new("verify"))
                 .about("Read a backup back and keep nothing; exit code 1 where it cannot be restored. The catalog notes the drill")
-                .arg(Arg::new("ID").required(true).help("The backup: its id, or the first 8 or more digits")),
+                .arg(backup())
+                .args(among()),
         )
         .subcommand(filters(
             with_repository(Command::new("list")).about("List the backups of a repository, the newest first"),
@@ -96,11 +112,11 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             }))?
         }
         "restore" => about.command::<ops::image::Restore>(json!({
-            "backup": text("ID"), "file": file(), "disk": text("disk"), "format": text("format"),
+            "backup": text("ID"), "vm": text("vm"), "tag": text("tag"), "file": file(), "disk": text("disk"), "format": text("format"),
             "adapter_type": text("adapter-type"), "level": matches.get_one::<u32>("level"),
         }))?,
         "verify" => {
-            let drill = about.method::<ops::repository_verify::Verify>(json!({ "backup": text("ID") }))?;
+            let drill = about.method::<ops::repository_verify::Verify>(json!({ "backup": text("ID"), "vm": text("vm"), "tag": text("tag") }))?;
             context.print(matches, &drill)?;
             if drill.get("passed") == Some(&Value::Bool(true)) {
                 return Ok(());

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog_rows::row_of;
 use super::repository::RepositoryFields;
-use super::repository_rows::BackupMade;
-use crate::backup::{BackupOptions, Codec, DiskForm, ExportOptions, InitOptions, WatchedSource};
+use super::repository_rows::{BackupMade, told};
+use crate::backup::{Among, BackupOptions, Codec, DiskForm, ExportOptions, InitOptions, WatchedSource};
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
@@ -230,8 +230,12 @@ impl DiskFormat {
 pub struct Restore {
     /// The repository's name in the configuration, or its place.
     pub repository: String,
-    /// The backup's id, or its first 8 or more digits.
+    /// The backup's id, or its first 8 or more digits; `latest` is the newest that is complete.
     pub backup: String,
+    /// With `latest`: only of this machine. Default: of all, and the result tells which it was.
+    pub vm: Option<String>,
+    /// With `latest`: only with this tag.
+    pub tag: Option<String>,
     /// The path of the file, which must not exist.
     pub file: PathBuf,
     /// Which disk, where the backup has several.
@@ -249,6 +253,10 @@ pub struct Restore {
 pub struct Restored {
     /// The backup's id.
     pub id: String,
+    /// The machine that it is of.
+    pub vm: String,
+    /// When it was begun, in UTC.
+    pub time: String,
     /// The disk's name in the backup.
     pub disk: String,
     /// Its size.
@@ -273,7 +281,8 @@ impl Operation for Restore {
     async fn act(self, bound: BoundRepository, pass: &Pass<'_>) -> Result<Restored, Fault> {
         pass.blocking(move |watch| {
             let repository = bound.watched(watch);
-            let (id, manifest) = repository.backup(&self.backup)?;
+            let among = Among { group: self.vm, tag: self.tag };
+            let (id, manifest) = repository.chosen(&self.backup, &among)?;
             let disk = manifest.disk(self.disk.as_deref())?;
             let options = ExportOptions {
                 form: match self.format.unwrap_or_else(|| DiskFormat::of_name(&self.file)) {
@@ -288,7 +297,14 @@ impl Operation for Restore {
                 ..ExportOptions::default()
             };
             let files = repository.read_disk(disk)?.export(&self.file, &options)?;
-            Ok(Restored { id: id.to_string(), disk: disk.name.clone(), size: Bytes(disk.size), files })
+            Ok(Restored {
+                id: id.to_string(),
+                vm: manifest.group.clone(),
+                time: told(manifest.time),
+                disk: disk.name.clone(),
+                size: Bytes(disk.size),
+                files,
+            })
         })
         .await
     }

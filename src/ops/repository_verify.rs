@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::repository::method;
-use crate::backup::{Id, Manifest, State, Verified};
+use super::repository_rows::told;
+use crate::backup::{Among, Id, Manifest, State, Verified};
 use crate::catalog;
 use crate::door::Pass;
 use crate::door::bind::Binder;
@@ -25,8 +26,12 @@ use crate::units::Bytes;
 pub struct Verify {
     /// The repository.
     pub repository: Target<kind::Repository>,
-    /// The backup's id, or its first 8 or more digits.
+    /// The backup's id, or its first 8 or more digits; `latest` is the newest that is complete.
     pub backup: String,
+    /// With `latest`: only of this machine. Default: of all, and the result tells which it was.
+    pub vm: Option<String>,
+    /// With `latest`: only with this tag.
+    pub tag: Option<String>,
 }
 
 /// What came of a drill.
@@ -38,6 +43,8 @@ pub struct VerifyResult {
     pub id: String,
     /// The machine that it is of.
     pub vm: String,
+    /// When it was begun, in UTC.
+    pub time: String,
     /// How many disks it has.
     pub disks: u64,
     /// How many files it has beside them.
@@ -62,6 +69,7 @@ impl VerifyResult {
             passed: problems.is_empty(),
             id: id.to_string(),
             vm: backup.group.clone(),
+            time: told(backup.time),
             disks: backup.disks.len() as u64,
             files: backup.files.len() as u64,
             size: Bytes(sizes.fold(0, u64::saturating_add)),
@@ -97,7 +105,7 @@ impl Operation for Verify {
         let (id, result) = pass
             .blocking(move |watch| {
                 let repository = bound.watched(watch);
-                let (id, backup) = repository.backup(&self.backup)?;
+                let (id, backup) = repository.chosen(&self.backup, &Among { group: self.vm, tag: self.tag })?;
                 let found = repository.verify(&backup, watch)?;
                 Ok((id, VerifyResult::of(id, &backup, found)))
             })
