@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use super::answer::{self, Failure, Refusal, failure};
+use super::bounds::Progress;
 use super::wire::{Patience, Payload, Wire};
 use crate::backup::error::{Error, Result};
 use crate::backup::place::{Lock, Place};
@@ -234,6 +235,8 @@ impl Bucket {
             let prefix = format!("{}/", self.key(folder));
             let mut patient = Patient::new(self.patience);
             let mut token: Option<String> = None;
+            let mut progress = Progress::default();
+            let wrong = |what: String| self.fail(folder, "list")(io::Error::new(io::ErrorKind::InvalidData, what));
             loop {
                 let options = PaginatedListOptions { page_token: token.clone(), ..PaginatedListOptions::default() };
                 let page = match self.store.list_paginated(Some(&prefix), options).await {
@@ -248,11 +251,18 @@ impl Bucket {
                     }
                 };
                 for meta in page.result.objects {
-                    let name = meta.location.as_ref().strip_prefix(&self.prefix).unwrap_or_default();
+                    progress.counted().map_err(wrong)?;
+                    let key = meta.location.as_ref();
+                    // A key that is the folder itself comes without its slash.
+                    if !key.starts_with(&prefix) && !prefix.strip_suffix('/').is_some_and(|folder| folder == key) {
+                        return Err(wrong("the server gives names that were not asked for".to_owned()));
+                    }
+                    let name = key.strip_prefix(&self.prefix).unwrap_or_default();
                     // What was not written by a target cannot be named by one.
-                    if checked(name).is_err() || !meta.location.as_ref().starts_with(&prefix) {
+                    if checked(name).is_err() || !key.starts_with(&prefix) {
                         continue;
                     }
+                    progress.next(name).map_err(wrong)?;
                     let listed = Listed { name: name.to_owned(), size: meta.size, written: meta.last_modified.into() };
                     let Ok(permit) = room.acquire().await else { return Ok(()) };
                     permit.forget();
@@ -262,12 +272,10 @@ impl Bucket {
                 }
                 match page.page_token {
                     None => return Ok(()),
-                    Some(next) if token.as_ref() == Some(&next) => {
-                        return Err(self.fail(folder, "list")(io::Error::other(
-                            "the server gives the same page for ever",
-                        )));
+                    Some(next) => {
+                        progress.page(&next).map_err(wrong)?;
+                        token = Some(next);
                     }
-                    next => token = next,
                 }
                 patient = Patient::new(self.patience);
             }

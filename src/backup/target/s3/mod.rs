@@ -12,7 +12,12 @@
 //! short-lived by design. A bucket with locks keeps versions, so a deletion there hides a file, and the bytes stay until the lock ends;
 //! rules of the bucket remove them then. The lock counts from the writing: packs that are in use for longer are then as any other.
 
+//!
+//! **A server that means harm** can give what no hash names, and nothing else: it must hold up no call and fill no memory either. A list goes on
+//! only where its names do, in their order; an answer has a length that it may have, and moves as fast as a slow line does.
+
 mod answer;
+mod bounds;
 mod bucket;
 mod pace;
 #[cfg(test)]

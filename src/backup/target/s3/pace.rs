@@ -80,6 +80,11 @@ impl Pace {
     pub fn piece(&self) -> usize {
         self.piece
     }
+
+    /// The least bytes in a second that a line must carry, where it may carry `usual`: a share of what all requests together may.
+    pub fn floor(&self, usual: u64) -> u64 {
+        self.bytes.as_ref().map_or(usual, |flow| usual.min((flow.per_second / 64.0) as u64))
+    }
 }
 
 #[cfg(test)]

@@ -153,12 +153,103 @@ fn names_of_others_in_a_list_are_left_out() {
     let one = |key: &str| {
         format!("<Contents><Key>{key}</Key><Size>1</Size><LastModified>2026-11-22T10:00:00Z</LastModified></Contents>")
     };
-    let keys =
-        ["pre/fix/data/00/aa", "pre/fix/data/", "pre/fix/data/A B", "pre/fix/database", "other/data/00/bb", "data/cc"];
+    let keys = ["pre/fix/data/", "pre/fix/data/00/aa", "pre/fix/data/A B", "pre/fix/data/00/0/", "pre/fix/data/.x"];
     let page = format!("<ListBucketResult>{}</ListBucketResult>", keys.map(one).concat());
     let server = told(&[LIST, (200, &page)]);
     let found = super::super::listed(&target(&server), "data").unwrap();
     assert_eq!(found.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["data/00/aa"]);
+}
+
+/// A page of a list with these keys, and the token of another page.
+fn page(keys: &[&str], token: Option<&str>) -> String {
+    let one = |key: &&str| {
+        format!("<Contents><Key>{key}</Key><Size>1</Size><LastModified>2026-11-22T10:00:00Z</LastModified></Contents>")
+    };
+    let keys: String = keys.iter().map(one).collect();
+    let token = token.map(|token| format!("<NextContinuationToken>{token}</NextContinuationToken>"));
+    format!("<ListBucketResult>{keys}{}</ListBucketResult>", token.unwrap_or_default())
+}
+
+#[test]
+fn a_list_that_does_not_go_on_as_lists_do_ends_in_an_error() {
+    let (a, b) = ("pre/fix/data/00/aa", "pre/fix/data/00/bb");
+    let endless: Vec<String> = (0..150).map(|token: u32| page(&[], Some(&token.to_string()))).collect();
+    let wrong: [(&str, Vec<String>); 6] = [
+        ("for ever", vec![page(&[a], Some("1")), page(&[b], Some("2")), page(&["pre/fix/data/00/cc"], Some("1"))]),
+        ("for ever", endless),
+        ("out of their order", vec![page(&[b, a], None)]),
+        ("out of their order", vec![page(&[a], Some("1")), page(&[a], Some("2")), page(&[], None)]),
+        ("not asked for", vec![page(&[a, "pre/fix/database"], None)]),
+        ("not asked for", vec![page(&["other/data/00/bb"], None)]),
+    ];
+    for (what, pages) in wrong {
+        let answers = std::iter::once(LIST).chain(pages.iter().map(|page| (200, page.as_str()))).collect::<Vec<_>>();
+        let error = target(&told(&answers)).list("data", &mut |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains(what), "{what}: {error}");
+    }
+    let pages = [page(&[a], Some("1")), page(&[], Some("2")), page(&[b], None)];
+    let answers = std::iter::once(LIST).chain(pages.iter().map(|page| (200, page.as_str()))).collect::<Vec<_>>();
+    assert_eq!(super::super::listed(&target(&told(&answers)), "data").unwrap().len(), 2);
+}
+
+#[test]
+fn an_answer_without_end_fills_no_memory() {
+    let long = page(&[&"x".repeat(9 << 20)], None);
+    let error = target(&told(&[LIST, (200, &long)])).list("data", &mut |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("longer than"), "{error}");
+    // What is no success is told by what comes first of it.
+    let text = format!("<Error><Code>AccessDenied</Code><Message>No.</Message></Error>{}", " ".repeat(9 << 20));
+    let error = target(&told(&[LIST, (403, &text)])).list("data", &mut |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("AccessDenied"), "{error}");
+}
+
+/// A server that greets, and then gives one byte of each body after the other, for ever: after so many requests nothing more.
+fn trickling() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let mut client = client.unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                let read = client.read(&mut buffer).unwrap_or(0);
+                let head = "HTTP/1.1 200 X\r\nDate: Sun, 22 Nov 2026 22:18:54 GMT\r\nConnection: close\r\n\
+                            Last-Modified: Sun, 22 Nov 2026 22:18:54 GMT\r\nETag: \"x\"\r\nContent-Length: ";
+                if number == 0 || read == 0 {
+                    let (length, body) = (LIST.1.len(), LIST.1);
+                    write!(client, "{head}{length}\r\n\r\n{body}").ok();
+                    return;
+                }
+                write!(client, "{head}1000000\r\n\r\n").ok();
+                while client.write_all(b" ").is_ok() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_trickles_holds_up_no_call() {
+    let patience = Patience {
+        attempts: 2,
+        first: Duration::from_millis(2),
+        longest: Duration::from_millis(9),
+        slowest: bounds::Slowest { after: Duration::from_millis(50), floor: 1 << 20 },
+        ..Patience::default()
+    };
+    let access = access(&format!("http://{}", trickling()));
+    let target = S3Target::with_patience("bucket", "pre/fix", &access, patience).unwrap();
+    for error in [
+        target.get_all("config", 2_000_000).unwrap_err(),
+        target.get("config", 0..1_000_000).unwrap_err(),
+        target.list("data", &mut |_| Ok(())).unwrap_err(),
+    ] {
+        assert!(!error.is_damage() && !error.is_missing(), "{error}");
+    }
+    let error = target.get_all("config", 2_000_000).unwrap_err();
+    assert!(error.to_string().contains("trickles"), "{error}");
 }
 
 #[test]

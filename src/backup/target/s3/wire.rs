@@ -9,13 +9,13 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredential};
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpRequestBody, HttpResponse, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{self, Refusal};
+use super::bounds::{Bounded, LONGEST_ERROR, LONGEST_LIST, Slowest};
 use super::pace::Pace;
 use crate::backup::error::{Error, Result};
 use crate::backup::place::{Access, Lock, LockMode};
@@ -39,8 +40,6 @@ use crate::backup::place::{Access, Lock, LockMode};
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long nothing may move.
 const STALL: Duration = Duration::from_secs(60);
-/// The most of an error's text that is read.
-const LONGEST_ERROR: usize = 64 << 10;
 
 /// How often and how long something is asked again.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +49,8 @@ pub struct Patience {
     pub longest: Duration,
     /// After this time nothing is asked again.
     pub whole: Duration,
+    /// How slow an answer may be, and a file that is sent.
+    pub slowest: Slowest,
 }
 
 impl Default for Patience {
@@ -59,6 +60,7 @@ impl Default for Patience {
             first: Duration::from_millis(200),
             longest: Duration::from_secs(15),
             whole: Duration::from_secs(3 * 60),
+            slowest: Slowest::default(),
         }
     }
 }
@@ -109,6 +111,7 @@ pub struct Wire {
     credential: AwsCredential,
     region: String,
     pub pace: Arc<Pace>,
+    slowest: Slowest,
 }
 
 impl Wire {
@@ -139,9 +142,11 @@ impl Wire {
         };
         let pace = Arc::new(Pace::new(access.requests_per_second, access.bytes_per_second));
         let tls = tls(access.ca.as_deref())?;
-        let reading = client(&base, tls.clone(), Some(STALL))?;
-        let connector =
-            Connector { client: HttpClient::new(Paced { inner: HttpClient::new(reading), pace: Arc::clone(&pace) }) };
+        let reading = HttpClient::new(client(&base, tls.clone(), Some(STALL))?);
+        // Who keeps bytes back for the pace is not slow.
+        let slowest = Slowest { floor: pace.floor(patience.slowest.floor), ..patience.slowest };
+        let paced = Paced { inner: reading, pace: Arc::clone(&pace), slowest };
+        let connector = Connector { client: HttpClient::new(paced) };
         let store = AmazonS3Builder::new()
             .with_bucket_name(bucket)
             .with_region(&region)
@@ -157,7 +162,7 @@ impl Wire {
             })
             .build()
             .map_err(|error| Error::Option(format!("the bucket {bucket} cannot be used: {error}")))?;
-        let wire = Self { http: client(&base, tls, None)?, base, credential: credential(), region, pace };
+        let wire = Self { http: client(&base, tls, None)?, base, credential: credential(), region, pace, slowest };
         Ok((wire, store))
     }
 
@@ -265,9 +270,12 @@ impl Wire {
         let stalled = async {
             loop {
                 let last = moved.last();
-                tokio::time::sleep_until(last + STALL).await;
-                if moved.last() == last {
-                    return;
+                tokio::time::sleep_until((last + STALL).min(Instant::now() + self.slowest.after)).await;
+                if moved.last() + STALL <= Instant::now() {
+                    return format!("nothing moved for {} s", STALL.as_secs());
+                }
+                if moved.is_slow(self.slowest) {
+                    return self.slowest.told().to_string();
                 }
             }
         };
@@ -276,10 +284,7 @@ impl Wire {
                 let kind = if error.is_timeout() { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionAborted };
                 Refusal::Unclear(io::Error::new(kind, answer::last_cause(&error)))
             }),
-            () = stalled => Err(Refusal::Unclear(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("nothing moved for {} s", STALL.as_secs()),
-            ))),
+            why = stalled => Err(Refusal::Unclear(io::Error::new(io::ErrorKind::TimedOut, why))),
         }
     }
 
@@ -288,15 +293,16 @@ impl Wire {
         let file = tokio::fs::File::open(path).await?;
         let state = (file, size, Arc::clone(&self.pace), Arc::clone(moved));
         let pieces = futures_util::stream::try_unfold(state, |(mut file, left, pace, moved)| async move {
-            moved.on();
+            moved.on(0);
             if left == 0 {
+                moved.all();
                 return Ok::<_, io::Error>(None);
             }
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(pace.piece());
             let mut piece = vec![0; length];
             file.read_exact(&mut piece).await?;
             pace.bytes(length as u64).await;
-            moved.on();
+            moved.on(length as u64);
             Ok(Some((Bytes::from(piece), (file, left - length as u64, pace, moved))))
         });
         Ok(Body::wrap_stream(pieces))
@@ -307,21 +313,36 @@ fn final_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Re
     Refusal::Final(io::Error::other(error))
 }
 
-/// When something moved last.
+/// When something moved last, and how much so far.
 struct Moved {
     began: Instant,
     after: AtomicU64,
+    bytes: AtomicU64,
+    /// Whether there is nothing more to send.
+    whole: AtomicBool,
 }
 
 impl Default for Moved {
     fn default() -> Self {
-        Self { began: Instant::now(), after: AtomicU64::new(0) }
+        let (after, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { began: Instant::now(), after, bytes, whole: AtomicBool::new(false) }
     }
 }
 
 impl Moved {
-    fn on(&self) {
+    fn on(&self, bytes: u64) {
         self.after.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn all(&self) {
+        self.whole.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a file that is sent in pieces goes too slowly. What goes as one piece has not begun to be counted, and stalls or does not.
+    fn is_slow(&self, slowest: Slowest) -> bool {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        bytes > 0 && !self.whole.load(Ordering::Relaxed) && slowest.is_passed(bytes, self.began.elapsed())
     }
 
     fn last(&self) -> Instant {
@@ -331,10 +352,11 @@ impl Moved {
 
 async fn text(mut answer: reqwest::Response) -> String {
     let mut bytes = Vec::new();
+    let end = Instant::now() + STALL;
     // An error's text that is cut is judged by its status.
-    while let Ok(Ok(Some(piece))) = tokio::time::timeout(STALL, answer.chunk()).await {
+    while let Ok(Ok(Some(piece))) = tokio::time::timeout_at(end, answer.chunk()).await {
         bytes.extend_from_slice(&piece);
-        if bytes.len() > LONGEST_ERROR {
+        if bytes.len() as u64 > LONGEST_ERROR {
             break;
         }
     }
@@ -443,11 +465,12 @@ impl HttpConnector for Connector {
     }
 }
 
-/// A connection that keeps the pace.
+/// A connection that keeps the pace, and bounds what comes.
 #[derive(Debug)]
 struct Paced {
     inner: HttpClient,
     pace: Arc<Pace>,
+    slowest: Slowest,
 }
 
 impl HttpService for Paced {
@@ -461,10 +484,17 @@ impl HttpService for Paced {
     {
         Box::pin(async move {
             self.pace.request().await;
+            // A file is bounded by who reads it, who knows how long it is.
+            let is_file = request.method() == Method::GET && request.uri().query().is_none();
             let answer = self.inner.execute(request).await?;
             let length = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
             self.pace.came(length.unwrap_or(0));
-            Ok(answer)
+            let (most, cut) = match answer.status().is_success() {
+                false => (LONGEST_ERROR, true),
+                true if is_file => (u64::MAX, false),
+                true => (LONGEST_LIST, false),
+            };
+            Ok(answer.map(|body| HttpResponseBody::new(Bounded::new(body, self.slowest, most, cut))))
         })
     }
 }
