@@ -53,6 +53,8 @@ pub struct Repository {
     config: Config,
     /// The bytes of the file that says it.
     pub(super) config_bytes: Arc<[u8]>,
+    /// Where it is, as it was found when it was opened.
+    whereabouts: Arc<str>,
     key: Option<Id>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) cache: Arc<Cache>,
@@ -108,7 +110,9 @@ impl Repository {
         }
         spare::write(target.as_ref(), CONFIG_COPY, &bytes)?;
         let cache = Arc::new(Cache::open(cache.map(|folder| folder.join(&config.id)).as_deref())?);
-        Ok(Self { target, config, config_bytes: bytes.into(), key, sealer: Arc::new(sealer), cache })
+        let whereabouts = target.whereabouts().into();
+        let config_bytes = bytes.into();
+        Ok(Self { target, config, config_bytes, whereabouts, key, sealer: Arc::new(sealer), cache })
     }
 
     /// Opens a repository. `cache` is a folder of this machine in which its index is kept between processes.
@@ -136,7 +140,8 @@ impl Repository {
             }
         };
         let cache = Arc::new(Cache::open(cache.map(|folder| folder.join(&config.id)).as_deref())?);
-        Ok(Self { target, config, config_bytes, key, sealer: Arc::new(sealer), cache })
+        let whereabouts = target.whereabouts().into();
+        Ok(Self { target, config, config_bytes, whereabouts, key, sealer: Arc::new(sealer), cache })
     }
 
     pub fn config(&self) -> &Config {
@@ -146,6 +151,11 @@ impl Repository {
     /// What the keys are bound to.
     fn config_id(&self) -> Id {
         Id::of(&self.config_bytes)
+    }
+
+    /// What tells its place from every other: two repositories may have one id, where one was copied.
+    pub fn whereabouts(&self) -> &str {
+        &self.whereabouts
     }
 
     /// What another repository must be made with so that blobs have the same ids in both.
@@ -165,7 +175,7 @@ impl Repository {
     pub(super) fn with_target(&self, target: Arc<dyn Target>) -> Self {
         let (sealer, cache) = (self.sealer.clone(), self.cache.clone());
         let (config, config_bytes) = (self.config.clone(), self.config_bytes.clone());
-        Self { target, config, config_bytes, key: self.key, sealer, cache }
+        Self { target, config, config_bytes, whereabouts: self.whereabouts.clone(), key: self.key, sealer, cache }
     }
 
     /// The key file that it was opened with.

@@ -72,6 +72,10 @@ impl Target for Watched {
         self.target.place()
     }
 
+    fn whereabouts(&self) -> String {
+        self.target.whereabouts()
+    }
+
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.watch.check()?;
         self.target.put(name, bytes)

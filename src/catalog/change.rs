@@ -54,33 +54,17 @@ impl Catalog {
     /// Replaces all that is known of the backups of a repository by what was read out of it.
     pub fn replace(&self, repository: &Repository, backups: &[Backup]) -> Result<()> {
         self.write(|change| {
-            let word = tables::repository(repository.id);
-            let known: Vec<Id> = {
-                let words = change.open_table(WORDS)?;
-                let range = (word.as_str(), 0, &[0; 32], 0)..=(word.as_str(), u64::MAX, &[255; 32], u128::MAX);
-                let ids = words.range::<(&str, u64, &[u8; 32], u128)>(range)?.map(|entry| Ok(Id(*entry?.0.value().2)));
-                ids.collect::<Result<_, Trouble>>()?
-            };
+            note_repository(change, repository)?;
+            let known = known_of(change, repository.id)?;
             let mut writing = Writing::open(change)?;
             writing.remove(repository.id, &known)?;
-            backups.iter().try_for_each(|backup| writing.add(backup))?;
-            drop(writing);
-            note_repository(change, repository)
+            backups.iter().try_for_each(|backup| writing.add(backup))
         })
     }
 
     /// Forgets a repository with all of its backups. They are untouched where they lie.
     pub fn forget_repository(&self, id: uuid::Uuid) -> Result<bool> {
-        let gone = Repository {
-            id,
-            name: String::new(),
-            place: String::new(),
-            encrypted: false,
-            last_seen: OffsetDateTime::UNIX_EPOCH,
-            read: None,
-        };
-        self.replace(&gone, &[])?;
-        self.write(|change| Ok(change.open_table(REPOSITORIES)?.remove(id.as_u128())?.is_some()))
+        self.write(|change| forget(change, id))
     }
 
     /// Notes what a run has seen and done.
@@ -173,6 +157,18 @@ impl<'t> Writing<'t> {
         self.lists.add(backup)
     }
 
+    /// Has what is known of a repository's backups be of another.
+    fn hand_over(&mut self, ids: &[Id], from: uuid::Uuid, to: uuid::Uuid) -> Result<(), Trouble> {
+        let mut rows: Vec<Backup> = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some((machine, time)) = self.lists.find(&id.0, from.as_u128())? else { continue };
+            let row = self.backups.get((machine.as_str(), time, &id.0, from.as_u128()))?;
+            rows.extend(stored::<Backup>(row)?);
+        }
+        self.remove(from, ids)?;
+        rows.into_iter().try_for_each(|row| self.add(&Backup { repository: to, ..row }))
+    }
+
     fn remove(&mut self, repository: uuid::Uuid, ids: &[Id]) -> Result<(), Trouble> {
         let mut machines = BTreeSet::new();
         for id in ids {
@@ -194,11 +190,45 @@ impl<'t> Writing<'t> {
     }
 }
 
-/// A repository that was read whole once stays so, whoever opens it later.
+/// The ids of the backups of a repository.
+fn known_of(change: &WriteTransaction, repository: uuid::Uuid) -> Result<Vec<Id>, Trouble> {
+    let word = tables::repository(repository);
+    let words = change.open_table(WORDS)?;
+    let range = (word.as_str(), 0, &[0; 32], 0)..=(word.as_str(), u64::MAX, &[255; 32], u128::MAX);
+    words.range::<(&str, u64, &[u8; 32], u128)>(range)?.map(|entry| Ok(Id(*entry?.0.value().2))).collect()
+}
+
+fn forget(change: &WriteTransaction, id: uuid::Uuid) -> Result<bool, Trouble> {
+    let known = known_of(change, id)?;
+    Writing::open(change)?.remove(id, &known)?;
+    Ok(change.open_table(REPOSITORIES)?.remove(id.as_u128())?.is_some())
+}
+
+/// Notes a repository at its place. One that was read whole once stays so, whoever opens it later.
+///
+/// What was known under its name and identity elsewhere is it, moved: a name means one place. What was known at its place under another
+/// identity is no more. Two of one identity and different names stay two: one is a copy of the other.
 fn note_repository(change: &WriteTransaction, repository: &Repository) -> Result<(), Trouble> {
+    let others: Vec<Repository> = {
+        let repositories = change.open_table(REPOSITORIES)?;
+        let all = repositories.iter()?.map(|row| decode::<Repository>(row?.1.value()).map_err(Trouble::Damage));
+        all.collect::<Result<_, Trouble>>()?
+    };
+    let mut read = repository.read;
+    for other in others {
+        let same = other.identity() == repository.identity();
+        if other.id == repository.id {
+            read = read.max(other.read);
+        } else if same && other.name == repository.name {
+            let known = known_of(change, other.id)?;
+            Writing::open(change)?.hand_over(&known, other.id, repository.id)?;
+            read = read.max(other.read);
+            forget(change, other.id)?;
+        } else if !same && other.place == repository.place {
+            forget(change, other.id)?;
+        }
+    }
     let mut repositories = change.open_table(REPOSITORIES)?;
-    let before: Option<Repository> = stored(repositories.get(repository.id.as_u128())?)?;
-    let read = repository.read.max(before.and_then(|before| before.read));
     let repository = Repository { read, ..repository.clone() };
     repositories.insert(repository.id.as_u128(), encoded(&repository)?.as_slice())?;
     Ok(())

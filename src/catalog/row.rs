@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 /// The id of a backup: 32 bytes, written as 64 hexadecimal digits.
@@ -65,7 +66,7 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
     pub id: Id,
-    /// The repository that holds it, by its own identity.
+    /// The repository that holds it: [`Repository::key`].
     pub repository: uuid::Uuid,
     /// The machine that it is of: what retention counts by.
     pub machine: String,
@@ -161,11 +162,14 @@ pub struct Host {
     pub last_seen: OffsetDateTime,
 }
 
-/// A repository that was opened.
+/// A repository that was opened. One that was copied with all that is in it is two: they have one identity and two places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repository {
-    /// Its own identity.
+    /// What the catalog knows it by: [`Repository::key`].
     pub id: uuid::Uuid,
+    /// Its own identity. Rows that were written when that was all they were known by have none.
+    #[serde(default)]
+    pub identity: uuid::Uuid,
     /// What it was last called: a name of the configuration, or its place.
     pub name: String,
     pub place: String,
@@ -175,6 +179,20 @@ pub struct Repository {
     /// When all of its backups were last read; never, where only some are known.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub read: Option<OffsetDateTime>,
+}
+
+impl Repository {
+    /// What a repository of this identity at this place is known by.
+    pub fn key(identity: uuid::Uuid, place: &str) -> uuid::Uuid {
+        let digest = Sha256::new_with_prefix(identity.as_bytes()).chain_update(place.as_bytes()).finalize();
+        let bytes = digest.first_chunk().copied().unwrap_or_default();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// Its own identity.
+    pub fn identity(&self) -> uuid::Uuid {
+        if self.identity.is_nil() { self.id } else { self.identity }
+    }
 }
 
 /// A run that has ended.

@@ -30,7 +30,7 @@ pub(super) const TAGS: TableDefinition<'_, &str, u64> = TableDefinition::new("ta
 /// By name and host.
 pub(super) const MACHINES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("machines");
 pub(super) const HOSTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("hosts");
-/// By identity.
+/// By identity and place.
 pub(super) const REPOSITORIES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("repositories");
 /// By id, the newest last.
 pub(super) const RUNS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("runs");

@@ -43,8 +43,9 @@ fn backup(number: u64, machine: &str, seconds: i64) -> Backup {
 fn described(number: u128) -> Repository {
     Repository {
         id: repository(number),
+        identity: repository(number),
         name: format!("r{number}"),
-        place: "/srv".to_owned(),
+        place: format!("/srv/{number}"),
         encrypted: true,
         last_seen: at(0),
         read: Some(at(0)),
@@ -238,6 +239,52 @@ fn what_runs_have_seen_is_told_and_the_oldest_runs_are_forgotten() {
     catalog.drill(&drill).unwrap();
     assert_eq!(catalog.drills(Some("db"), &|_| true).unwrap(), std::slice::from_ref(&drill));
     assert_eq!(catalog.drills(None, &|_| true).unwrap(), [drill]);
+}
+
+#[test]
+fn a_repository_is_known_by_its_identity_and_its_place() {
+    let (_folder, catalog) = catalog();
+    let at_place = |name: &str, identity: u128, place: &str| {
+        let id = Repository::key(repository(identity), place);
+        let (name, place) = (name.to_owned(), place.to_owned());
+        Repository { id, identity: repository(identity), name, place, ..described(0) }
+    };
+    let of = |known: &Repository, numbers: std::ops::Range<u64>| -> Vec<Backup> {
+        numbers.map(|n| Backup { repository: known.id, ..backup(n, "web", n as i64) }).collect()
+    };
+    let told = |catalog: &Catalog| -> Vec<(String, String, u64)> {
+        let known = catalog.repositories().unwrap().into_iter();
+        known.map(|(known, count)| (known.name, known.place, count)).collect()
+    };
+    let row = |name: &str, place: &str, count: u64| (name.to_owned(), place.to_owned(), count);
+    // Copied with all that is in it: two places, and what is forgotten at one is at the other.
+    let (main, copy) = (at_place("main", 1, "/srv/a"), at_place("/srv/b", 1, "/srv/b"));
+    for known in [&main, &copy] {
+        catalog.replace(known, &of(known, 0..4)).unwrap();
+    }
+    catalog.remove(main.id, &[id(0), id(1)]).unwrap();
+    assert_eq!(told(&catalog), [row("/srv/b", "/srv/b", 4), row("main", "/srv/a", 2)]);
+    assert_eq!(catalog.machine("web").unwrap().unwrap().sum.backups, 6);
+    // Moved: its name means one place, and what is known of it goes with it.
+    let moved = at_place("main", 1, "/mnt/a");
+    catalog.see(&Seen { repositories: vec![Repository { read: None, ..moved.clone() }], ..Seen::default() }).unwrap();
+    assert_eq!(told(&catalog), [row("/srv/b", "/srv/b", 4), row("main", "/mnt/a", 2)]);
+    assert_eq!(catalog.machine("web").unwrap().unwrap().sum.backups, 6);
+    assert!(catalog.repositories().unwrap()[1].0.read.is_some());
+    let page =
+        catalog.backups(&Wanted { repository: Some(moved.id), limit: 10, ..Wanted::default() }, &|_| true).unwrap();
+    assert!(page.rows.len() == 2 && page.rows.iter().all(|row| row.repository == moved.id));
+    // Made anew at the same place: what was there is no more.
+    let anew = at_place("/srv/b", 2, "/srv/b");
+    catalog.replace(&anew, &of(&anew, 7..8)).unwrap();
+    assert_eq!(told(&catalog), [row("/srv/b", "/srv/b", 1), row("main", "/mnt/a", 2)]);
+    // A row that was kept by the identity alone is taken over under its name.
+    let old = Repository { id: repository(3), identity: uuid::Uuid::nil(), ..at_place("old", 3, "kept") };
+    catalog.replace(&old, &of(&old, 10..13)).unwrap();
+    let new = at_place("old", 3, "/srv/kept");
+    catalog.see(&Seen { repositories: vec![new], ..Seen::default() }).unwrap();
+    assert_eq!(told(&catalog)[2], row("old", "/srv/kept", 3));
+    assert_eq!(catalog.count().unwrap(), 6);
 }
 
 /// The file of an older ceso: rows and their ids, and nothing that follows from them.

@@ -95,6 +95,10 @@ impl Hosts for Configured {
         }
     }
 
+    fn typed_out_repository(&self, place: &str) -> Result<Stored, Fault> {
+        ops::place::locate(&self.config, place, None)
+    }
+
     fn host_names(&self) -> Vec<KnownHost> {
         let known = self.config.settings().hosts.iter();
         known.map(|(name, entry)| KnownHost { name: name.clone(), tags: entry.tags.clone() }).collect()

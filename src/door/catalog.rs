@@ -194,10 +194,12 @@ pub fn repository_row(
     read: Option<OffsetDateTime>,
 ) -> Option<Repository> {
     let config = repository.config();
+    let identity = uuid::Uuid::parse_str(&config.id).ok()?;
     Some(Repository {
-        id: uuid::Uuid::parse_str(&config.id).ok()?,
+        id: Repository::key(identity, repository.whereabouts()),
+        identity,
         name: redact::text(name).into_owned(),
-        place: redact::text(&repository.target().place()).into_owned(),
+        place: redact::text(repository.whereabouts()).into_owned(),
         encrypted: config.encrypted,
         last_seen: OffsetDateTime::now_utc(),
         read,

@@ -60,6 +60,11 @@ pub trait Hosts: Send + Sync {
         Vec::new()
     }
 
+    /// Where a repository is kept whose place a person typed out once: only the catalog asks for it. It may block.
+    fn typed_out_repository(&self, place: &str) -> Result<Stored, Fault> {
+        self.repository(place)
+    }
+
     /// The names of all repositories that [`Hosts::repository`] knows without being told of them.
     fn repository_names(&self) -> Vec<String> {
         Vec::new()

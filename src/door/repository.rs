@@ -15,6 +15,7 @@ pub use super::catalog::repository_row;
 use super::object::{Object, Target, kind};
 use super::pass::out_of_time;
 use crate::backup::{Error, InitOptions, Repository, Watch, target};
+use crate::catalog;
 use crate::config::Retention;
 use crate::error::Fault;
 use crate::esxi::Step;
@@ -45,12 +46,24 @@ pub struct Opened {
 pub struct BoundRepository(Arc<Opened>);
 
 /// The name of a repository that the tables allow to be read, which is opened later: one of several, of which some may not answer.
-pub struct CheckedName(String);
+pub struct CheckedName {
+    name: String,
+    /// Whether a person typed its place once and the catalog knows it by that: it is opened for the catalog alone.
+    typed_out: bool,
+}
 
 /// A place for a repository that the tables allow to be made.
 pub struct NewRepository {
     name: String,
     stored: Stored,
+}
+
+impl Stored {
+    fn opened(self, name: String) -> Result<Opened, Fault> {
+        let Self { target, secret, cache, retention } = self;
+        let repository = Repository::open(target, secret.as_ref(), cache)?;
+        Ok(Opened { name, repository, retention })
+    }
 }
 
 impl BoundRepository {
@@ -63,10 +76,11 @@ impl BoundRepository {
         self.0.repository.watched(watch)
     }
 
-    /// Its own identity, as the catalog knows it.
+    /// What the catalog knows it by: its identity, at its place.
     pub fn identity(&self) -> uuid::Uuid {
         // One that is none is nobody's: what is noted under it is found by no list of a repository.
-        uuid::Uuid::parse_str(&self.0.repository.config().id).unwrap_or_default()
+        let identity = uuid::Uuid::parse_str(&self.0.repository.config().id).unwrap_or_default();
+        catalog::Repository::key(identity, self.0.repository.whereabouts())
     }
 
     /// Which of its backups are kept, where the configuration says so.
@@ -119,7 +133,7 @@ impl Binder<'_> {
         let names = names.map_or_else(all, <[String]>::to_vec);
         let checked = names.into_iter().map(|name| {
             self.check("repository", verb, &name, false)?;
-            Ok(CheckedName(name))
+            Ok(CheckedName { name, typed_out: false })
         });
         checked.collect()
     }
@@ -150,11 +164,7 @@ impl super::Door {
             return Ok(opened.clone());
         }
         let (stored, name) = (self.stored(name).await?, name.to_owned());
-        let opened = tokio::task::spawn_blocking(move || {
-            let Stored { target, secret, cache, retention } = stored;
-            let repository = Repository::open(target, secret.as_ref(), cache)?;
-            Ok::<_, Error>(Opened { name, repository, retention })
-        });
+        let opened = tokio::task::spawn_blocking(move || stored.opened(name));
         let opened = Arc::new(opened.await.map_err(broken)??);
         self.saw_repository(&opened.name, &opened.repository);
         known.insert(opened.name.clone(), opened.clone());
@@ -169,14 +179,37 @@ impl super::Door {
 
 impl CheckedName {
     pub fn name(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 
 impl Pass<'_> {
+    /// The repositories that the catalog knows by a place that a person typed, and that the tables allow to be read.
+    ///
+    /// Faults: `catalog.busy` and others of it; one that is damaged knows none.
+    pub async fn typed_out_repositories(&self) -> Result<Vec<CheckedName>, Fault> {
+        if self.door.hosts.catalog().is_none() {
+            return Ok(Vec::new());
+        }
+        let known = self.catalog(|catalog| match catalog.repositories() {
+            Err(catalog::Error::Damaged { .. }) => Ok(Vec::new()),
+            known => Ok(known?),
+        });
+        let names = known.await?.into_iter().map(|(known, _)| known.name);
+        let configured = self.door.hosts.repository_names();
+        let typed_out = names.filter(|name| !configured.contains(name) && self.may_read("repository", name));
+        let typed_out = typed_out.filter(|name| name.starts_with('/') || name.contains("://"));
+        Ok(typed_out.map(|name| CheckedName { name, typed_out: true }).collect())
+    }
+
     /// Opens a repository whose name was checked.
     pub async fn open_repository(&self, name: &CheckedName) -> Result<BoundRepository, Fault> {
-        self.door.repository(&name.0).await.map(BoundRepository)
+        if !name.typed_out {
+            return self.door.repository(&name.name).await.map(BoundRepository);
+        }
+        let (hosts, name) = (self.door.hosts.clone(), name.name.clone());
+        let opened = tokio::task::spawn_blocking(move || hosts.typed_out_repository(&name)?.opened(name));
+        Ok(BoundRepository(Arc::new(opened.await.map_err(broken)??)))
     }
 
     /// Does work that blocks, on a thread of its own. It is told to stop when the run is stopped or out of time, and when nobody waits

@@ -108,7 +108,7 @@ type Known = [(catalog::Repository, u64)];
 /// The repository that a name or an id means, the one seen last of several.
 fn identity(repositories: &Known, name: &str) -> Result<uuid::Uuid, Fault> {
     let named = repositories.iter().map(|(repository, _)| repository);
-    let found = named.clone().filter(|known| known.name == name || known.id.to_string() == name);
+    let found = named.clone().filter(|known| known.name == name || known.identity().to_string() == name);
     if let Some(found) = found.max_by_key(|known| known.last_seen) {
         return Ok(found.id);
     }
@@ -395,14 +395,15 @@ impl Operation for Drills {
     }
 }
 
-/// Makes what is known of backups anew from the repositories: those that are named, or all of the configuration.
+/// Makes what is known of backups anew from the repositories: those that are named, or all of the configuration and those that it knows by
+/// a place that was typed out.
 ///
 /// What it then says of their backups is what it would say had it never been lost. A repository that cannot be read is named in the
 /// result, and what was known of it stays. Errors: `catalog.busy`, `catalog.full`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rebuild {
-    /// The repositories' names in the configuration. Default: all.
+    /// The repositories' names in the configuration. Default: all, and those that are known by their places.
     pub repositories: Option<Vec<String>>,
 }
 
@@ -424,30 +425,37 @@ impl Operation for Rebuild {
 
     async fn act(self, names: Vec<CheckedName>, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
         let mut rebuilt = Vec::new();
-        for name in names {
-            let read = read_whole(&name, pass).await;
-            let (row, backups) = match read {
-                Ok(read) => read,
-                Err(fault) if fault.is("script") || fault.is("limit") => return Err(fault),
-                Err(fault) => {
-                    let problem = Some(fault.to_string());
-                    rebuilt.push(Rebuilt { name: name.name().to_owned(), backups: 0, problem });
-                    continue;
-                }
-            };
-            let count = backups.len() as u64;
-            pass.catalog(move |catalog| {
-                // A damaged catalog is set aside at the first touch; what is asked for here is a new one.
-                match catalog.replace(&row, &backups) {
-                    Err(catalog::Error::Damaged { aside: Some(_), .. }) => Ok(catalog.replace(&row, &backups)?),
-                    replaced => Ok(replaced?),
-                }
-            })
-            .await?;
-            rebuilt.push(Rebuilt { name: name.name().to_owned(), backups: count, problem: None });
+        for name in &names {
+            rebuilt.push(anew(name, pass).await?);
+        }
+        // After those of the configuration, which may be the same places under their names.
+        if self.repositories.is_none() {
+            for name in pass.typed_out_repositories().await? {
+                rebuilt.push(anew(&name, pass).await?);
+            }
         }
         Ok(rebuilt)
     }
+}
+
+/// Replaces what is known of a repository by what is in it. One that cannot be read is told, and is no fault.
+async fn anew(name: &CheckedName, pass: &Pass<'_>) -> Result<Rebuilt, Fault> {
+    let told = |backups, problem| Rebuilt { name: name.name().to_owned(), backups, problem };
+    let (row, backups) = match read_whole(name, pass).await {
+        Ok(read) => read,
+        Err(fault) if fault.is("script") || fault.is("limit") => return Err(fault),
+        Err(fault) => return Ok(told(0, Some(fault.to_string()))),
+    };
+    let count = backups.len() as u64;
+    pass.catalog(move |catalog| {
+        // A damaged catalog is set aside at the first touch; what is asked for here is a new one.
+        match catalog.replace(&row, &backups) {
+            Err(catalog::Error::Damaged { aside: Some(_), .. }) => Ok(catalog.replace(&row, &backups)?),
+            replaced => Ok(replaced?),
+        }
+    })
+    .await?;
+    Ok(told(count, None))
 }
 
 async fn read_whole(name: &CheckedName, pass: &Pass<'_>) -> Result<(catalog::Repository, Vec<catalog::Backup>), Fault> {

@@ -243,13 +243,14 @@ pub struct CatalogRepository {
     pub place: String,
     /// Whether it is encrypted.
     pub encrypted: bool,
-    /// Its own identity.
+    /// Its own identity: a copy with all that is in it, at another place, has the same.
     pub id: String,
 }
 
 impl From<(catalog::Repository, u64)> for CatalogRepository {
     fn from((known, backups): (catalog::Repository, u64)) -> Self {
-        let catalog::Repository { id, name, place, encrypted, last_seen, read } = known;
+        let id = known.identity();
+        let catalog::Repository { name, place, encrypted, last_seen, read, .. } = known;
         Self { name, backups, read: read.map(told), last_seen: told(last_seen), place, encrypted, id: id.to_string() }
     }
 }

@@ -78,6 +78,41 @@ fn a_rebuild_makes_it_from_the_repositories_alone_and_equal_to_what_it_was() {
 }
 
 #[test]
+fn places_that_are_typed_out_are_read_anew_and_a_copy_displaces_nothing() {
+    let machine = Machine::new();
+    machine.file("web.img", vec![7; 100_000]);
+    machine.run(&["repository", "init", "./kept", "--plain"]).ok();
+    for _ in 0..2 {
+        machine.run(&["disk", "backup", "web.img", "--repository", "./kept", "--group", "web"]).ok();
+    }
+    let (kept, copy) = (machine.project().join("kept"), machine.project().join("copy"));
+    let copied = std::process::Command::new("cp").arg("-r").args([&kept, &copy]).status().unwrap();
+    assert!(copied.success());
+    machine.run(&["disk", "backup", "web.img", "--repository", "./copy", "--group", "web"]).ok();
+    machine.run(&["disk", "backup", "web.img", "--repository", "./kept/../kept", "--group", "web"]).ok();
+    let counts = || -> Vec<u64> {
+        let known = json(&machine, &["catalog", "repositories"]);
+        known.as_array().unwrap().iter().map(|known| known["backups"].as_u64().unwrap()).collect()
+    };
+    // What was there when it was copied is known once it is read.
+    assert_eq!(counts(), [1, 3]);
+    let rebuilt = json(&machine, &["catalog", "rebuild"]);
+    assert!(rebuilt.as_array().unwrap().iter().all(|row| row["problem"].is_null()), "{rebuilt}");
+    assert_eq!(counts(), [3, 3]);
+    assert_eq!(json(&machine, &["catalog", "list", "web"]).as_array().unwrap().len(), 6);
+    // What goes behind its back is seen, and what is away stays known and is named.
+    let manifest = std::fs::read_dir(kept.join("manifests")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(manifest).unwrap();
+    std::fs::remove_dir_all(&copy).unwrap();
+    let rebuilt = json(&machine, &["catalog", "rebuild"]);
+    let problems: Vec<bool> = rebuilt.as_array().unwrap().iter().map(|row| row["problem"].is_string()).collect();
+    assert_eq!((problems, counts()), (vec![true, false], vec![3, 2]), "{rebuilt}");
+    // A script cannot open what a person typed out.
+    let opened = machine.script(&format!("backup.repository({:?})", kept.display().to_string()), &[]);
+    assert!(opened.code != 0 && opened.err.contains("unknown_repository"), "{opened:?}");
+}
+
+#[test]
 fn a_damaged_catalog_is_set_aside_and_made_anew_with_a_message_and_costs_no_backup() {
     let machine = with_backups();
     let before = told(&machine);

@@ -259,6 +259,11 @@ impl Target for FolderTarget {
         self.root.display().to_string()
     }
 
+    fn whereabouts(&self) -> String {
+        let path = self.root.canonicalize().or_else(|_| std::path::absolute(&self.root));
+        path.unwrap_or_else(|_| self.root.clone()).display().to_string()
+    }
+
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         checked(name)?;
         let mut spool = self.spool()?;

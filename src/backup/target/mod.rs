@@ -43,6 +43,11 @@ pub trait Target: Send + Sync {
     /// The place, for messages.
     fn place(&self) -> String;
 
+    /// What tells the place from every other, however it was written: of a folder its path without links, of a bucket with its server.
+    fn whereabouts(&self) -> String {
+        self.place()
+    }
+
     /// Writes a new file. Where the name exists with the same bytes, an earlier answer was lost and this succeeds.
     ///
     /// Errors: `Exists` where the name has other bytes.

@@ -145,6 +145,10 @@ impl Target for S3Target {
         self.bucket.place.to_string()
     }
 
+    fn whereabouts(&self) -> String {
+        format!("{} at {}", self.bucket.place, self.bucket.wire.server())
+    }
+
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         checked(name)?;
         self.write(name, Payload::Bytes(Bytes::copy_from_slice(bytes)), Sha256::digest(bytes).into())

@@ -108,6 +108,7 @@ pub struct Wire {
     /// For writes: without a limit for the time until the answer, which counts from the first byte that is sent.
     http: reqwest::Client,
     base: Url,
+    server: String,
     credential: AwsCredential,
     region: String,
     pub pace: Arc<Pace>,
@@ -122,6 +123,8 @@ impl Wire {
             return Err(Error::Option("a region has letters, digits and \"-\"".to_owned()));
         }
         let base = address(bucket, &region, access)?;
+        let server = access.endpoint.clone().unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+        let server = server.trim_end_matches('/').to_ascii_lowercase();
         let keys =
             access.keys.as_ref().ok_or_else(|| Error::Option("a bucket needs keys: none are given".to_owned()))?;
         let visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
@@ -162,7 +165,8 @@ impl Wire {
             })
             .build()
             .map_err(|error| Error::Option(format!("the bucket {bucket} cannot be used: {error}")))?;
-        let wire = Self { http: client(&base, tls, None)?, base, credential: credential(), region, pace, slowest };
+        let wire =
+            Self { http: client(&base, tls, None)?, base, server, credential: credential(), region, pace, slowest };
         Ok((wire, store))
     }
 
@@ -225,6 +229,11 @@ impl Wire {
             headers.insert(HeaderName::from_static(name), value);
         }
         Ok(())
+    }
+
+    /// The server: `https://HOST[:PORT]`, and the path before the bucket's name where there is one.
+    pub fn server(&self) -> String {
+        self.server.clone()
     }
 
     /// Asks for a list of one name: whether the server, the bucket and the keys are what they should be. Gives the server's time.
