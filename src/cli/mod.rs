@@ -23,6 +23,7 @@ mod repl;
 mod report;
 mod repository;
 mod run;
+mod short;
 mod sim;
 mod status;
 mod telemetry;

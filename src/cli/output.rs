@@ -14,6 +14,7 @@ use clap::builder::PossibleValuesParser;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value};
 
+use super::short::shorten;
 use crate::config::printable;
 use crate::error::{Fault, nearest};
 use crate::redact;
@@ -221,7 +222,9 @@ fn table(value: &Value, style: &Style) -> String {
         Value::Null => {}
         Value::Array(items) if items.is_empty() => text.push_str("(none)\n"),
         Value::Array(items) if items.iter().any(Value::is_object) => {
-            let rows = rows(items);
+            let mut items = items.clone();
+            shorten(&mut items);
+            let rows = rows(&items);
             let header = rows.columns.iter().map(|column| column.to_uppercase().replace('_', " ")).collect();
             let cells = |row: &Vec<Option<&Value>>| {
                 rows.columns.iter().zip(row).map(|(column, value)| marked(column, shown(*value))).collect()

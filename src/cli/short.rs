@@ -1,0 +1,79 @@
+//! Rows as a person reads them: ids by their first digits, times to the second. JSON and CSV have all of both.
+
+use serde_json::Value;
+
+/// The columns whose ids of 64 digits a person needs the first of: commands take these for the whole.
+const IDS: [&str; 4] = ["id", "backup", "from", "parent"];
+
+/// The fewest digits of an id that commands take.
+const DIGITS: usize = 8;
+
+/// Shortens the ids of rows to as many first digits as tell them apart, and times to their seconds: all of it is in JSON and CSV.
+pub fn shorten(items: &mut [Value]) {
+    let is_id = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    for column in IDS {
+        let mut ids: Vec<&str> =
+            items.iter().filter_map(|item| item.get(column)?.as_str()).filter(|text| is_id(text)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let shared = |pair: &[&str]| match pair {
+            [one, other] => one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count(),
+            _ => 0,
+        };
+        let digits = ids.windows(2).map(shared).max().map_or(DIGITS, |shared| DIGITS.max(shared + 1));
+        for item in &mut *items {
+            if let Some(Value::String(text)) = item.get_mut(column).filter(|value| value.as_str().is_some_and(is_id)) {
+                text.truncate(digits);
+            }
+        }
+    }
+    for value in items.iter_mut().filter_map(Value::as_object_mut).flat_map(|fields| fields.values_mut()) {
+        if let Value::String(text) = value
+            && let Some(whole) = to_the_second(text)
+        {
+            *text = whole;
+        }
+    }
+}
+
+/// A time in UTC without the parts of its second, where a text is one that has them: `2026-05-01T02:00:00.123Z`.
+fn to_the_second(text: &str) -> Option<String> {
+    let (whole, parts) = text.split_at_checked(19)?;
+    let parts = parts.strip_prefix('.')?.strip_suffix('Z')?;
+    let shape = whole.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
+    let fits = shape.eq(*b"0000-00-00T00:00:00") && !parts.is_empty() && parts.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| format!("{whole}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_as_short_as_tells_them_apart_and_times_have_whole_seconds() {
+        let id = |begin: &str| format!("{begin:a<64}");
+        let mut rows = [
+            json!({ "id": id("0123456789"), "time": "2026-05-01T02:00:00.123456789Z", "sha256": id("ff"), "from": "web-1" }),
+            json!({ "id": id("0123456700"), "time": "2026-05-01T02:00:00Z", "parent": id("77"), "name": id("88") }),
+            json!({ "id": id("99"), "time": "2026-05-01T02:00:00.5+01:00", "id2": 3, "parent": null }),
+        ];
+        shorten(&mut rows);
+        assert_eq!(
+            rows[0],
+            json!({ "id": "012345678", "time": "2026-05-01T02:00:00Z", "sha256": id("ff"), "from": "web-1" })
+        );
+        assert_eq!(rows[1]["id"], "012345670");
+        assert_eq!((rows[1]["parent"].as_str(), rows[1]["name"].as_str()), (Some("77aaaaaa"), Some(id("88").as_str())));
+        assert_eq!(
+            (rows[2]["id"].as_str(), rows[2]["time"].as_str()),
+            (Some("99aaaaaaa"), Some("2026-05-01T02:00:00.5+01:00"))
+        );
+        // Where one id stands twice it is one, and what is no row stays.
+        let mut same = [json!({ "id": id("1") }), json!({ "id": id("1") }), json!("text"), json!({ "id": "ÄÖÜ" })];
+        shorten(&mut same);
+        assert_eq!(same[0]["id"], "1aaaaaaa");
+        assert_eq!(to_the_second(&"ä".repeat(40)), None);
+    }
+}
