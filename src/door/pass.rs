@@ -394,7 +394,13 @@ fn subjects(uses: &[Use]) -> Vec<String> {
     let main = uses.iter().filter(|entry| entry.noun == "vm" && !matches!(entry.verb, "read" | "copy_from"));
     let mut names: Vec<String> = main.map(|entry| entry.name.clone()).collect();
     names.dedup();
-    if names.is_empty() { uses.iter().map(|entry| entry.name.clone()).collect() } else { names }
+    if !names.is_empty() {
+        return names;
+    }
+    // What two verbs are needed for is one object.
+    let mut objects: Vec<(&str, &str)> = uses.iter().map(|entry| (entry.noun, entry.name.as_str())).collect();
+    objects.dedup();
+    objects.into_iter().map(|(_, name)| name.to_owned()).collect()
 }
 
 /// Whether a call only removes what the run itself made.

@@ -5,6 +5,7 @@ mod kills;
 mod lab;
 mod nfs;
 mod proxy;
+mod room;
 mod rounds;
 mod servers;
 mod targets;

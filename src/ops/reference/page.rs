@@ -259,7 +259,9 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
             {
                 "\"{name}\"".to_owned()
             }
-            Selector::Argument(name) if entry.arguments.iter().any(|field| field.name == name && !field.optional) => {
+            Selector::Argument(name) | Selector::Meant { argument: name, .. }
+                if entry.arguments.iter().any(|field| field.name == name && !field.optional) =>
+            {
                 format!("\"{{{name}}}\"")
             }
             _ => "\"*\"".to_owned(),

