@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::error::Result;
 use super::file::Catalog;
-use super::row::{Backup, Child, Drill, Host, Id, Machine, Repository, Run, Sum, decode, encode};
+use super::row::{Backup, Child, Drill, Host, Id, Machine, Probe, Repository, Run, Sum, decode, encode};
 use super::tables::{
     self, BACKUPS, CHILDREN, DRILLS, HOSTS, Lists, MACHINES, REPOSITORIES, RUNS, Trouble, WORDS, falling,
 };
@@ -76,15 +76,15 @@ impl Catalog {
         self.write(|change| {
             let mut hosts = change.open_table(HOSTS)?;
             for (name, product, simulated) in &seen.hosts {
-                let before: Option<Host> = stored(hosts.get(name.as_str())?)?;
-                let host = Host {
-                    name: name.clone(),
-                    product: product.clone(),
-                    simulated: *simulated,
-                    first_seen: before.map_or(now, |before| before.first_seen),
-                    last_seen: now,
-                };
+                let host = noted_host(&hosts, name, product, *simulated, now)?;
                 hosts.insert(name.as_str(), encoded(&host)?.as_slice())?;
+            }
+            for (name, machine) in &seen.gone {
+                let known: Option<Host> = stored(hosts.get(name.as_str())?)?;
+                if let Some(mut host) = known.filter(|host| host.probing.contains(machine)) {
+                    host.probing.retain(|probing| probing != machine);
+                    hosts.insert(name.as_str(), encoded(&host)?.as_slice())?;
+                }
             }
             let mut machines = change.open_table(MACHINES)?;
             for (name, host, uuid) in &seen.machines {
@@ -123,6 +123,48 @@ impl Catalog {
                     runs.pop_first()?;
                 }
             }
+            Ok(())
+        })
+    }
+
+    /// Notes that a probe is about to make machines on a host, before it does.
+    pub fn probing(&self, host: (&str, &str, bool), machines: &[String]) -> Result<()> {
+        self.change_host(host, |host| {
+            host.probing.retain(|known| !machines.contains(known));
+            host.probing.extend_from_slice(machines);
+        })
+    }
+
+    /// Notes what a probe has found out about a host, in place of what was known, and that these of its machines are gone.
+    pub fn probed(&self, host: (&str, &str, bool), probe: Option<&Probe>, gone: &[String]) -> Result<()> {
+        self.change_host(host, |host| {
+            host.probe = probe.cloned().or_else(|| host.probe.take());
+            host.probing.retain(|known| !gone.contains(known));
+        })
+    }
+
+    /// Forgets what was found out about a host: another may have its name.
+    pub fn forget_probe(&self, name: &str) -> Result<()> {
+        if !self.is_there() {
+            return Ok(());
+        }
+        self.write(|change| {
+            let mut hosts = change.open_table(HOSTS)?;
+            let known: Option<Host> = stored(hosts.get(name)?)?;
+            if let Some(host) = known {
+                let host = Host { probe: None, probing: Vec::new(), ..host };
+                hosts.insert(name, encoded(&host)?.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn change_host(&self, (name, product, simulated): (&str, &str, bool), edit: impl Fn(&mut Host)) -> Result<()> {
+        self.write(|change| {
+            let mut hosts = change.open_table(HOSTS)?;
+            let mut host = noted_host(&hosts, name, product, simulated, OffsetDateTime::now_utc())?;
+            edit(&mut host);
+            hosts.insert(name, encoded(&host)?.as_slice())?;
             Ok(())
         })
     }
@@ -188,6 +230,23 @@ impl<'t> Writing<'t> {
         }
         Ok(())
     }
+}
+
+/// The row of a host that is spoken with now; what was found out about it before stays.
+fn noted_host(
+    hosts: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+    product: &str,
+    simulated: bool,
+    now: OffsetDateTime,
+) -> Result<Host, Trouble> {
+    let before: Option<Host> = stored(hosts.get(name)?)?;
+    let (first_seen, probe, probing) = match before {
+        Some(before) => (before.first_seen, before.probe, before.probing),
+        None => (now, None, Vec::new()),
+    };
+    let (name, product) = (name.to_owned(), product.to_owned());
+    Ok(Host { name, product, simulated, first_seen, last_seen: now, probe, probing })
 }
 
 /// The ids of the backups of a repository.

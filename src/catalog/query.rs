@@ -186,6 +186,15 @@ impl Catalog {
         })
     }
 
+    /// The host of that name, where a run has spoken with it.
+    pub fn host(&self, name: &str) -> Result<Option<Host>> {
+        self.read(|reading| {
+            let hosts = reading.open_table(HOSTS)?;
+            let row = hosts.get(name)?;
+            row.map(|row| decode(row.value()).map_err(Trouble::Damage)).transpose()
+        })
+    }
+
     /// The repositories that were opened, by name, each with the number of its backups.
     pub fn repositories(&self) -> Result<Vec<(Repository, u64)>> {
         self.read(|reading| {

@@ -160,6 +160,37 @@ pub struct Host {
     pub first_seen: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     pub last_seen: OffsetDateTime,
+    /// What a probe has found out about it.
+    #[serde(default)]
+    pub probe: Option<Probe>,
+    /// Machines that a probe has begun to make and that nobody has seen gone.
+    #[serde(default)]
+    pub probing: Vec<String>,
+}
+
+/// What a probe has found out about a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The product with its version and build: what was found holds for no other.
+    pub product: String,
+    /// Where the host was reached: what was found holds for no other host of the same name.
+    pub address: String,
+    pub api: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    pub facts: Vec<Fact>,
+}
+
+/// Something that a probe has tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    pub name: String,
+    /// Whether the host does it; `None` where that could not be found out.
+    pub works: Option<bool>,
+    pub seen: String,
+    /// What was counted or measured: bytes a second, sessions.
+    #[serde(default)]
+    pub figure: Option<u64>,
 }
 
 /// A repository that was opened. One that was copied with all that is in it is two: they have one identity and two places.

@@ -14,6 +14,7 @@ use super::hosts::Configured;
 use super::noting::note;
 use super::output::Format;
 use super::passing::{Calls, Passing};
+use crate::catalog::Catalog;
 use crate::config::{Config, Fingerprint, HostConfig, HostEntry, HostUrl, Origin, Trust, files, registry, secrets};
 use crate::error::Fault;
 use crate::run::connect;
@@ -365,6 +366,9 @@ fn remove(name: &str, context: &Context) -> Result<(), Fault> {
         context.say(&format!("the session on {name} could not be ended, and ends by itself: {fault}"))?;
     }
     registry::update(home, |hosts| hosts.remove(name).map(drop).ok_or_else(|| gone(name)))?;
+    if let Err(error) = Catalog::new(home.catalog()).forget_probe(name) {
+        context.say(&format!("warning: what was probed of {name} is still known: {}", Fault::from(error)))?;
+    }
     if let Some(file) = entry.password_file.as_deref().filter(|file| file.parent() == Some(&home.passwords())) {
         files::remove(file)?;
     }

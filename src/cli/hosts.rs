@@ -12,11 +12,13 @@ use super::repository::place::Typed;
 use crate::catalog::Catalog;
 use crate::config::{Config, NamedSecret, SIMULATOR, SecretPurpose, Target};
 use crate::door::Hosts;
+use crate::door::catalog::address;
 use crate::door::many::KnownHost;
 use crate::door::object::Connected;
 use crate::door::repository::Stored;
 use crate::error::Fault;
-use crate::run::{RunId, connect};
+use crate::run::RunId;
+use crate::run::connect::{self, Opening};
 use crate::{esxi, ops, redact, sim};
 
 /// Hosts by name, as the configuration and `--host` describe them.
@@ -51,6 +53,36 @@ impl Configured {
         &self.run
     }
 
+    /// What the catalog knows of a host that is about to be connected to, as far as it chooses how things are carried. What a probe has left
+    /// there is said.
+    async fn known(&self, name: &str, url: &str) -> Result<Option<esxi::Probed>, Fault> {
+        let catalog = Catalog::new(self.config.home().catalog());
+        if !catalog.is_there() {
+            return Ok(None);
+        }
+        let asked = name.to_owned();
+        let read = tokio::task::spawn_blocking(move || catalog.host(&asked)).await;
+        let host = match read {
+            Ok(Ok(host)) => host,
+            Ok(Err(error)) => {
+                say(&format!("warning: what was probed of {name} is not known, and not used: {}", Fault::from(error)))?;
+                None
+            }
+            Err(error) => {
+                return Err(Fault::new("ceso.thread", format!("the catalog was not read: {error}"))
+                    .hint("this is a defect of ceso: please report it"));
+            }
+        };
+        let Some(host) = host else { return Ok(None) };
+        if !host.probing.is_empty() {
+            let left = host.probing.join(", ");
+            say(&format!(
+                "warning: a probe of {name} has not ended: it still runs, or was killed and has left {left} there"
+            ))?;
+        }
+        Ok(ops::host_probe::known(&host, &address(name, url)))
+    }
+
     /// The simulator in this process: its state is kept in the user's data folder, so that one command sees what another made.
     async fn simulator(&self) -> Result<Connected, Fault> {
         // Nobody else logs in to it, and nobody has to know how.
@@ -65,6 +97,7 @@ impl Configured {
         let fingerprint = server.fingerprint().parse().map_err(|_| broken("its fingerprint is none".to_owned()))?;
         let mut options = esxi::HostOptions::new(SIMULATOR, url, esxi::Trust::Fingerprint(fingerprint));
         options.operation_id = Some(self.run.to_string());
+        options.probed = self.known(SIMULATOR, "").await?;
         let client = esxi::Host::connect(options, Arc::new(esxi::Login { username, password })).await?;
         Ok(Connected { name: SIMULATOR.to_owned(), simulated: true, client })
     }
@@ -118,7 +151,9 @@ impl Hosts for Configured {
             match self.config.target(name)? {
                 Target::Simulator => self.simulator().await,
                 Target::Host(host) => {
-                    let client = connect::open(&self.config, &host, Some(self.run.as_str())).await?;
+                    let probed = self.known(&host.name, host.url.url().as_str()).await?;
+                    let opening = Opening { host: &host, operation_id: Some(self.run.as_str()), probed };
+                    let client = connect::open(&self.config, opening).await?;
                     for notice in client.take_notices() {
                         say(&format!("warning: {notice}"))?;
                     }

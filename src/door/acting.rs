@@ -51,8 +51,8 @@ impl Pass<'_> {
         self.operation
     }
 
-    /// Whether the run was stopped since the call came.
-    pub(super) fn is_stopped(&self) -> bool {
+    /// Whether the run was stopped since the call came: a long change cleans up and ends then.
+    pub fn is_stopped(&self) -> bool {
         self.door.stopped.borrow().stops(self.began)
     }
 

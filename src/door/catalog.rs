@@ -13,7 +13,8 @@ use super::journal::Outcome;
 use super::object::{Connected, Object};
 use super::record::Closed;
 use super::repository::BoundRepository;
-use crate::catalog::{Backup, Catalog, Drill, Id, Repository, Run, Seen};
+use crate::catalog::{Backup, Catalog, Drill, Fact, Id, Probe, Repository, Run, Seen};
+use crate::config::SIMULATOR;
 use crate::error::Fault;
 use crate::redact;
 
@@ -156,6 +157,29 @@ impl Pass<'_> {
         seen.gone.push((host.name.clone(), machine.to_owned()));
     }
 
+    /// Notes, before a probe makes them, the machines that it is to remove again: where it is killed, the next run names them.
+    pub async fn note_probing(&self, host: &Connected, machines: Vec<String>) {
+        let host = noted(host);
+        self.told("a probe begins, but the catalog was not told of its machines", move |catalog| {
+            Ok(catalog.probing(host.told(), &machines)?)
+        })
+        .await;
+    }
+
+    /// Notes what a probe has found out about a host, and that these of its machines are gone; said where it fails.
+    pub async fn note_probed(&self, host: &Connected, facts: Option<Vec<Fact>>, gone: Vec<String>) {
+        let (api, address) = (host.client.api_version(), address(&host.name, &host.client.url()));
+        let host = noted(host);
+        let probe = facts.map(|mut facts| {
+            facts.iter_mut().for_each(|fact| redact::in_place(&mut fact.seen));
+            Probe { product: host.product.clone(), address, api, time: OffsetDateTime::now_utc(), facts }
+        });
+        self.told("the probe's result is told, but the catalog was not", move |catalog| {
+            Ok(catalog.probed(host.told(), probe.as_ref(), &gone)?)
+        })
+        .await;
+    }
+
     /// Notes a try whether a backup can be used; said where it fails.
     pub async fn note_drill(&self, mut drill: Drill) {
         redact::in_place(&mut drill.details);
@@ -170,6 +194,29 @@ impl Pass<'_> {
     pub fn read_whole(&self, bound: &BoundRepository) -> Option<Repository> {
         repository_row(bound.name(), bound.open(), Some(OffsetDateTime::now_utc()))
     }
+}
+
+/// A host as its row names it.
+struct Noted {
+    name: String,
+    product: String,
+    simulated: bool,
+}
+
+impl Noted {
+    fn told(&self) -> (&str, &str, bool) {
+        (&self.name, &self.product, self.simulated)
+    }
+}
+
+fn noted(host: &Connected) -> Noted {
+    let product = redact::text(&host.client.about().full_name).into_owned();
+    Noted { name: host.name.clone(), product, simulated: host.simulated }
+}
+
+/// What a probe's result is bound to beside the build: the host's address. The simulator in this process has another one each time.
+pub fn address(name: &str, url: &str) -> String {
+    if name == SIMULATOR { SIMULATOR.to_owned() } else { url.to_owned() }
 }
 
 /// Takes known secrets out of every text: a host chooses what it and its machines are called.

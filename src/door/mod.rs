@@ -10,7 +10,7 @@ mod acting;
 mod arguments;
 pub mod bench;
 pub mod bind;
-mod catalog;
+pub mod catalog;
 pub mod datastores;
 pub mod file;
 pub mod grammar;

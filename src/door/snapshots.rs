@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::bind::{Binder, foreign, made_key, vouch};
+use super::bind::{Binder, BoundHost, foreign, made_key, vouch};
 use super::object::{Connected, Object, Target, kind};
 use crate::error::{Fault, nearest};
 use crate::esxi;
@@ -54,6 +54,11 @@ impl Binder<'_> {
                 self.bound_snapshot(host, vm, verb, |own| own.moref == current.moref, &current.name).await
             }
         }
+    }
+
+    /// The host of a snapshot that is bound, for what else the call is about.
+    pub fn host_of_snapshot(&self, bound: &BoundSnapshot) -> BoundHost {
+        self.bound_host(bound.host.clone())
     }
 
     async fn bound_snapshot(

@@ -83,11 +83,36 @@ impl Host {
         Ok(disks.map(|disk| FrozenDisk { change_id: id(&disk), disk }).collect())
     }
 
+    /// The hardware of the machine as a snapshot has it.
+    pub async fn frozen_hardware(&self, snapshot: &Checked<Snapshot>) -> Result<Hardware, Error> {
+        let query = Query::object(&snapshot.moref, "VirtualMachineSnapshot", &["config.hardware.device"]);
+        let read = self.link.retrieve(&query).await;
+        let objects = read.map_err(|error| error.doing(format!("read the hardware of {:?}", snapshot.name)))?;
+        let devices = objects.iter().find_map(|object| object.get("config.hardware.device"));
+        Ok(devices.map(Hardware::read).unwrap_or_default())
+    }
+
     /// What changed of a snapshot's disk since a `changeId` of an earlier one; [`ALLOCATED`] asks for what was ever written.
     ///
     /// Where the host cannot tell (the id is of another life of the disk, tracking is off, the disk is thick and all that is allocated was
     /// asked for), all of the disk is the answer, and why.
     pub async fn changed_areas(
+        &self,
+        vm: &Checked<Vm>,
+        snapshot: &Checked<Snapshot>,
+        frozen: &FrozenDisk,
+        since: &str,
+    ) -> Result<Changed, Error> {
+        let capacity = frozen.disk.size.0;
+        let full = |why: String| Changed { areas: whole(capacity), full: Some(why) };
+        if self.abilities().lies_of_changes() {
+            return Ok(full("a probe found that this host does not tell rightly what changed".to_owned()));
+        }
+        self.asked_areas(vm, snapshot, frozen, since).await
+    }
+
+    /// The same as the host tells it, whatever is known of the host: for the trial itself.
+    pub async fn asked_areas(
         &self,
         vm: &Checked<Vm>,
         snapshot: &Checked<Snapshot>,

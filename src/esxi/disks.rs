@@ -91,6 +91,19 @@ impl Host {
         self.with_space(to.0, needed.map(|size| size.0), copied).await
     }
 
+    /// Copies a thin disk, telling the host so or not, whatever is known of the host: the trial of what it makes of either.
+    pub async fn try_disk_copy(
+        &self,
+        datastore: &Checked<Datastore>,
+        (from, to): (&FilePath, &FilePath),
+        told: bool,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        let (source, target) = (named(datastore, from)?, named(datastore, to)?);
+        let form = told.then_some((Provisioning::Thin.wire_name(), "lsiLogic"));
+        self.copy_disk_told(&source, &target, form, "copy the disk", progress).await
+    }
+
     /// Moves a disk to where nothing is yet. Errors: `esxi.in_use`, `esxi.file_already_exists`, `esxi.file_locked`.
     pub async fn move_disk(
         &self,

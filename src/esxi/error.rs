@@ -66,6 +66,9 @@ pub enum Error {
         Bytes(needed.0.saturating_sub(free.0))
     )]
     NoSpace { host: String, datastore: String, needed: Bytes, free: Bytes },
+    /// What this very host is known not to do well, found out before anything was sent.
+    #[error("host {host}: {reason}")]
+    Lacking { host: String, reason: String, hint: String },
     /// A file that a registered machine is made of, or that others build on.
     #[error("{file} on host {host} belongs to the machine {vm:?}")]
     InUse { host: String, file: String, vm: String },
@@ -149,6 +152,7 @@ impl Error {
             Self::Invalid { .. } => "esxi.invalid_argument".into(),
             Self::WrongState { .. } => "esxi.invalid_power_state".into(),
             Self::NoSpace { .. } => "esxi.no_disk_space".into(),
+            Self::Lacking { .. } => "esxi.not_supported".into(),
             Self::InUse { .. } => "esxi.in_use".into(),
             Self::Transfer { status: 404, .. } => "esxi.file_not_found".into(),
             Self::Transfer { status: 507, .. } => "esxi.no_disk_space".into(),
@@ -194,7 +198,7 @@ impl Error {
             Self::NotFound { nearest, .. } if !nearest.is_empty() => format!("did you mean {}?", nearest.join(" or ")),
             Self::NotFound { what, .. } => format!("list what there is: ceso {} list", command(what)),
             Self::Invalid { hint, .. } => return hint.clone(),
-            Self::WrongState { hint, .. } => hint.clone(),
+            Self::WrongState { hint, .. } | Self::Lacking { hint, .. } => hint.clone(),
             Self::NoSpace { .. } => "free space on that datastore or use another".into(),
             Self::InUse { vm, .. } => {
                 format!("what a machine is made of is not touched as files: destroy or unregister {vm:?} first, or name something else")

@@ -121,9 +121,20 @@ impl Host {
         what: &str,
         progress: Progress<'_>,
     ) -> Result<(), Error> {
+        self.copy_disk_told(from, to, Some(form).filter(|_| self.tells_disk_form()), what, progress).await
+    }
+
+    /// The same, told the form or not, whatever is known of the host.
+    pub(super) async fn copy_disk_told(
+        &self,
+        from: &str,
+        to: &str,
+        form: Option<(&str, &str)>,
+        what: &str,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
         let datacenter = &self.places().await?.datacenter;
-        let (disk_type, adapter_type) = form;
-        let form = (!self.link.contract().content.is_vcenter()).then(|| {
+        let form = form.map(|(disk_type, adapter_type)| {
             Element::new("destSpec")
                 .typed("VirtualDiskSpec")
                 .with(Element::leaf("diskType", disk_type))

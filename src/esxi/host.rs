@@ -85,6 +85,11 @@ impl Host {
         self.link.host()
     }
 
+    /// The URL that requests go to.
+    pub fn url(&self) -> String {
+        self.link.own_url().to_string()
+    }
+
     /// What the host said about itself when the session was opened.
     pub fn about(&self) -> About {
         self.link.contract().content.about.clone()

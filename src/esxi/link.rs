@@ -18,6 +18,7 @@ use crate::metrics::{Connection, HostLabel};
 use crate::redact;
 use crate::xml::{Element, Limits};
 
+use super::abilities::Probed;
 use super::content::ServiceContent;
 use super::error::Error;
 use super::moref::MoRef;
@@ -65,7 +66,7 @@ pub fn identified<F: Future>(id: String, future: F) -> impl Future<Output = F::O
 
 /// Has the requests that the future sends wait for a host that cannot be reached or is too busy: neither request has reached it. They wait
 /// as long as [`Timeouts::reconnect`](super::options::Timeouts) says.
-pub(super) fn patient<F: Future>(future: F) -> impl Future<Output = F::Output> {
+pub fn patient<F: Future>(future: F) -> impl Future<Output = F::Output> {
     PATIENT.scope((), future)
 }
 
@@ -77,7 +78,7 @@ const RESTS: u32 = 3;
 
 pub(super) struct Link {
     pub(super) options: HostOptions,
-    transport: Transport,
+    pub(super) transport: Transport,
     credentials: Arc<dyn Credentials>,
     file: Option<SessionFile>,
     current: RwLock<Current>,
@@ -87,6 +88,7 @@ pub(super) struct Link {
     /// The host was shut down by us: there is nobody to log out of.
     gone: AtomicBool,
     pulse: Pulse,
+    pub(super) probed: RwLock<Option<Probed>>,
     /// Counts the link as open until it is gone.
     _open: Connection,
 }
@@ -136,13 +138,16 @@ impl Link {
             notices: Mutex::new(Vec::new()),
             gone: AtomicBool::new(false),
             pulse: Pulse::new(),
+            probed: RwLock::new(options.probed.clone()),
             _open: open,
             options,
         });
         for notice in notices {
             link.notice(notice);
         }
-        if !warm {
+        if warm {
+            link.fit();
+        } else {
             link.renew(0).await?;
         }
         Ok(link)
@@ -431,6 +436,9 @@ impl Link {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let generation = current.generation + 1;
         *current = Current { generation, cookie: Some(cookie), contract };
+        drop(current);
+        // The host may be of another build now.
+        self.fit();
     }
 
     async fn negotiate(&self) -> Result<Contract, Error> {
@@ -450,7 +458,7 @@ impl Link {
         Ok(Contract { version: version.to_owned(), content: ServiceContent::read(host, content)? })
     }
 
-    async fn ask(&self) -> Result<Login, Error> {
+    pub(super) async fn ask(&self) -> Result<Login, Error> {
         let credentials = self.credentials.clone();
         let asked = tokio::task::spawn_blocking(move || credentials.ask()).await;
         let asked = asked.map_err(|error| Error::Invalid {

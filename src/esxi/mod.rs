@@ -4,6 +4,7 @@
 //! [`checked::Checked`] ones. The room knows nothing of scripts and of capability tables, and reads no configuration.
 //! Specification: vSphere Web Services API 6.5 to 9.1.
 
+mod abilities;
 mod address;
 mod allowed;
 mod appliance;
@@ -47,6 +48,7 @@ mod pulse;
 mod reach;
 mod seed;
 mod session_file;
+mod sessions;
 mod snapshot;
 mod soap;
 mod storage;
@@ -70,6 +72,7 @@ mod vm_nics;
 mod vm_power;
 mod watch;
 
+pub use abilities::{Abilities, Probed, SnapshotWay};
 pub use allowed::{Allowed, check_name};
 pub use appliance::{ImportFile, ImportPlan, OvfFile};
 pub use autostart::ShutdownRow;
@@ -88,12 +91,13 @@ pub use happened::{EventFilter, EventRow, TaskFilter, TaskRow};
 pub use hardware::{Controller, ControllerKind, Disk, Drive, Hardware, Nic};
 pub use host::{Connection, Host, Progress, Step, Traffic, silent};
 pub use lease::{Lease, LeaseFile};
-pub use link::identified;
+pub use link::{identified, patient};
 pub use moref::MoRef;
 pub use object::{Datastore, HostObject, Network, NewVm, Vm};
 pub use options::{Credentials, HostOptions, Login, Observer, Timeouts, Trust};
 pub use preflight::{Asked, Finding, Preflight};
 pub use reach::HttpCheck;
+pub use sessions::Taken;
 pub use snapshot::{Consistency, Snapshot, SnapshotRow, SnapshotSpec};
 pub use soap::Method;
 pub use storage::{DatastoreRow, NetworkRow};

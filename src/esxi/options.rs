@@ -10,6 +10,7 @@ use url::Url;
 use crate::config::Fingerprint;
 use crate::error::Fault;
 
+use super::abilities::Probed;
 use super::allowed::Allowed;
 
 /// How a host is reached.
@@ -41,6 +42,8 @@ pub struct HostOptions {
     pub operation_id: Option<String>,
     /// Sees every request before it is sent; the password of a login is left out.
     pub observer: Option<Observer>,
+    /// What a probe has found out about the host. Of another build than the host has, it is not used.
+    pub probed: Option<Probed>,
 }
 
 /// Sees the SOAP body of every request. Arguments: the API version of the request, and the body.
@@ -64,6 +67,7 @@ impl HostOptions {
             max_answer: 64 << 20,
             operation_id: None,
             observer: None,
+            probed: None,
         }
     }
 }

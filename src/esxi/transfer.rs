@@ -182,13 +182,45 @@ impl Host {
         read.await.map_err(|error: Error| error.doing(format!("read {source}")))
     }
 
-    /// What the host answers to a Range: 206 where it heeds it, 200 where it sends all.
-    pub async fn heeds_ranges(&self, datastore: &Checked<Datastore>, path: &FilePath) -> Result<u16, Error> {
+    /// Asks for a file from a byte on, where `rest` is known to stand: whether that comes, and what was seen. Whatever is known of the
+    /// host, it is asked.
+    pub async fn try_range(
+        &self,
+        datastore: &Checked<Datastore>,
+        path: &FilePath,
+        at: u64,
+        rest: &[u8],
+    ) -> Result<(bool, String), Error> {
         let url = self.link.folder_url(&datastore.name, path.as_str());
-        let response = self.link.fetch(reqwest::Method::GET, &url, Some(1)).await?;
-        match response.status().as_u16() {
-            status @ (200 | 206) => Ok(status),
-            status => Err(self.refused(status, &path.on(&datastore.name))),
+        let mut response = self.link.fetch(reqwest::Method::GET, &url, Some(at)).await?;
+        let status = response.status().as_u16();
+        if status != 206 {
+            return Ok((false, format!("HTTP {status} to a Range")));
+        }
+        let first = Identity::of(&response).first;
+        if first != Some(at) {
+            return Ok((false, format!("HTTP 206 with another part than was asked for: it begins at {first:?}")));
+        }
+        let patience = self.link.options.timeouts.request;
+        let mut left = rest;
+        loop {
+            let chunk = match tokio::time::timeout(patience, response.chunk()).await {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(error)) => {
+                    return Ok((false, format!("HTTP 206, cut off: {}", super::transport::last_reason(&error))));
+                }
+                Err(_) => return Err(Error::Timeout { host: self.name().to_owned(), after: Span(patience) }),
+            };
+            let Some(chunk) = chunk else { break };
+            self.link.count_received(chunk.len());
+            match left.strip_prefix(chunk.as_ref()) {
+                Some(behind) => left = behind,
+                None => return Ok((false, "HTTP 206 with other bytes than stand there".to_owned())),
+            }
+        }
+        match left.len() {
+            0 => Ok((true, "HTTP 206 with what stands there".to_owned())),
+            missing => Ok((false, format!("HTTP 206 with {missing} bytes too few"))),
         }
     }
 
@@ -320,7 +352,7 @@ impl Host {
         known: &mut Option<Identity>,
         progress: Progress<'_>,
     ) -> (State, Result<(), Error>) {
-        let from = (go_on && state.at > 0).then_some(state.at);
+        let from = (go_on && state.at > 0 && self.abilities().resumes()).then_some(state.at);
         let mut response = match self.link.fetch(reqwest::Method::GET, url, from).await {
             Ok(response) => response,
             Err(error) => return (state, Err(error)),

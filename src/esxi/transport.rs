@@ -5,7 +5,7 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,7 +42,7 @@ pub(super) struct Transport {
     limit: usize,
     connect_timeout: Duration,
     permits: Semaphore,
-    most: usize,
+    most: AtomicUsize,
     refusal: Arc<LastRefusal>,
     pub(super) counters: Counters,
     pub(super) label: HostLabel,
@@ -98,7 +98,7 @@ impl Transport {
             limit: options.max_answer,
             connect_timeout: options.timeouts.connect,
             permits: Semaphore::new(options.max_connections.max(1)),
-            most: options.max_connections.max(1),
+            most: AtomicUsize::new(options.max_connections.max(1)),
             refusal,
             counters: Counters::default(),
             label: HostLabel::new(&options.name),
@@ -107,7 +107,21 @@ impl Transport {
 
     /// How many requests may be under way at once, and how many are.
     pub(super) fn permits(&self) -> (usize, usize) {
-        (self.most, self.most.saturating_sub(self.permits.available_permits()))
+        let most = self.most.load(Ordering::Relaxed);
+        (most, most.saturating_sub(self.permits.available_permits()))
+    }
+
+    /// Has so many requests under way at most from now on; those that are, go on.
+    pub(super) fn limit(&self, most: usize) {
+        let most = most.max(1);
+        let before = self.most.swap(most, Ordering::Relaxed);
+        if most > before {
+            self.permits.add_permits(most - before);
+        } else {
+            // What is in use now is not taken back: the bound is that much higher then.
+            let kept = before - most - self.permits.forget_permits(before - most);
+            self.most.fetch_add(kept, Ordering::Relaxed);
+        }
     }
 
     /// The URL that requests go to.

@@ -3,7 +3,8 @@
 //!
 //! Thin stays thin. Guest id, firmware and secure boot, hardware version, controllers with bus and unit, and the types of network cards
 //! are the template's; MAC addresses are new. `guestinfo.*` is not copied: it is the template's own. CD-ROM and floppy drives, serial
-//! ports and the like are not copied either. The template must be powered off, for a disk in use cannot be copied.
+//! ports and the like are not copied either. The template must be powered off, for a disk in use cannot be copied; what a snapshot has
+//! frozen can be, whatever its machine does.
 //! Specification: vSphere Web Services API, `VirtualDiskManager.CopyVirtualDisk_Task`, `Folder.CreateVM_Task`.
 
 use std::collections::BTreeMap;
@@ -19,8 +20,10 @@ use super::hardware::{Controller, ControllerKind, Disk, Hardware, NewDevice, kno
 use super::host::{Host, Progress};
 use super::link::patient;
 use super::making::{Making, folder_name};
+use super::moref::MoRef;
 use super::object::{Datastore, Network, NewVm, Vm};
 use super::property::{From, Object, Query};
+use super::snapshot::Snapshot;
 use super::vm_create::standard_network;
 use super::vm_info::{CONFIG, Firmware, extra_config, firmware, secure_boot};
 use super::vm_list::PowerState;
@@ -36,6 +39,8 @@ pub struct CloneSpec<'a> {
     pub extra_config: BTreeMap<String, String>,
     /// Whether the clone's disks build on the template's instead of being copies: made at once, and lost with the template's.
     pub linked: bool,
+    /// Whether it is tried whatever is known of the host.
+    pub trial: bool,
     /// For each network of the template, by name, the one that the clone's cards go to. None may be missing.
     pub networks: Vec<(&'a str, &'a Checked<Network>)>,
 }
@@ -47,14 +52,44 @@ const KEPT_KEYS: &[&str] = &["disk.EnableUUID"];
 const COPIED: &[&str] =
     &["VirtualDiskFlatVer2BackingInfo", "VirtualDiskSeSparseBackingInfo", "VirtualDiskSparseVer2BackingInfo"];
 
-const TEMPLATE: &[&str] = &[
-    "runtime.powerState",
-    "config.guestId",
-    "config.annotation",
-    "config.hardware.numCPU",
-    "config.hardware.memoryMB",
-    "layoutEx.file",
-];
+/// What is read of a machine and of a snapshot.
+const HARDWARE: &[&str] =
+    &["config.guestId", "config.annotation", "config.hardware.numCPU", "config.hardware.memoryMB"];
+
+/// What is read of a machine alone.
+const STATE: &[&str] = &["runtime.powerState", "layoutEx.file"];
+
+/// What a clone is made of: a machine that is off, or what a snapshot has frozen.
+struct Source<'a> {
+    vm: &'a Vm,
+    snapshot: Option<&'a Snapshot>,
+}
+
+impl Source<'_> {
+    fn query(&self) -> Query {
+        // What a snapshot has frozen is the configuration; the rest is the machine's own.
+        let config = CONFIG.iter().copied().filter(|path| self.snapshot.is_none() || path.starts_with("config."));
+        let paths = HARDWARE.iter().copied().chain(config);
+        match self.snapshot {
+            Some(snapshot) => Query::object(&snapshot.moref, "VirtualMachineSnapshot", &paths.collect::<Vec<_>>()),
+            None => {
+                let paths = paths.chain(STATE.iter().copied()).collect::<Vec<_>>();
+                Query::object(&self.vm.moref, "VirtualMachine", &paths)
+            }
+        }
+    }
+
+    fn moref(&self) -> &MoRef {
+        self.snapshot.map_or(&self.vm.moref, |snapshot| &snapshot.moref)
+    }
+
+    fn told(&self) -> String {
+        match self.snapshot {
+            Some(snapshot) => format!("the snapshot {:?} of {:?}", snapshot.name, self.vm.name),
+            None => format!("the template {:?}", self.vm.name),
+        }
+    }
+}
 
 impl Host {
     /// Makes a clone of a powered-off machine, powered off: a full copy, or a linked one.
@@ -69,37 +104,74 @@ impl Host {
         spec: &CloneSpec<'_>,
         progress: Progress<'_>,
     ) -> Result<Vm, Error> {
+        let source = Source { vm: template, snapshot: None };
+        let made = self.clone_of(&source, new, datastore, spec, progress);
+        made.await.map_err(|error| error.doing(format!("clone {:?} to {:?}", template.name, new.name)))
+    }
+
+    /// Makes a machine, powered off, of what a snapshot has frozen of another one, which may run. Its firmware's variables are not
+    /// copied: a snapshot does not tell where they are.
+    ///
+    /// Errors: as those of [`Host::clone_vm`]; there are no linked clones of snapshots.
+    pub async fn clone_snapshot(
+        &self,
+        (vm, snapshot): (&Checked<Vm>, &Checked<Snapshot>),
+        new: &Checked<NewVm>,
+        datastore: &Checked<Datastore>,
+        spec: &CloneSpec<'_>,
+        progress: Progress<'_>,
+    ) -> Result<Vm, Error> {
+        if spec.linked {
+            let reason = "a linked clone builds on a machine, not on its snapshot".to_owned();
+            return Err(Error::Invalid { reason, hint: Some("make a full clone".to_owned()) });
+        }
+        let source = Source { vm, snapshot: Some(snapshot) };
+        let made = self.clone_of(&source, new, datastore, spec, progress);
+        made.await.map_err(|error| error.doing(format!("clone {} to {:?}", source.told(), new.name)))
+    }
+
+    async fn clone_of(
+        &self,
+        source: &Source<'_>,
+        new: &NewVm,
+        datastore: &Checked<Datastore>,
+        spec: &CloneSpec<'_>,
+        progress: Progress<'_>,
+    ) -> Result<Vm, Error> {
         let made = async {
-            let plan = self.plan(template, new, datastore, spec).await?;
+            let plan = self.plan(source, new, datastore, spec).await?;
             let making = Making::folder(self, datastore, &new.name).await?;
             let made = self.carry_out(&plan, making, new, spec, progress).await;
             // What it takes is known, and what was copied before the space ran out is gone again.
             self.with_space(datastore, (!spec.linked).then_some(plan.needed), made).await
         };
-        patient(made).await.map_err(|error| error.doing(format!("clone {:?} to {:?}", template.name, new.name)))
+        patient(made).await
     }
 
     /// Reads the template, and refuses what cannot be cloned before anything is made.
     async fn plan(
         &self,
-        template: &Vm,
+        source: &Source<'_>,
         new: &NewVm,
         datastore: &Datastore,
         spec: &CloneSpec<'_>,
     ) -> Result<Plan, Error> {
         folder_name(&new.name)?;
         pairs(&spec.extra_config)?;
-        let mut query = Query::object(&template.moref, "VirtualMachine", &[TEMPLATE, CONFIG].concat());
+        let mut query = source.query();
         query.properties.push(("Datastore", vec!["summary.freeSpace"]));
         query.from.push(From { object: datastore.moref.clone(), skip: false, steps: Vec::new() });
         let objects = self.link.retrieve(&query).await?;
-        let find = |moref: &super::moref::MoRef| objects.iter().find(|object| object.moref == *moref);
-        let Some(object) = find(&template.moref) else {
-            let (host, name) = (self.name().to_owned(), template.name.clone());
+        let find = |moref: &MoRef| objects.iter().find(|object| object.moref == *moref);
+        let Some(object) = find(source.moref()) else {
+            let (host, name) = (self.name().to_owned(), source.vm.name.clone());
             return Err(Error::NotFound { host, what: "virtual machine", name, nearest: Vec::new() });
         };
         let plan = Plan::read(object);
-        self.check(&plan, template, spec)?;
+        self.check(&plan, source, spec)?;
+        if spec.linked && !spec.trial {
+            self.check_linked()?;
+        }
         let free = find(&datastore.moref).and_then(|object| object.number::<u64>("summary.freeSpace"));
         match free {
             Some(free) if plan.needed > free && !spec.linked => Err(Error::NoSpace {
@@ -112,21 +184,18 @@ impl Host {
         }
     }
 
-    fn check(&self, plan: &Plan, template: &Vm, spec: &CloneSpec<'_>) -> Result<(), Error> {
-        if plan.power != PowerState::Off {
+    fn check(&self, plan: &Plan, source: &Source<'_>, spec: &CloneSpec<'_>) -> Result<(), Error> {
+        if source.snapshot.is_none() && plan.power != PowerState::Off {
             return Err(Error::WrongState {
                 host: self.name().to_owned(),
-                name: format!("the template {:?}", template.name),
+                name: source.told(),
                 state: format!("powered {}", plan.power.as_str()).replace("powered suspended", "suspended"),
                 hint: "a disk in use cannot be copied: power the template off first".to_owned(),
             });
         }
         let refuse = |what: String| {
             let hint = Some("remove it from the template, or make the machine by hand".to_owned());
-            Err(Error::Invalid {
-                reason: format!("the template {:?} has {what}, which cannot be cloned", template.name),
-                hint,
-            })
+            Err(Error::Invalid { reason: format!("{} has {what}, which cannot be cloned", source.told()), hint })
         };
         for disk in &plan.hardware.disks {
             // A child's backing is of its parent's kind, and only flat ones are made here.

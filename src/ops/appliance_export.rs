@@ -85,7 +85,7 @@ impl Operation for Export {
 /// Writes a machine as a snapshot has it into a new OVA file of this machine; it may run meanwhile.
 ///
 /// Its firmware's variables are those of now, and left out while the machine runs and holds them. Errors: `esxi.task_in_progress`,
-/// `local.file_exists`. After an error no file is left, and the machine is free again.
+/// `local.file_exists`, `esxi.not_supported` where the host does not export snapshots, as it says or a probe found. After an error no file is left, and the machine is free again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportSnapshot {
@@ -114,6 +114,11 @@ impl Operation for ExportSnapshot {
 
     async fn act(self, (bound, file, stores): Self::Bound, pass: &Pass<'_>) -> Result<Exported, Fault> {
         let client = &bound.host.client;
+        if client.abilities().snapshot_way() == esxi::SnapshotWay::CloneThenExport {
+            let message = format!("a probe found that {} does not export snapshots", bound.host.name);
+            return Err(Fault::new("esxi.not_supported", message)
+                .hint("clone it and export the clone: snapshot:clone, vm:export (ceso vm snapshot export does)"));
+        }
         let from = Source { client, vm: &bound.vm, snapshot: Some(&bound.snapshot) };
         export(from, &file, pass, async || {
             let nvram = match client.nvram(&bound.vm, &stores).await {

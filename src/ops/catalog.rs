@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::catalog_rows::{
-    CatalogBackup, CatalogBackups, CatalogChild, CatalogDrill, CatalogHost, CatalogMachine, CatalogMachines,
-    CatalogRepository, CatalogRuns, CatalogTag, Rebuilt, RunRow, row_of,
+    CatalogBackup, CatalogBackups, CatalogChild, CatalogDrill, CatalogHost, CatalogHostProbe, CatalogMachine,
+    CatalogMachines, CatalogRepository, CatalogRuns, CatalogTag, Rebuilt, RunRow, row_of,
 };
 use super::repository::{BackupState, When};
 use crate::catalog::{self, Wanted};
@@ -312,6 +312,50 @@ lists! {
     /// Lists the hosts that runs have spoken with.
     Hosts "catalog.hosts" "hosts" "for _, host in catalog.hosts() do\n  print(host.name, host.product, host.last_seen)\nend"
     CatalogHost, catalog::Catalog::hosts
+}
+
+/// Tells what is known of a host: its build, and what a probe has found out about it.
+///
+/// Errors: `catalog.unknown_host` with the nearest names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// The host's name in the configuration; `sim` for the simulator.
+    pub name: String,
+}
+
+impl Operation for Host {
+    const NAME: &'static str = "catalog.host";
+    const EFFECT: Effect = Effect::Read;
+    const PLACE: Place = function("host");
+    const POSITIONAL: &'static [&'static str] = &["name"];
+    const TOUCHES: &'static [Touch] = READ;
+    const USAGE: &'static str = "local ok, known: any = pcall(catalog.host, \"lab\")\nif ok then\n  print(known.product, known.probed, known.stale)\nend";
+
+    type Bound = ();
+    type Output = CatalogHostProbe;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<(), Fault> {
+        binder.everything("catalog", "read")
+    }
+
+    async fn act(self, (): (), pass: &Pass<'_>) -> Result<CatalogHostProbe, Fault> {
+        pass.catalog(move |catalog| {
+            if let Some(host) = catalog.host(&self.name)? {
+                return Ok(CatalogHostProbe::from(host));
+            }
+            let name = self.name;
+            let fault = Fault::new("catalog.unknown_host", format!("no run has spoken with a host named {name:?}"));
+            let known = catalog.hosts()?;
+            Err(match nearest(&name, known.iter().map(|host| host.name.as_str())).first() {
+                Some(near) => fault.hint(format!("did you mean {near:?}?")),
+                None => fault.hint(
+                    "ceso host probe finds out what a host can, and ceso host list names those that are configured",
+                ),
+            })
+        })
+        .await
+    }
 }
 
 lists! {

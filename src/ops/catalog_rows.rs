@@ -219,12 +219,88 @@ pub struct CatalogHost {
     pub first_seen: String,
     /// When it was last spoken with.
     pub last_seen: String,
+    /// When it was last probed; nil where it never was.
+    pub probed: Option<String>,
+    /// Whether it has another build than when it was probed: what was found is not used then.
+    pub stale: bool,
 }
 
 impl From<catalog::Host> for CatalogHost {
     fn from(host: catalog::Host) -> Self {
-        let catalog::Host { name, product, simulated, first_seen, last_seen } = host;
-        Self { name, product, simulated, first_seen: told(first_seen), last_seen: told(last_seen) }
+        let catalog::Host { name, product, simulated, first_seen, last_seen, probe, probing: _ } = host;
+        let stale = probe.as_ref().is_some_and(|probe| probe.product != product);
+        let probed = probe.map(|probe| told(probe.time));
+        Self { name, product, simulated, first_seen: told(first_seen), last_seen: told(last_seen), probed, stale }
+    }
+}
+
+/// A host as the catalog knows it, with what a probe has found out about it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CatalogHostProbe {
+    /// Its name.
+    pub name: String,
+    /// Its product with its version and build, when it was last spoken with.
+    pub product: String,
+    /// Whether it is a simulator.
+    pub simulated: bool,
+    /// When it was last spoken with, in UTC.
+    pub last_seen: String,
+    /// When it was probed, in UTC; nil where it never was.
+    pub probed: Option<String>,
+    /// The build that was probed.
+    pub probed_product: Option<String>,
+    /// Whether it has another build now: what was found is not used then. `ceso host probe` finds it out anew.
+    pub stale: bool,
+    /// What was tried, in its order.
+    pub facts: Vec<Fact>,
+    /// Machines of probes that have not ended: they are under way, or were killed.
+    pub left: Vec<String>,
+}
+
+/// Something that a probe has tried.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Fact {
+    /// What it is: `ranges`, `upload`, `download`, `copies`, `thin_copies`, `untold_copies`, `tracked_changes`, `allocated_areas`,
+    /// `unchanged_areas`, `snapshot_export`, `linked_clones`, `parents_survive`, `sessions`.
+    pub name: String,
+    /// Whether the host does it; nil where that could not be found out.
+    pub works: Option<bool>,
+    /// What was counted or measured: bytes a second, sessions.
+    pub figure: Option<u64>,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl From<catalog::Fact> for Fact {
+    fn from(fact: catalog::Fact) -> Self {
+        let catalog::Fact { name, works, seen, figure } = fact;
+        Self { name, works, figure, seen }
+    }
+}
+
+impl From<catalog::Host> for CatalogHostProbe {
+    fn from(host: catalog::Host) -> Self {
+        let catalog::Host { name, product, simulated, last_seen, probe, probing: left, .. } = host;
+        let known = Self {
+            stale: probe.as_ref().is_some_and(|probe| probe.product != product),
+            name,
+            product,
+            simulated,
+            last_seen: told(last_seen),
+            probed: None,
+            probed_product: None,
+            facts: Vec::new(),
+            left,
+        };
+        match probe {
+            None => known,
+            Some(probe) => Self {
+                probed: Some(told(probe.time)),
+                probed_product: Some(probe.product),
+                facts: probe.facts.into_iter().map(Fact::from).collect(),
+                ..known
+            },
+        }
     }
 }
 

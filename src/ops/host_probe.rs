@@ -1,30 +1,33 @@
-//! The operation that finds out what a host really does: with a throw-away machine, which is removed again.
-
-use std::io::Read;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+//! The operations that find out what a host really does, keep it, and tell it.
+//!
+//! The trials are in `host_trials`. Here: the throw-away machines are named in the catalog before they are made, removed again however
+//! the trials end, and what was found is kept there for the host's build.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::catalog_rows::Fact;
+use super::host_trials::Trials;
+use crate::catalog;
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost};
 use crate::door::object::{Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
 use crate::esxi::checked::Checked;
-use crate::esxi::{self, ALLOCATED, CloneSpec, Content, CreateSpec, FilePath, Had, NewVm, Sink, SnapshotSpec, Vm};
+use crate::esxi::{self, Abilities, Detail, NewVm};
 use crate::units::Bytes;
 
-/// How large the machine's disk is, and the file that is carried to and fro.
-const DISK: u64 = 64 << 20;
-const FILE: usize = 8 << 20;
+/// What the notes of a throw-away machine begin with: by it the next probe knows what an earlier one has left.
+pub(super) const MARK: &str = "ceso host probe: ";
 
-/// Tries what hosts do differently, with a small machine of that name: ranges of files, tracked changes, exported snapshots, thin copies,
-/// linked clones, how fast files go.
+/// Tries what hosts do differently, with a small machine of that name: ranges of files, tracked changes, exported snapshots, the form of
+/// copied disks, linked clones, how many sessions it takes, how fast files go.
 ///
-/// The machine, its copy and its file are removed again whatever comes of it, or the error names them. Nothing else of the host is
-/// touched. What is not tried: how many sessions it takes, which could lock others out. Errors: those of making a machine.
+/// What was found is kept in the catalog with the host's build, and from then on decides how files, disks and snapshots are carried. The
+/// machines and files are removed again whatever comes of it, or the error names them; what a killed probe has left, the next one names. No
+/// more sessions are tried than the configuration would use at once. Errors: those of making a machine; `esxi.probe_left` where a machine
+/// of an earlier probe has the name.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
@@ -45,26 +48,18 @@ pub struct Probed {
     pub api: String,
     /// What was tried, in its order.
     pub facts: Vec<Fact>,
-}
-
-/// Something that was tried.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct Fact {
-    /// What it is: `ranges`, `upload`, `download`, `thin_copies`, `tracked_changes`, `allocated_areas`, `snapshot_export`,
-    /// `linked_clones`, `parents_survive`.
-    pub name: String,
-    /// Whether the host does it; nil where that could not be found out.
-    pub works: Option<bool>,
-    /// What was seen.
-    pub seen: String,
+    /// Machines that earlier probes have left, or that another probe has now.
+    pub left: Vec<String>,
 }
 
 /// The machines that may be made, and where.
 pub struct BoundProbe {
-    host: BoundHost,
-    new: Checked<NewVm>,
-    child: Checked<NewVm>,
-    datastore: Checked<esxi::Datastore>,
+    pub(super) host: BoundHost,
+    pub(super) new: Checked<NewVm>,
+    pub(super) child: Checked<NewVm>,
+    pub(super) datastore: Checked<esxi::Datastore>,
+    /// The machines of other probes.
+    others: Vec<String>,
 }
 
 impl Operation for Probe {
@@ -83,155 +78,205 @@ impl Operation for Probe {
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundProbe, Fault> {
         let host = binder.host(&self.host)?;
-        let new = binder.new_vm(&host, &self.name).await?;
-        let child = binder.new_vm(&host, &format!("{}-child", self.name)).await?;
+        let names = [self.name.clone(), format!("{}-child", self.name)];
+        let [new, child] = [binder.new_vm_name(&names[0])?, binder.new_vm_name(&names[1])?];
+        let rows = host.host.client.list_vms(&host.system, Detail::Full).await?;
+        let marked = rows.iter().filter(|row| row.notes.as_deref().is_some_and(|notes| notes.starts_with(MARK)));
+        let others: Vec<String> = marked.map(|row| row.vm.name.clone()).collect();
+        if let Some(left) = names.iter().find(|name| others.contains(name)) {
+            let message =
+                format!("an earlier probe has left the machine {left:?} on {}, or still runs", host.host.name);
+            return Err(Fault::new("esxi.probe_left", message)
+                .hint(format!("remove it, then probe again: ceso vm delete {left} --mode unrestricted")));
+        }
+        for name in &names {
+            binder.new_vm(&host, name).await?;
+        }
         let datastore = match &self.datastore {
             Some(name) => binder.datastore(&host, name, "write").await?,
             None => binder.roomiest_datastore(&host).await?,
         };
-        Ok(BoundProbe { host, new, child, datastore })
+        Ok(BoundProbe { host, new, child, datastore, others })
     }
 
     async fn act(self, bound: BoundProbe, pass: &Pass<'_>) -> Result<Probed, Fault> {
-        let client = &bound.host.host.client;
-        let spec = CreateSpec {
-            disk: Some(Bytes(DISK)),
-            notes: Some("ceso host probe: may be removed".to_owned()),
-            ..CreateSpec::default()
+        let host = &bound.host.host;
+        let names = vec![bound.new.name.clone(), bound.child.name.clone()];
+        pass.note_probing(host, vec![bound.new.name.clone()]).await;
+        let mut trials = Trials::new(&bound, pass);
+        let tried = trials.all().await;
+        let (facts, left) = esxi::patient(trials.end()).await;
+        // A name that neither this nor another probe has any more was that of a machine that is gone.
+        let gone: Vec<String> = match left.is_empty() {
+            true => forgotten(pass, &host.name, &bound.others).await.into_iter().chain(names).collect(),
+            false => Vec::new(),
         };
-        let made = client.create_vm(&bound.new, &bound.datastore, &[], &spec, &|step| pass.step(step)).await?;
-        let vm = pass.made(&bound.host.host, made);
-        let mut facts = Vec::new();
-        let tried = try_all(&bound, &vm, pass, &mut facts).await;
-        let gone = client.destroy(&vm, &|step| pass.step(step)).await;
-        if gone.is_ok() {
-            pass.unmade(&bound.host.host, &vm);
+        let kept = tried.is_ok().then_some(facts);
+        if let Some(facts) = &kept {
+            host.client.learn(abilities(facts));
         }
-        tried?;
-        gone.map_err(|error| Fault::from(error).hint(format!("left behind: the machine {:?}; remove it", vm.name)))?;
-        Ok(Probed { product: client.about().full_name, api: client.api_version(), facts })
-    }
-}
-
-/// Notes what came of a trial. A host that cannot be reached ends the probe; all else is an answer.
-fn note<T>(
-    facts: &mut Vec<Fact>,
-    name: &str,
-    result: Result<T, esxi::Error>,
-    told: impl FnOnce(T) -> (Option<bool>, String),
-) -> Result<(), Fault> {
-    let (works, seen) = match result {
-        Ok(value) => told(value),
-        Err(error) if error.outcome_unknown() || error.kind() == "esxi.unreachable" => return Err(error.into()),
-        Err(error) => (Some(false), error.to_string()),
-    };
-    facts.push(Fact { name: name.to_owned(), works, seen });
-    Ok(())
-}
-
-fn speed(bytes: u64, took: Duration) -> String {
-    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
-    format!("{} in {millis} ms, {}/s", Bytes(bytes), Bytes(bytes.saturating_mul(1000) / millis))
-}
-
-async fn try_all(bound: &BoundProbe, vm: &Checked<Vm>, pass: &Pass<'_>, facts: &mut Vec<Fact>) -> Result<(), Fault> {
-    let client = &bound.host.host.client;
-    let store = &bound.datastore;
-    let progress = |step: esxi::Step<'_>| pass.step(step);
-    let folder = vm.path.split_once(']').map_or("", |(_, path)| path.trim()).rsplit_once('/').map_or("", |(f, _)| f);
-    let file = FilePath::below_root(&format!("{folder}/probe.bin"))?;
-
-    let content: Arc<[u8]> = (0..FILE).map(|at| u8::try_from(at * 31 % 251).unwrap_or_default()).collect();
-    let open = || Ok(Box::new(std::io::Cursor::new(content.clone())) as Box<dyn Read + Send>);
-    let began = Instant::now();
-    let sent = client.upload(store, &file, Content { length: FILE as u64, open: &open }, &progress).await;
-    let whole = sent.is_ok();
-    note(facts, "upload", sent, |sent| (Some(true), speed(sent.bytes, began.elapsed())))?;
-    if whole {
-        let began = Instant::now();
-        let sink: Sink = Box::new(std::io::sink());
-        let came = client.download(store, &file, Had::default(), sink, &progress).await;
-        note(facts, "download", came, |(came, _)| (Some(true), speed(came.bytes, began.elapsed())))?;
-        let heeded = client.heeds_ranges(store, &file).await;
-        note(facts, "ranges", heeded, |status| (Some(status == 206), format!("HTTP {status} to a Range")))?;
-        client.delete_path(store, &file, &progress).await?;
-    }
-
-    let info = client.vm_info(vm).await?;
-    if let Some(disk) = info.hardware.disks.first() {
-        let path = disk.file.split_once(']').map_or("", |(_, path)| path.trim());
-        let (from, to) = (FilePath::below_root(path)?, FilePath::below_root(&format!("{folder}/probe-copy.vmdk"))?);
-        let copied = client.copy_path((store, &from), (store, &to), &progress).await;
-        let there = copied.is_ok();
-        let copied = match copied {
-            Ok(()) => client.disk_info(store, &to).await,
-            Err(error) => Err(error),
+        pass.note_probed(host, kept.clone(), gone).await;
+        let named = |fault: Fault| match left.is_empty() {
+            true => fault,
+            false => {
+                fault.hint(format!("left behind on {}: {}; remove it after a look at it", host.name, left.join(", ")))
+            }
         };
-        note(facts, "thin_copies", copied, |info| {
-            let stored = info.disk.size.map_or("an unknown size".to_owned(), |size| size.to_string());
-            (info.disk.thin, format!("a thin disk's copy takes {stored} of {}", Bytes(DISK)))
-        })?;
-        if there {
-            client.delete_path(store, &to, &progress).await?;
+        tried.map_err(named)?;
+        if !left.is_empty() {
+            let message = format!("the probe of {} could not remove what it had made", host.name);
+            return Err(named(Fault::new("esxi.probe_left", message)));
         }
+        let client = &host.client;
+        let facts = kept.unwrap_or_default().into_iter().map(Fact::from).collect();
+        let left = bound.others.into_iter().filter(|name| pass.may_read("vm", name)).collect();
+        Ok(Probed { product: client.about().full_name, api: client.api_version(), facts, left })
+    }
+}
+
+/// Machines that the catalog takes for those of probes under way, and that are not on the host.
+async fn forgotten(pass: &Pass<'_>, host: &str, there: &[String]) -> Vec<String> {
+    let name = host.to_owned();
+    let known = pass.catalog(move |catalog| Ok(catalog.host(&name)?)).await;
+    let probing = known.ok().flatten().map(|host| host.probing).unwrap_or_default();
+    probing.into_iter().filter(|name| !there.contains(name)).collect()
+}
+
+/// What the facts of a probe mean for how things are carried.
+pub fn abilities(facts: &[catalog::Fact]) -> Abilities {
+    let fact = |name: &str| facts.iter().find(|fact| fact.name == name);
+    let works = |name: &str| fact(name).and_then(|fact| fact.works);
+    let both = |one: &str, other: &str| match (works(one), works(other)) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        _ => None,
+    };
+    Abilities {
+        ranges: works("ranges"),
+        snapshot_export: works("snapshot_export"),
+        tracked_changes: both("tracked_changes", "unchanged_areas"),
+        // Only where a copy that is told its form is not as it was told, and one that is not told is: else telling it is right.
+        disk_forms: match (works("thin_copies"), works("untold_copies")) {
+            (Some(false), Some(true)) => Some(false),
+            (told, _) => told.filter(|told| *told),
+        },
+        linked_clones: both("linked_clones", "parents_survive"),
+        // As many as were asked for is no bound.
+        sessions: fact("sessions").filter(|fact| fact.works == Some(false)).and_then(|fact| fact.figure).map(bounded),
+        copy_speed: fact("copies").and_then(|fact| fact.figure).map(Bytes),
+    }
+}
+
+fn bounded(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// What the catalog knows of a host, for a client that is about to connect to `address`: nothing where it was probed elsewhere.
+pub fn known(host: &catalog::Host, address: &str) -> Option<esxi::Probed> {
+    let probe = host.probe.as_ref().filter(|probe| probe.address == address)?;
+    Some(esxi::Probed { product: probe.product.clone(), abilities: abilities(&probe.facts) })
+}
+
+/// Tells what this host is known to do: what a probe of its present build has found out. Nothing is sent.
+///
+/// What is nil is not known, and the way is taken that is safe with any host.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetAbilities {
+    /// The host.
+    pub host: Target<kind::Host>,
+}
+
+/// What a host is known to do.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HostAbilities")]
+pub struct Told {
+    /// Whether it was probed as another build: nothing of that is used.
+    pub stale: bool,
+    /// Whether a download that broke off goes on where it was; else it begins anew.
+    pub ranges: Option<bool>,
+    /// Whether a snapshot can be exported while its machine runs; else it is cloned first.
+    pub snapshot_export: Option<bool>,
+    /// Whether what it tells of changed blocks stood every trial; else all of a disk is read.
+    pub tracked_changes: Option<bool>,
+    /// Whether a copied disk takes the form that it is told.
+    pub disk_forms: Option<bool>,
+    /// Whether linked clones work and leave their parents whole.
+    pub linked_clones: Option<bool>,
+    /// The most sessions that it took at once, where it refused more: no more requests are then under way.
+    pub sessions: Option<u64>,
+    /// How much it copies on a datastore in a second.
+    pub copy_speed: Option<Bytes>,
+}
+
+impl Operation for GetAbilities {
+    const NAME: &'static str = "host.abilities";
+    const EFFECT: Effect = Effect::Read;
+    const PLACE: Place = Place::Method { kind: "host", name: "abilities" };
+    const TOUCHES: &'static [Touch] = &[touch("host", "read", Selector::Argument("host"))];
+    const USAGE: &'static str =
+        "local can = host:abilities()\nprint(can.stale, can.ranges, can.snapshot_export, can.copy_speed)";
+
+    type Bound = BoundHost;
+    type Output = Told;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundHost, Fault> {
+        binder.host_for(&self.host, "read")
     }
 
-    let tracked = client.track_changes(vm, true, &progress).await;
-    let spec = SnapshotSpec { name: "probe".to_owned(), ..SnapshotSpec::default() };
-    let taken = client.create_snapshot(vm, &spec, &progress).await?;
-    let snapshot = pass.taken(&bound.host.host, vm, taken.snapshot);
-    let frozen = match tracked {
-        Ok(_) => client.frozen_disks(&snapshot).await,
-        Err(error) => Err(error),
-    };
-    let first = frozen.as_ref().ok().and_then(|disks| disks.first().cloned());
-    note(facts, "tracked_changes", frozen, |disks| {
-        let id = disks.into_iter().find_map(|disk| disk.change_id);
-        (Some(id.is_some()), id.unwrap_or_else(|| "the snapshot's disks have no change id".to_owned()))
-    })?;
-    if let Some(disk) = first.filter(|disk| disk.change_id.is_some()) {
-        let asked = client.changed_areas(vm, &snapshot, &disk, ALLOCATED).await;
-        note(facts, "allocated_areas", asked, |changed| match changed.full {
-            Some(why) => (Some(false), why),
-            None => (Some(true), format!("{} areas of an empty disk", changed.areas.len())),
-        })?;
+    async fn act(self, bound: BoundHost, _: &Pass<'_>) -> Result<Told, Fault> {
+        let client = &bound.host.client;
+        let can = client.abilities();
+        Ok(Told {
+            stale: client.is_probe_stale(),
+            ranges: can.ranges,
+            snapshot_export: can.snapshot_export,
+            tracked_changes: can.tracked_changes,
+            disk_forms: can.disk_forms,
+            linked_clones: can.linked_clones,
+            sessions: can.sessions.map(|sessions| sessions as u64),
+            copy_speed: can.copy_speed,
+        })
     }
-    let began = Instant::now();
-    let exported = match client.export_snapshot(&snapshot).await {
-        Err(error) => Err(error),
-        Ok(lease) => {
-            let all = async {
-                let mut bytes = 0;
-                for file in lease.files.iter().filter(|file| file.disk) {
-                    bytes += lease.fetch(file, Box::new(std::io::sink()), &progress).await?.0.bytes;
-                }
-                Ok::<u64, esxi::Error>(bytes)
-            };
-            lease.during(all).await
-        }
-    };
-    note(facts, "snapshot_export", exported, |bytes| (Some(true), speed(bytes, began.elapsed())))?;
-    client.remove_snapshots(vm, &progress).await?;
+}
 
-    let spec = CloneSpec { linked: true, ..CloneSpec::default() };
-    let cloned = client.clone_vm(vm, &bound.child, store, &spec, &progress).await;
-    let child = match cloned {
-        Ok(child) => pass.made(&bound.host.host, child),
-        Err(error) => return note(facts, "linked_clones", Err::<(), _>(error), |()| (None, String::new())),
-    };
-    let builds = client.vm_info(&child).await;
-    note(facts, "linked_clones", builds, |info| {
-        let builds = info.hardware.disks.iter().any(|disk| !disk.parents.is_empty());
-        (Some(builds), format!("the clone's disk builds on another: {builds}"))
-    })?;
-    client.destroy(&child, &progress).await?;
-    pass.unmade(&bound.host.host, &child);
-    let left = match info.hardware.disks.first() {
-        Some(disk) => {
-            let path = disk.file.split_once(']').map_or("", |(_, path)| path.trim());
-            client.disk_info(store, &FilePath::below_root(path)?).await.map(|_| ())
-        }
-        None => Ok(()),
-    };
-    note(facts, "parents_survive", left, |()| (Some(true), "a destroyed clone left its parent's disk".to_owned()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(name: &str, works: Option<bool>, figure: Option<u64>) -> catalog::Fact {
+        catalog::Fact { name: name.to_owned(), works, seen: String::new(), figure }
+    }
+
+    #[test]
+    fn facts_become_what_is_chosen_by_and_nothing_is_made_up() {
+        assert_eq!(abilities(&[]), Abilities::default());
+        let good = [
+            fact("ranges", Some(true), None),
+            fact("copies", Some(true), Some(5 << 20)),
+            fact("thin_copies", Some(true), None),
+            fact("untold_copies", Some(false), None),
+            fact("linked_clones", Some(true), None),
+            fact("parents_survive", Some(true), None),
+            fact("sessions", Some(true), Some(8)),
+        ];
+        let can = abilities(&good);
+        assert_eq!((can.ranges, can.disk_forms, can.linked_clones), (Some(true), Some(true), Some(true)));
+        assert_eq!((can.sessions, can.copy_speed, can.tracked_changes), (None, Some(Bytes(5 << 20)), None));
+        let poor = [
+            fact("thin_copies", Some(false), None),
+            fact("untold_copies", Some(true), None),
+            fact("linked_clones", Some(true), None),
+            fact("parents_survive", Some(false), None),
+            fact("sessions", Some(false), Some(3)),
+            fact("tracked_changes", Some(true), None),
+            fact("unchanged_areas", Some(false), None),
+        ];
+        let can = abilities(&poor);
+        assert_eq!((can.disk_forms, can.linked_clones, can.sessions), (Some(false), Some(false), Some(3)));
+        assert_eq!(can.tracked_changes, Some(false));
+        // Neither way gives a thin copy: then it is told all the same.
+        let neither = [fact("thin_copies", Some(false), None), fact("untold_copies", Some(false), None)];
+        assert_eq!(abilities(&neither).disk_forms, None);
+    }
 }

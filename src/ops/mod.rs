@@ -19,6 +19,7 @@ pub mod host;
 pub mod host_change;
 pub mod host_condition;
 pub mod host_probe;
+pub mod host_trials;
 pub mod host_upkeep;
 pub mod image;
 pub mod inventory;
@@ -184,6 +185,7 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<host_upkeep::BackUpConfig>(),
         Declared::of::<host_upkeep::RestoreConfig>(),
         Declared::of::<host_probe::Probe>(),
+        Declared::of::<host_probe::GetAbilities>(),
         Declared::of::<vm::List>(),
         Declared::of::<vm::Find>(),
         Declared::of::<vm::Get>(),
@@ -195,6 +197,7 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_make::Create>(),
         Declared::of::<vm_make::Clone>(),
         Declared::of::<vm_make::EnsureClone>(),
+        Declared::of::<vm_make::CloneSnapshot>(),
         Declared::of::<vm_make::Destroy>(),
         Declared::of::<vm_inventory::Register>(),
         Declared::of::<vm_inventory::Unregister>(),
@@ -290,6 +293,7 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<catalog::Machine>(),
         Declared::of::<catalog::Machines>(),
         Declared::of::<catalog::Hosts>(),
+        Declared::of::<catalog::Host>(),
         Declared::of::<catalog::Repositories>(),
         Declared::of::<catalog::Runs>(),
         Declared::of::<catalog::Drills>(),

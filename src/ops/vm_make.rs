@@ -10,6 +10,7 @@ use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost, BoundVm};
 use crate::door::object::{Given, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
+use crate::door::snapshots::BoundSnapshot;
 use crate::error::Fault;
 use crate::esxi::checked::Checked;
 use crate::esxi::{self, NewVm};
@@ -232,6 +233,81 @@ impl Operation for Clone {
 
     async fn act(self, bound: BoundClone, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
         self.make(bound, pass).await
+    }
+}
+
+/// Clones what a snapshot holds of a machine, which may run, into a new machine, powered off.
+///
+/// Disks are copied on the host as they were frozen, thin stays thin; hardware is that of the snapshot. The firmware's variables and
+/// cloud-init data are not copied. What a failed clone made is removed. Errors: `esxi.duplicate_name`, `esxi.no_disk_space`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloneSnapshot {
+    /// The snapshot.
+    pub snapshot: Target<kind::Snapshot>,
+    /// The new machine's name, 1 to 80 characters.
+    pub name: String,
+    /// Where its files go. Default: the datastore with the most free space that may be written to.
+    pub datastore: Option<String>,
+    /// The network of all its cards. Default: the machine's.
+    pub network: Option<String>,
+    /// Annotation. Default: the machine's.
+    pub notes: Option<String>,
+}
+
+/// The checked objects of a snapshot's clone.
+pub struct BoundSnapshotClone {
+    from: BoundSnapshot,
+    new: Checked<NewVm>,
+    datastore: Checked<esxi::Datastore>,
+    networks: Vec<(String, Checked<esxi::Network>)>,
+}
+
+impl Operation for CloneSnapshot {
+    const NAME: &'static str = "vm.clone_snapshot";
+    const EFFECT: Effect = Effect::Change;
+    const PLACE: Place = Place::Method { kind: "snapshot", name: "clone" };
+    const TOUCHES: &'static [Touch] = &[
+        touch("vm", "copy_from", Selector::Argument("snapshot")),
+        touch("vm", "create", Selector::Argument("name")),
+        touch("datastore", "write", Selector::Argument("datastore")),
+        touch("network", "use", Selector::Argument("network")),
+    ];
+    const USAGE: &'static str = "local before = host:vm(\"debian-12\"):snapshot({ name = \"before\" })\nprint(before:clone({ name = \"as-before\" }).name)";
+
+    type Bound = BoundSnapshotClone;
+    type Output = Given<kind::Vm>;
+
+    async fn bind(&self, binder: &Binder<'_>) -> Result<BoundSnapshotClone, Fault> {
+        let from = binder.snapshot(&self.snapshot, "copy_from").await?;
+        let host = binder.host_of_snapshot(&from);
+        let new = binder.new_vm(&host, &self.name).await?;
+        let disks = host.host.client.frozen_hardware(&from.snapshot).await?;
+        let datastore = datastore(binder, &host, self.datastore.as_deref()).await?;
+        let mut names: Vec<String> = disks.nics.into_iter().filter_map(|nic| nic.network).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut networks = Vec::new();
+        for name in names {
+            let wanted = self.network.as_deref().unwrap_or(&name);
+            let network = binder.network(&host, wanted, "use").await?;
+            networks.push((name, network));
+        }
+        Ok(BoundSnapshotClone { from, new, datastore, networks })
+    }
+
+    async fn act(self, bound: BoundSnapshotClone, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
+        let BoundSnapshotClone { from, new, datastore, networks } = bound;
+        let spec = esxi::CloneSpec {
+            notes: self.notes,
+            networks: networks.iter().map(|(name, network)| (name.as_str(), network)).collect(),
+            ..esxi::CloneSpec::default()
+        };
+        let source = (&from.vm, &from.snapshot);
+        let made = from.host.client.clone_snapshot(source, &new, &datastore, &spec, &|step| pass.step(step)).await?;
+        let vm = pass.made(&from.host, made);
+        pass.note_child(&from.host, &from.vm.name, &vm.name, false);
+        give_vm(pass, &from.host, &vm).await
     }
 }
 

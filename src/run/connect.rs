@@ -54,14 +54,23 @@ async fn check_network(config: &Arc<Config>, name: &str, url: &HostUrl) -> Resul
     }
 }
 
+/// A connection that is about to be made: to whom, for which run, and what is known of the host.
+pub struct Opening<'a> {
+    pub host: &'a HostConfig,
+    pub operation_id: Option<&'a str>,
+    pub probed: Option<esxi::Probed>,
+}
+
 /// Connects to a host; a person is asked for the password where none is stored and there is a terminal.
 ///
 /// Faults: `door.network`, `host.no_password`, `esxi.…` as of [`esxi::Host::connect`].
-pub async fn open(config: &Arc<Config>, host: &HostConfig, operation_id: Option<&str>) -> Result<esxi::Host, Fault> {
+pub async fn open(config: &Arc<Config>, opening: Opening<'_>) -> Result<esxi::Host, Fault> {
+    let Opening { host, operation_id, probed } = opening;
     check_network(config, &host.name, &host.url).await?;
     let asker = Asker { config: config.clone(), host: host.clone(), prompt: Terminal };
     let mut options = options(config, host);
     options.operation_id = operation_id.map(str::to_owned);
+    options.probed = probed;
     esxi::Host::connect(options, Arc::new(asker)).await.map_err(|error| advise(error.into(), host))
 }
 

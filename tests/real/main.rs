@@ -76,6 +76,11 @@ fn what_a_host_really_does_is_probed_and_nothing_is_left() {
         assert_eq!(fact["works"], true, "{fact}");
     }
     assert_eq!(real.ok(&["vm", "list", "--output", "json"]), before);
+    // What was found is kept for this build, and is what the next run goes by.
+    let shown: serde_json::Value =
+        serde_json::from_str(&real.ok(&["host", "show", "env", "--output", "json"])).unwrap();
+    assert_eq!((&shown["facts"], &shown["stale"]), (&probed["facts"], &false.into()), "{shown:#}");
+    assert_eq!(shown["probed_product"], probed["product"]);
 }
 
 #[test]

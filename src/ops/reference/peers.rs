@@ -383,14 +383,28 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "Snapshots out, machines across",
-        operations: &["vm.export_snapshot", "vm.copy_to", "host.probe"],
+        operations: &["vm.export_snapshot", "vm.clone_snapshot", "vm.copy_to"],
         govc: "`export.ovf -snapshot`; from host to host only by files",
         pyvmomi: "`ExportSnapshot`, `ImportVApp`",
         tests: &[
             "a_machine_is_streamed_to_another_host_whole_or_not_at_all",
+            "what_a_poor_host_lacks_is_gone_round",
             "pyvmomi_knows_every_request_that_the_client_can_send",
         ],
         real_host: Some("whether a standalone host exports snapshots, and takes a disk whose length it is not told"),
+    },
+    Family {
+        name: "What a host can",
+        operations: &["host.probe", "host.abilities"],
+        govc: "–",
+        pyvmomi: "by hand, release by release",
+        tests: &[
+            "what_a_good_host_does_is_found_out_kept_and_shown",
+            "what_a_poor_host_lacks_is_gone_round",
+            "what_was_found_with_another_build_or_another_host_is_not_used",
+            "what_a_killed_probe_has_left_the_next_run_names",
+        ],
+        real_host: Some("all of it: that is what the probe is for (`tests/real`)"),
     },
     Family {
         name: "Changed blocks",
