@@ -17,6 +17,7 @@ pub mod grammar;
 pub mod journal;
 pub mod leaving;
 pub mod ledger;
+mod literals;
 pub mod many;
 pub mod modes;
 mod noting;

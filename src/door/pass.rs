@@ -12,8 +12,9 @@ use tracing::Instrument;
 
 use super::acting::{Pass, to_value};
 use super::bench::Bench;
-use super::bind::{Binder, Use, check_literals};
+use super::bind::{Binder, Use};
 use super::journal::{Journal, Outcome};
+use super::literals::check_literals;
 use super::many::KnownHost;
 use super::noting::{About, Noting};
 use super::object::{Connected, Object, Objects};

@@ -4,8 +4,9 @@
 //! itself will say so. Specification: vSphere Web Services API, `HostListSummary`, `AuthorizationManager`, `DatastoreSummary`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use crate::units::Bytes;
+use crate::units::{Bytes, Span};
 use crate::xml::Element;
 
 use super::checked::Checked;
@@ -34,13 +35,15 @@ pub struct Asked<'a> {
     /// What it may take up in the end.
     pub grows_to: Option<Bytes>,
     pub power_on: bool,
+    /// How long there is for it.
+    pub time: Option<Duration>,
 }
 
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What it is about: `licence`, `privilege`, `lockdown`, `vcenter`, `maintenance`, `name`, `folder`, `template`, `datastore`,
-    /// `space`, `network`.
+    /// `space`, `network`, `time`.
     pub what: &'static str,
     pub message: String,
 }
@@ -105,6 +108,16 @@ impl Host {
         }
         let source = template(&mut found, &vms, asked.template);
         let space = asked.space.or(source.and_then(|row| row.committed));
+        let copies = space.filter(|_| source.is_some()).and_then(|space| self.abilities().copy_time(space));
+        if let (Some(takes), Some(time)) = (copies, asked.time)
+            && takes > time
+        {
+            let (takes, time) = (Span(takes), Span(Duration::from_secs(time.as_secs())));
+            found.warns(
+                "time",
+                format!("the host copies so much in about {takes}, as a probe found, and the run ends in {time}"),
+            );
+        }
         let stores: Vec<DatastoreRow> =
             stores.into_iter().filter(|row| usable("datastore", &row.datastore.name)).collect();
         let store = match asked.without_datastore {

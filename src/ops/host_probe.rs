@@ -122,7 +122,12 @@ impl Operation for Probe {
                 fault.hint(format!("left behind on {}: {}; remove it after a look at it", host.name, left.join(", ")))
             }
         };
-        tried.map_err(named)?;
+        tried.map_err(|fault| match fault.is("esxi.file_already_exists") {
+            true => fault.hint(
+                "a probe that was killed may have left that folder: look at it, then remove it: ceso datastore rm",
+            ),
+            false => named(fault),
+        })?;
         if !left.is_empty() {
             let message = format!("the probe of {} could not remove what it had made", host.name);
             return Err(named(Fault::new("esxi.probe_left", message)));

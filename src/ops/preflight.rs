@@ -1,5 +1,7 @@
 //! The operation that looks, before the first write of a workflow, at everything that could refuse it.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +17,8 @@ use crate::units::Bytes;
 /// Looks whether a machine could be made, before anything is written: licence, privileges, maintenance, name, folder, template,
 /// datastore and its space, networks. All that stands in the way is raised at once; what may be trouble later is given as warnings.
 ///
-/// A vCenter that manages the host, its lockdown mode, and disks that may outgrow their datastore are warnings. Datastores, networks
+/// A vCenter that manages the host, its lockdown mode, disks that may outgrow their datastore, and a copy that will not end within the
+/// run's time (where a probe has found out how fast the host copies) are warnings. Datastores, networks
 /// and machines that may not be read are not looked at. Errors: `esxi.preflight` with every failure; a single one has a kind of its own,
 /// such as `esxi.duplicate_name`, `esxi.restricted_version`, `esxi.no_permission`, `esxi.no_disk_space`, `esxi.template`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -43,7 +46,7 @@ pub struct Preflight {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "PreflightFinding")]
 pub struct Finding {
-    /// What it is about: `licence`, `privilege`, `lockdown`, `vcenter`, `space`, …
+    /// What it is about: `licence`, `privilege`, `lockdown`, `vcenter`, `space`, `time`, …
     pub what: String,
     /// What was found.
     pub message: String,
@@ -99,6 +102,7 @@ impl Operation for Preflight {
             space: self.space,
             grows_to: self.disk,
             power_on: self.power_on == Some(true),
+            time: Some(pass.time(Duration::MAX)).filter(|time| *time < Duration::MAX),
         };
         let usable = |noun, name: &str| pass.may_read(noun, name);
         let found = bound.host.client.preflight(&bound.system, &new, asked, &usable).await?;

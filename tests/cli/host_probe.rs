@@ -207,6 +207,13 @@ fn what_a_killed_probe_has_left_the_next_run_names() {
     let beside = other.on(&host, &["host", "probe", "--name", "other", "--output", "json"]).ok().json();
     assert_eq!(beside["left"][0], "ceso-probe", "{beside:#}");
     machine.on(&host, &["vm", "delete", "ceso-probe", "--mode", "unrestricted"]).ok();
+    // What the trials had put beside the machine's own files keeps its folder, which is never taken for new.
+    let folder = probe(&machine, &host);
+    assert!(
+        folder.err.contains("error[esxi.file_already_exists]") && folder.err.contains("ceso datastore rm"),
+        "{folder:?}"
+    );
+    machine.on(&host, &["datastore", "rm", "[datastore1] ceso-probe", "--mode", "unrestricted"]).ok();
     let listed = machine.on(&host, &["vm", "list"]).ok();
     assert!(!listed.err.contains("has not ended"), "{listed:?}");
     probe(&machine, &host).ok();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
-    CloneSpec, CreateSpec, Datastore, Detail, Host, HostOptions, Login, Network, NewVm, PowerState, Reconfigure, Trust,
-    Vm, silent,
+    Abilities, CloneSpec, CreateSpec, Datastore, Detail, Host, HostOptions, Login, Network, NewVm, PowerState,
+    Reconfigure, Trust, Vm, silent,
 };
 use ceso::sim::{Options, Server};
 use ceso::units::Bytes;
@@ -179,6 +179,51 @@ async fn one_session_is_shared_by_all_calls_and_none_is_left() {
     Host::connect(options(&server), login("wrong")).await.err().unwrap();
     assert_eq!(server.open_sessions(), 1);
     assert!(Host::logout_kept(kept).await.unwrap());
+    assert_eq!(server.open_sessions(), 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_requests_are_under_way_than_the_pool_allows_or_the_host_takes() {
+    let server = Server::start(Options { vms: 5, ..Options::default() }).await.unwrap();
+    let pool = HostOptions { max_connections: 4, ..options(&server) };
+    let host = Host::connect(pool, login("ceso")).await.unwrap();
+    let most = async |bound: usize| {
+        assert_eq!(host.connection().most, bound);
+        let this = checked(host.lookup_host());
+        let (mut seen, mut calls) = (0, Box::pin(join_all((0..40).map(|_| host.list_vms(&this, Detail::Lean)))));
+        loop {
+            tokio::select! {
+                done = &mut calls => {
+                    assert!(done.iter().all(Result::is_ok));
+                    break;
+                }
+                () = tokio::time::sleep(Duration::from_millis(1)) => seen = seen.max(host.connection().under_way),
+            }
+        }
+        assert!(seen <= bound && host.connection().under_way == 0, "{seen} of {bound}");
+    };
+    most(4).await;
+    // A probe found that the host takes fewer; then, of another build, nothing is known any more.
+    host.learn(Abilities { sessions: Some(2), ..Abilities::default() });
+    most(2).await;
+    host.learn(Abilities::default());
+    most(4).await;
+    assert_eq!((server.logins(), server.open_sessions()), (1, 1));
+    host.close().await.unwrap();
+    assert_eq!(server.open_sessions(), 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_are_tried_are_ended_again() {
+    let server = Server::start(Options { max_sessions: 5, ..Options::default() }).await.unwrap();
+    let host = Host::connect(options(&server), login("ceso")).await.unwrap();
+    let tried = host.try_sessions(3).await.unwrap();
+    assert_eq!((tried.taken, tried.refusal, server.open_sessions()), (3, None, 1));
+    let tried = host.try_sessions(8).await.unwrap();
+    assert_eq!((tried.asked, tried.taken, tried.refusal.is_some(), server.open_sessions()), (8, 5, true, 1));
+    host.close().await.unwrap();
     assert_eq!(server.open_sessions(), 0);
     server.stop().await;
 }
