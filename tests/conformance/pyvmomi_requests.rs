@@ -73,6 +73,7 @@ async fn everything(options: HostOptions) {
         notes: Some("clone".into()),
         extra_config: BTreeMap::from([("SET.guest.ipAddress".into(), "192.0.2.9".into())]),
         linked: false,
+        trial: false,
         networks: vec![("VM Network", &network)],
     };
     let vm = checked(host.clone_vm(&template, &new("clone"), &datastore, &clone, &silent).await.unwrap());
