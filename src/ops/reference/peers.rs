@@ -478,6 +478,13 @@ pub fn pages(level: usize) -> Vec<Block> {
             vec!["family", "operations", "govc", "pyVmomi", "held against", "tests", "only a real host can judge"],
             rows.collect(),
         ),
+        Text(
+            "Of govc's own tests for ESXi hosts the simulator fails those that ask for something else than a host: two want vcsim's names \
+             of machines, one vcsim's words for a refused login, and three a form of govc's own commands that govc has given up. What the \
+             simulator leaves out it refuses: roles and accounts beyond its one user, licence keys beyond the evaluation's, a second \
+             switch, the console behind a ticket, the setting of the clock."
+                .to_owned(),
+        ),
     ]
 }
 
