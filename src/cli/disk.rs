@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::globals::Globals;
 use super::output::Format;
-use super::repository::{self, About, filtered, filters, place};
+use super::repository::{self, About, filters, place};
 use crate::error::Fault;
 use crate::ops;
 
@@ -128,7 +128,7 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             )
             .hint("ceso repository check tells of the others, ceso repository repair saves what can be saved"));
         }
-        "list" => about.method::<ops::repository::Backups>(filtered(matches))?,
+        "list" => return about.list(),
         other => return Err(Fault::new("usage.command", format!("`ceso disk` has no command {other:?}"))),
     };
     context.print(matches, &result)

@@ -233,6 +233,8 @@ fn table(value: &Value, style: &Style) -> String {
         }
         Value::Array(items) => items.iter().for_each(|item| text.push_str(&format!("{}\n", shown(Some(item))))),
         Value::Object(map) => {
+            let mut map = map.clone();
+            map.values_mut().filter_map(Value::as_array_mut).for_each(|items| shorten(items));
             let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
             name_first(&mut keys);
             let rows =

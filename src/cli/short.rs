@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The columns whose ids of 64 digits a person needs the first of: commands take these for the whole.
+/// The columns whose ids, of 64 digits or UUIDs, a person needs the first digits of: commands take these for the whole.
 const IDS: [&str; 4] = ["id", "backup", "from", "parent"];
 
 /// The fewest digits of an id that commands take.
@@ -10,7 +10,6 @@ const DIGITS: usize = 8;
 
 /// Shortens the ids of rows to as many first digits as tell them apart, and times to their seconds: all of it is in JSON and CSV.
 pub fn shorten(items: &mut [Value]) {
-    let is_id = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     for column in IDS {
         let mut ids: Vec<&str> =
             items.iter().filter_map(|item| item.get(column)?.as_str()).filter(|text| is_id(text)).collect();
@@ -33,6 +32,17 @@ pub fn shorten(items: &mut [Value]) {
         {
             *text = whole;
         }
+    }
+}
+
+/// Whether a text is the id of a backup or a key, or a UUID.
+fn is_id(text: &str) -> bool {
+    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    match text.len() {
+        64 => text.bytes().all(is_digit),
+        36 => text.bytes().enumerate().all(|(at, b)| if is_dash(at) { b == b'-' } else { is_digit(b) }),
+        _ => false,
     }
 }
 
@@ -70,6 +80,12 @@ mod tests {
             (rows[2]["id"].as_str(), rows[2]["time"].as_str()),
             (Some("99aaaaaaa"), Some("2026-05-01T02:00:00.5+01:00"))
         );
+        let uuid = |end: &str| format!("01a20744-b41d-771a-9bc8-4160179a{end}");
+        let mut runs =
+            [json!({ "id": uuid("c84a") }), json!({ "id": "01a20744-b33b-7589-bc40-d55ae474c886", "n": uuid("0000") })];
+        shorten(&mut runs);
+        assert_eq!((runs[0]["id"].as_str(), runs[1]["id"].as_str()), (Some("01a20744-b4"), Some("01a20744-b3")));
+        assert_eq!(runs[1]["n"], uuid("0000"));
         // Where one id stands twice it is one, and what is no row stays.
         let mut same = [json!({ "id": id("1") }), json!({ "id": id("1") }), json!("text"), json!({ "id": "ÄÖÜ" })];
         shorten(&mut same);

@@ -105,10 +105,11 @@ impl Operation for Backups {
 
 type Known = [(catalog::Repository, u64)];
 
-/// The repository that a name or an id means, the one seen last of several.
+/// The repository that a name means, or an id, or the first 8 or more digits of one: the one seen last of several.
 fn identity(repositories: &Known, name: &str) -> Result<uuid::Uuid, Fault> {
     let named = repositories.iter().map(|(repository, _)| repository);
-    let found = named.clone().filter(|known| known.name == name || known.identity().to_string() == name);
+    let is_id = |known: &&catalog::Repository| name.len() >= 8 && known.identity().to_string().starts_with(name);
+    let found = named.clone().filter(|known| known.name == name || is_id(known));
     if let Some(found) = found.max_by_key(|known| known.last_seen) {
         return Ok(found.id);
     }

@@ -341,7 +341,7 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
             };
             context.print(matches, &made)
         }
-        "list" => about.print::<ops::repository::Backups>(filtered(matches)),
+        "list" => about.list(),
         "check" => {
             let subset = matches.get_one::<String>("read-data-subset");
             let report =
@@ -444,6 +444,17 @@ impl About<'_> {
             let opened = calls.call::<ops::repository::Open>(json!({ "name": name })).await?;
             calls.method::<O>(("repository", opened), arguments).await.map(|result| result.to_json())
         })
+    }
+
+    /// Prints the backups of the repository. A table has what tells them apart; their own names and disks are in the other forms.
+    pub fn list(&self) -> Result<(), Fault> {
+        let mut rows = self.method::<ops::repository::Backups>(filtered(self.matches))?;
+        if self.context.style(self.matches)?.format == Format::Table {
+            for row in rows.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+                row.retain(|field, _| !matches!(field.as_str(), "name" | "disks"));
+            }
+        }
+        self.context.print(self.matches, &rows)
     }
 
     fn print<O: Operation>(&self, arguments: Value) -> Result<(), Fault> {
