@@ -27,8 +27,14 @@ fn unshare_a_restore_without_room_writes_nothing_and_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     // 3 MiB that do not compress, and a hole of 61.
-    let noise: Vec<u8> =
-        (0..3u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8 ^ (n >> 9) as u8).collect();
+    let mut state = 1u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let noise: Vec<u8> = (0..3 << 17).flat_map(|_| next()).collect();
     std::fs::write(home.join("disk.img"), noise).unwrap();
     std::fs::File::options().write(true).open(home.join("disk.img")).unwrap().set_len(64 << 20).unwrap();
     for words in
