@@ -38,6 +38,12 @@ pub fn command() -> Command {
                 .arg(Arg::new("username").long("username").value_name("USER").help("The account [default: root]"))
                 .arg(Arg::new("tag").long("tag").action(ArgAction::Append).help("A word to group hosts by; may be repeated"))
                 .arg(
+                    Arg::new("datacenter")
+                        .long("datacenter")
+                        .value_name("NAME")
+                        .help("Where the address is a vCenter's: the datacenter that is meant; the only one unless given"),
+                )
+                .arg(
                     Arg::new("store")
                         .long("store")
                         .value_parser(["keyring", "file", "none"])
@@ -148,6 +154,7 @@ fn add(matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
         password_file: None,
         password_env: None,
         tags: matches.get_many::<String>("tag").into_iter().flatten().cloned().collect(),
+        datacenter: matches.get_one::<String>("datacenter").cloned(),
     };
     let account = secrets::account(entry.username.as_deref(), &entry.url);
     let password = match store {
@@ -183,13 +190,17 @@ fn exists(name: &str) -> Fault {
 }
 
 fn describe(name: &str, entry: &HostEntry) -> Value {
-    json!({
+    let mut told = json!({
         "name": name,
         "url": entry.url.to_string(),
         "username": entry.username.as_deref().unwrap_or(crate::config::DEFAULT_USERNAME),
         "trust": entry.trust.to_string(),
         "tags": entry.tags,
-    })
+    });
+    if let Some(datacenter) = &entry.datacenter {
+        told["datacenter"] = json!(datacenter);
+    }
+    told
 }
 
 fn new_password(matches: &ArgMatches, context: &Context, question: &str) -> Result<SecretString, Fault> {

@@ -33,6 +33,8 @@ pub struct HostConfig {
     pub password_file: Option<PathBuf>,
     pub password_env: Option<String>,
     pub tags: Vec<String>,
+    /// Which datacenter of a vCenter it is.
+    pub datacenter: Option<String>,
     /// The layer that gives its address.
     pub origin: Origin,
     /// Where the client keeps its session between commands. The name holds a digest of address, account, trust and origin, so
@@ -91,7 +93,10 @@ impl Config {
             Origin::Variable(_) => "environment".to_owned(),
             _ => "user".to_owned(),
         };
-        let identity = [name, entry.url.url().as_str(), &username, &entry.trust.to_string(), &kind].join("\0");
+        let mut identity = [name, entry.url.url().as_str(), &username, &entry.trust.to_string(), &kind].join("\0");
+        if let Some(datacenter) = &entry.datacenter {
+            identity = [identity.as_str(), datacenter].join("\0");
+        }
         let digest = hex::encode(&Sha256::digest(identity)[..8]);
         HostConfig {
             session_file: self.home().sessions().join(format!("{name}-{digest}")),
@@ -102,6 +107,7 @@ impl Config {
             password_file: entry.password_file.clone(),
             password_env: entry.password_env.clone(),
             tags: entry.tags.clone(),
+            datacenter: entry.datacenter.clone(),
             origin,
             named: self.named.as_deref() == Some(name),
         }

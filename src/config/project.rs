@@ -85,7 +85,7 @@ impl Rule<'_> {
         if known.is_some() {
             return self.refuse(&path, "change a host that is already known");
         }
-        let HostEntry { url: _, username: _, trust, password_file, password_env, tags: _ } = host;
+        let HostEntry { url: _, username: _, trust, password_file, password_env, tags: _, datacenter: _ } = host;
         // Either would send a file or a variable of the user's choice of secrets to an address of the project's choice.
         if password_file.is_some() {
             return self.refuse(&format!("{path}.password_file"), "say where a password is read from");

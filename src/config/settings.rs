@@ -77,6 +77,11 @@ pub struct HostEntry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("examples" = [["lab"]]))]
     pub tags: Vec<String>,
+    /// Where the address is a vCenter's: the one of its datacenters that this host is, by name or by path ("/Europe/DC1"); the only one
+    /// unless named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["DC1"]))]
+    pub datacenter: Option<String>,
 }
 
 /// Connections to one host.

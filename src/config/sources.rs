@@ -29,6 +29,7 @@ pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     ("CESO_USERNAME", "the account for CESO_URL; \"root\" unless set"),
     ("CESO_PASSWORD", "the password for CESO_URL, or for the host that --host or CESO_HOST names"),
     ("CESO_FINGERPRINT", "the SHA-256 fingerprint of the certificate of CESO_URL"),
+    ("CESO_DATACENTER", "the datacenter that is meant, where CESO_URL is a vCenter's address"),
     ("CESO_OUTPUT", "the form of results, like --output"),
     ("CESO_LOG", "what is logged, like --log: \"info\", or \"esxi=debug,door=info\" by room"),
     ("CESO_PEERS", "the folder of the peers that ceso's own tests use"),
@@ -218,7 +219,12 @@ impl Sources {
     fn environment_host(&self) -> Result<Vec<Variable>, Fault> {
         let url = self.environment.get("CESO_URL")?;
         let mut layers = Vec::new();
-        for (name, key) in [("CESO_URL", "url"), ("CESO_USERNAME", "username"), ("CESO_FINGERPRINT", "trust")] {
+        for (name, key) in [
+            ("CESO_URL", "url"),
+            ("CESO_USERNAME", "username"),
+            ("CESO_FINGERPRINT", "trust"),
+            ("CESO_DATACENTER", "datacenter"),
+        ] {
             let Some(text) = self.environment.get(name)? else { continue };
             if url.is_none() {
                 return Err(Fault::new("config.invalid", format!("{name} is set, but CESO_URL is not"))

@@ -120,7 +120,8 @@ impl Pass<'_> {
             self.door.journal.fell(&host.name, &vm.name);
             self.door.journal.stands(&host.name, name);
         }
-        vouch(esxi::Vm { name: name.to_owned(), ..vm.clone() })
+        let place = vm.place.clone().map(|place| esxi::VmPlace { own_name: name.to_owned(), ..place });
+        vouch(esxi::Vm { name: name.to_owned(), place, ..vm.clone() })
     }
 
     /// Notes a file or folder as made by this run, which may then delete it.

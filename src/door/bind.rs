@@ -155,20 +155,32 @@ impl<'a> Binder<'a> {
         self.declared("vm", verb)?;
         self.pass.door.policy.check_literal("vm", verb, name)?;
         let all = host.host.client.lookup_vms().await?;
-        let matching: Vec<&esxi::Vm> = all.iter().filter(|vm| vm.name == name).collect();
+        let mut matching: Vec<&esxi::Vm> = all.iter().filter(|vm| vm.name == name).collect();
+        if matching.is_empty() {
+            // Machines of one name in several folders are called by their paths, and the name alone means none of them.
+            matching = all.iter().filter(|vm| vm.own_name() == name).collect();
+        }
         match matching.as_slice() {
             [] => Ok(Err(all)),
-            [one] => self.bound_vm(host.host.clone(), (*one).clone(), verb).map(Ok),
+            [one] if one.name == name => self.bound_vm(host.host.clone(), (*one).clone(), verb).map(Ok),
             many => {
                 // Where each lies is told to those who may read them.
                 let readable = many.iter().filter(|vm| self.pass.may_read("vm", &vm.name));
-                let candidates: Vec<String> = readable.map(|vm| format!("{} at {}", vm.moref.id, vm.path)).collect();
+                let by_path = many.iter().all(|vm| vm.name != name);
+                let candidate = |vm: &&&esxi::Vm| match by_path {
+                    true => format!("{} at {}", vm.name, vm.path),
+                    false => format!("{} at {}", vm.moref.id, vm.path),
+                };
+                let candidates: Vec<String> = readable.map(|vm| candidate(&vm)).collect();
                 let listed = if candidates.is_empty() { String::new() } else { format!(": {}", candidates.join("; ")) };
                 Err(Fault::new(
                     "esxi.ambiguous",
                     format!("{} machines on {} are named {name:?}{listed}", many.len(), host.host.name),
                 )
-                .hint("rename all but one: ceso takes a name only where it selects exactly one machine"))
+                .hint(match by_path {
+                    true => "call it by its path, here and in tables: ceso takes a name only where it selects exactly one machine",
+                    false => "rename all but one: ceso takes a name only where it selects exactly one machine",
+                }))
             }
         }
     }
@@ -187,8 +199,9 @@ impl<'a> Binder<'a> {
     pub async fn free_name(&self, host: &Connected, name: &str, verb: &'static str) -> Result<Checked<NewVm>, Fault> {
         let new = self.vm_name(name, verb)?;
         let all = host.client.lookup_vms().await?;
-        if let Some(there) = all.iter().find(|vm| vm.name == name) {
-            let place = if self.pass.may_read("vm", name) { format!(", at {}", there.path) } else { String::new() };
+        if let Some(there) = all.iter().find(|vm| vm.own_name() == name) {
+            let place =
+                if self.pass.may_read("vm", &there.name) { format!(", at {}", there.path) } else { String::new() };
             return Err(Fault::new(
                 "esxi.duplicate_name",
                 format!("there is a machine named {name:?} on {} already{place}", host.name),
@@ -265,6 +278,17 @@ impl<'a> Binder<'a> {
             }
             _ => None,
         };
+        // Not every host of a vCenter has every datastore: of several none is chosen.
+        let usable = rows.iter().filter(|row| why_not(row).is_none()).count();
+        if host.host.client.is_vcenter() && usable > 1 {
+            let readable = rows.iter().filter(|row| self.pass.may_read("datastore", &row.datastore.name));
+            let names: Vec<&str> = readable.map(|row| row.datastore.name.as_str()).take(12).collect();
+            return Err(Fault::new(
+                "esxi.no_datastore",
+                format!("{} has {usable} datastores that a machine could go to, and none is named", host.host.name),
+            )
+            .hint(format!("name one that its host or cluster has: datastore = \"…\" ({})", names.join(", "))));
+        }
         if let Some(row) = rows.iter().find(|row| why_not(row).is_none()) {
             self.check("datastore", "write", &row.datastore.name, false)?;
             return Ok(vouch(row.datastore.clone()));

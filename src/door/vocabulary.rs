@@ -44,6 +44,7 @@ pub const NOUNS: &[Noun] = &[
             ("revert", "go back to a snapshot: what was written since is lost"),
             ("remove_snapshot", "remove snapshots: there is no way back to them"),
             ("power", "turn on, turn off, reset, suspend, shut the guest down"),
+            ("migrate", "move the machine to another folder, host, cluster or datastore of a vCenter"),
             ("destroy", "remove the machine and its disks for good"),
         ],
     },

@@ -14,6 +14,7 @@ use super::lease::Lease;
 use super::link::patient;
 use super::moref::MoRef;
 use super::object::{Datastore, Network, NewVm, Vm};
+use super::places::Placement;
 use super::property::Query;
 use super::snapshot::Snapshot;
 use super::soap::{Call, Method};
@@ -121,6 +122,7 @@ impl Host {
         datastore: &Checked<Datastore>,
         networks: &[(String, Checked<Network>)],
         provisioning: &str,
+        at: &Placement,
     ) -> Result<ImportPlan, Error> {
         let mapping = |(name, network): &(String, Checked<Network>)| {
             Element::new("networkMapping")
@@ -135,7 +137,7 @@ impl Host {
             .with(Element::leaf("diskProvisioning", provisioning));
         let call = Call::new(&self.ovf_manager().await?, Method::CreateImportSpec)
             .with_text("ovfDescriptor", descriptor)
-            .with_ref("resourcePool", &self.places().await?.resource_pool)
+            .with_ref("resourcePool", &self.places(at).await?.resource_pool)
             .with_ref("datastore", &datastore.moref)
             .with(params);
         let planned = async {
@@ -159,11 +161,12 @@ impl Host {
     }
 
     /// Makes the machine of a plan, and begins to fill its disks.
-    pub async fn import(&self, plan: &ImportPlan, new: &Checked<NewVm>) -> Result<Lease<'_>, Error> {
-        let places = self.places().await?;
+    pub async fn import(&self, plan: &ImportPlan, new: &Checked<NewVm>, at: &Placement) -> Result<Lease<'_>, Error> {
+        let places = self.places(at).await?;
         let call = Call::new(&places.resource_pool, Method::ImportVApp)
             .with(plan.spec.clone())
-            .with_ref("folder", &places.vm_folder);
+            .with_ref("folder", &places.vm_folder)
+            .with_opt(places.host.as_ref().map(|host| host.element("host")));
         let started = match Lease::start(self, &call).await {
             // Its lease was lost with the answer, so it ends by itself, and the machine with it.
             Err(error) if error.outcome_unknown() => {

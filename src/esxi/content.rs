@@ -27,6 +27,11 @@ impl About {
     pub fn is_simulator(&self) -> bool {
         self.full_name.ends_with("(ceso SIMULATOR)")
     }
+
+    /// Whether this is a vCenter and no single host.
+    pub fn is_vcenter(&self) -> bool {
+        self.api_type == "VirtualCenter"
+    }
 }
 
 /// The objects from which everything else is reached.
@@ -43,6 +48,18 @@ pub(super) struct ServiceContent {
     pub event_manager: Option<String>,
     pub task_manager: Option<String>,
     pub authorization_manager: Option<String>,
+    /// Of a vCenter, the one datacenter that this connection is about; a host names its own by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datacenter: Option<Datacenter>,
+}
+
+/// The datacenter that a connection to a vCenter is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Datacenter {
+    pub id: String,
+    /// Its path in the inventory as the API writes it, without the slash before it, such as `Europe/DC1`.
+    pub path: String,
 }
 
 impl ServiceContent {
@@ -72,6 +89,7 @@ impl ServiceContent {
             event_manager: id("eventManager"),
             task_manager: id("taskManager"),
             authorization_manager: id("authorizationManager"),
+            datacenter: None,
         })
     }
 
@@ -89,6 +107,21 @@ impl ServiceContent {
 
     /// Whether this is a vCenter, which takes some requests differently.
     pub(super) fn is_vcenter(&self) -> bool {
-        self.about.api_type == "VirtualCenter"
+        self.about.is_vcenter()
+    }
+
+    /// Under what everything lies that the connection is about: all of a host, one datacenter of a vCenter. A vCenter whose datacenter
+    /// is not known yet has nothing to look at.
+    pub(super) fn top(&self) -> MoRef {
+        match &self.datacenter {
+            _ if !self.is_vcenter() => self.root_folder(),
+            Some(datacenter) => MoRef::new("Datacenter", &datacenter.id),
+            None => MoRef::new("Datacenter", "none"),
+        }
+    }
+
+    /// The datacenter as the addresses of files name it.
+    pub(super) fn datacenter_path(&self) -> &str {
+        self.datacenter.as_ref().map_or("ha-datacenter", |datacenter| &datacenter.path)
     }
 }

@@ -64,7 +64,7 @@ impl Host {
             .with(Element::leaf("capacityKb", kilobytes(size)?.to_string()));
         let call = Call::new(&self.disk_manager()?, Method::CreateVirtualDisk)
             .with_text("name", &file)
-            .with_ref("datacenter", &self.places().await?.datacenter)
+            .with_ref("datacenter", &self.datacenter().await?)
             .with(spec);
         let made = self.file_task("make the disk", call, format!("make the disk {file}"), progress).await;
         let needed = (form != Provisioning::Thin).then_some(size.0);
@@ -134,7 +134,7 @@ impl Host {
         self.check_childless(&file).await?;
         let call = Call::new(&self.disk_manager()?, Method::ExtendVirtualDisk)
             .with_text("name", &file)
-            .with_ref("datacenter", &self.places().await?.datacenter)
+            .with_ref("datacenter", &self.datacenter().await?)
             .with_text("newCapacityKb", kilobytes(size)?.to_string())
             .with_text("eagerZero", "false");
         let grown = self.file_task("extend the disk", call, format!("extend the disk {file}"), progress).await;
@@ -153,7 +153,7 @@ impl Host {
         let disk = self.disk_file(datastore, path).await?;
         let call = Call::new(&self.disk_manager()?, Method::InflateVirtualDisk)
             .with_text("name", &file)
-            .with_ref("datacenter", &self.places().await?.datacenter);
+            .with_ref("datacenter", &self.datacenter().await?);
         let filled = self.file_task("inflate the disk", call, format!("inflate the disk {file}"), progress).await;
         let needed = disk.capacity.map(|all| all.0.saturating_sub(disk.size.unwrap_or_default().0));
         self.with_space(datastore, needed, filled.map(drop)).await
@@ -165,7 +165,7 @@ impl Host {
         let disk = self.disk_file(datastore, path).await?;
         let call = Call::new(&self.disk_manager()?, Method::QueryVirtualDiskUuid)
             .with_text("name", &file)
-            .with_ref("datacenter", &self.places().await?.datacenter);
+            .with_ref("datacenter", &self.datacenter().await?);
         let answer = self.link.call(&call).await.map_err(|error| error.doing(format!("read the disk {file}")))?;
         let uuid = answer.text_at("returnval").map(str::trim).filter(|uuid| !uuid.is_empty()).map(str::to_owned);
         Ok(DiskInfo { disk, uuid })
@@ -194,7 +194,7 @@ impl Host {
 
     pub(super) async fn move_disk_file(&self, from: &str, to: &str, progress: Progress<'_>) -> Result<(), Error> {
         self.check_childless(from).await?;
-        let datacenter = &self.places().await?.datacenter;
+        let datacenter = &self.datacenter().await?;
         let call = Call::new(&self.disk_manager()?, Method::MoveVirtualDisk)
             .with_text("sourceName", from)
             .with_ref("sourceDatacenter", datacenter)

@@ -56,6 +56,18 @@ pub enum Error {
     /// A request that would not make sense is not sent.
     #[error("{reason}")]
     Invalid { reason: String, hint: Option<String> },
+    /// What only a vCenter has or can do.
+    #[error("{what} needs a vCenter, and {host} is a host by itself")]
+    NeedsVcenter { host: String, what: String },
+    /// What is done on one host, of which a vCenter has many.
+    #[error("{host} is a vCenter, and this is done on a host")]
+    NeedsHost { host: String, hosts: Vec<String> },
+    /// Not one datacenter, but none or several.
+    #[error("{}", which_datacenter(host, wanted.as_deref(), *found, among))]
+    Datacenter { host: String, wanted: Option<String>, found: bool, among: Vec<String> },
+    /// Not one place for a machine, but none or several.
+    #[error("{reason}")]
+    Place { reason: String, among: Vec<String> },
     /// A machine is in a state that the request does not allow; found before anything was changed.
     #[error("{name} on host {host} is {state}")]
     WrongState { host: String, name: String, state: String, hint: String },
@@ -98,6 +110,10 @@ impl Error {
     /// Says what was being done, to which object: `error.doing("power on \"web-1\"")`.
     pub fn doing(self, doing: impl Into<String>) -> Self {
         Self::While { doing: doing.into(), source: Box::new(self) }
+    }
+
+    pub(super) fn needs_vcenter(host: &str, what: impl Into<String>) -> Self {
+        Self::NeedsVcenter { host: host.to_owned(), what: what.into() }
     }
 
     /// The error underneath what was being done.
@@ -150,6 +166,10 @@ impl Error {
             Self::Vim { fault, .. } => format!("esxi.{}", fault.kind()),
             Self::NotFound { .. } => "esxi.not_found".into(),
             Self::Invalid { .. } => "esxi.invalid_argument".into(),
+            Self::NeedsVcenter { .. } => "esxi.needs_vcenter".into(),
+            Self::NeedsHost { .. } => "esxi.needs_host".into(),
+            Self::Datacenter { .. } => "esxi.datacenter".into(),
+            Self::Place { .. } => "esxi.place".into(),
             Self::WrongState { .. } => "esxi.invalid_power_state".into(),
             Self::NoSpace { .. } => "esxi.no_disk_space".into(),
             Self::Lacking { .. } => "esxi.not_supported".into(),
@@ -198,6 +218,19 @@ impl Error {
             Self::NotFound { nearest, .. } if !nearest.is_empty() => format!("did you mean {}?", nearest.join(" or ")),
             Self::NotFound { what, .. } => format!("list what there is: ceso {} list", command(what)),
             Self::Invalid { hint, .. } => return hint.clone(),
+            Self::NeedsVcenter { .. } => {
+                "leave it out, or connect to the vCenter that manages the host (host:facts() names it)".into()
+            }
+            Self::NeedsHost { hosts, .. } if hosts.is_empty() => "connect to the host itself".into(),
+            Self::NeedsHost { hosts, .. } => format!("connect to the host itself: {}", listed(hosts)),
+            Self::Datacenter { among, .. } if among.is_empty() => {
+                "make one, or give the account the right to see it".into()
+            }
+            Self::Datacenter { .. } => {
+                "name one of them as \"datacenter\" in the host's entry (ceso host add NAME URL --datacenter DATACENTER), or by CESO_DATACENTER".into()
+            }
+            Self::Place { among, .. } if among.is_empty() => "list what there is: host:places()".into(),
+            Self::Place { among, .. } => format!("name one: {}", listed(among)),
             Self::WrongState { hint, .. } | Self::Lacking { hint, .. } => hint.clone(),
             Self::NoSpace { .. } => "free space on that datastore or use another".into(),
             Self::InUse { vm, .. } => {
@@ -228,6 +261,28 @@ impl Error {
             Self::Credentials(fault) | Self::Refused(fault) => fault.may_retry(),
             _ => false,
         }
+    }
+}
+
+/// Some names, and how many more there are.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn which_datacenter(host: &str, wanted: Option<&str>, found: bool, among: &[String]) -> String {
+    let there = listed(among);
+    match wanted {
+        _ if among.is_empty() => format!("the vCenter {host} has no datacenter that this account may see"),
+        None => {
+            format!("{host} is a vCenter with {} datacenters ({there}), and a connection is about one", among.len())
+        }
+        Some(name) if found => format!("several datacenters of the vCenter {host} are named {name:?}: {there}"),
+        Some(name) => format!("the vCenter {host} has no datacenter {name:?}; there are: {there}"),
     }
 }
 

@@ -9,6 +9,8 @@ use crate::units::Bytes;
 use super::checked::Checked;
 use super::error::Error;
 use super::host::Host;
+use super::link::Contract;
+use super::lookup::unescape;
 use super::moref::MoRef;
 use super::object::HostObject;
 use super::places::Reach;
@@ -18,7 +20,7 @@ use super::vm_list::text;
 /// The facts about a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
-    /// The name that the host has given itself.
+    /// The name that the host has given itself; of a vCenter, the path of the datacenter that the connection is about.
     pub name: String,
     pub vendor: Option<String>,
     pub model: Option<String>,
@@ -63,6 +65,9 @@ impl Host {
     /// Reads the facts about the host, in one request.
     pub async fn host_facts(&self, _host: &Checked<HostObject>) -> Result<HostFacts, Error> {
         let contract = self.link.contract();
+        if self.is_vcenter() {
+            return Ok(of_vcenter(&contract));
+        }
         let mut query = self.link.everything(&[Reach::Hosts], vec![("HostSystem", HOST.to_vec())]);
         if let Some(licences) = &contract.content.license_manager {
             query.properties.push(("LicenseManager", vec!["licenses"]));
@@ -96,6 +101,30 @@ impl Host {
             managed_by: host.text("summary.managementServerIp").map(str::to_owned),
             lockdown: host.text("config.lockdownMode").filter(|mode| *mode != "lockdownDisabled").map(str::to_owned),
         })
+    }
+}
+
+/// A vCenter has no hardware of its own to tell of, and its licences are of no one host.
+fn of_vcenter(contract: &Contract) -> HostFacts {
+    let about = &contract.content.about;
+    HostFacts {
+        name: unescape(contract.content.datacenter_path()),
+        vendor: None,
+        model: None,
+        cpu_model: None,
+        cpu_cores: None,
+        cpu_threads: None,
+        memory: None,
+        product: about.full_name.clone(),
+        version: about.version.clone(),
+        build: about.build.clone(),
+        api_version: contract.version.clone(),
+        licence: None,
+        licence_restricted: None,
+        uptime: None,
+        maintenance: false,
+        managed_by: None,
+        lockdown: None,
     }
 }
 

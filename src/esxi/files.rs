@@ -65,7 +65,7 @@ impl Host {
     pub(super) async fn make_folders(&self, path: &str, parents: bool) -> Result<(), Error> {
         let call = Call::new(&self.file_manager()?, Method::MakeDirectory)
             .with_text("name", path)
-            .with_ref("datacenter", &self.places().await?.datacenter)
+            .with_ref("datacenter", &self.datacenter().await?)
             .with_text("createParentDirectories", parents.to_string());
         self.link.call(&call).await.map(|_| ()).map_err(|error| error.doing(format!("make the folder {path}")))
     }
@@ -78,7 +78,7 @@ impl Host {
         what: &str,
         progress: Progress<'_>,
     ) -> Result<(), Error> {
-        let datacenter = &self.places().await?.datacenter;
+        let datacenter = &self.datacenter().await?;
         let call = Call::new(&self.file_manager()?, Method::CopyDatastoreFile)
             .with_text("sourceName", from)
             .with_ref("sourceDatacenter", datacenter)
@@ -90,7 +90,7 @@ impl Host {
 
     /// Moves a file or a folder to where nothing is yet.
     pub(super) async fn move_file(&self, from: &str, to: &str, progress: Progress<'_>) -> Result<(), Error> {
-        let datacenter = &self.places().await?.datacenter;
+        let datacenter = &self.datacenter().await?;
         let call = Call::new(&self.file_manager()?, Method::MoveDatastoreFile)
             .with_text("sourceName", from)
             .with_ref("sourceDatacenter", datacenter)
@@ -108,7 +108,7 @@ impl Host {
     pub(super) async fn delete_file(&self, path: &str) -> Result<(), Error> {
         let call = Call::new(&self.file_manager()?, Method::DeleteDatastoreFile)
             .with_text("name", path)
-            .with_ref("datacenter", &self.places().await?.datacenter);
+            .with_ref("datacenter", &self.datacenter().await?);
         self.file_task("delete", call, format!("delete {path}"), &silent).await.map(|_| ())
     }
 
@@ -133,7 +133,7 @@ impl Host {
         what: &str,
         progress: Progress<'_>,
     ) -> Result<(), Error> {
-        let datacenter = &self.places().await?.datacenter;
+        let datacenter = &self.datacenter().await?;
         let form = form.map(|(disk_type, adapter_type)| {
             Element::new("destSpec")
                 .typed("VirtualDiskSpec")
@@ -153,7 +153,7 @@ impl Host {
     pub(super) async fn delete_disk(&self, path: &str) -> Result<(), Error> {
         let call = Call::new(&self.disk_manager()?, Method::DeleteVirtualDisk)
             .with_text("name", path)
-            .with_ref("datacenter", &self.places().await?.datacenter);
+            .with_ref("datacenter", &self.datacenter().await?);
         self.file_task("delete", call, format!("delete the disk {path}"), &silent).await.map(|_| ())
     }
 

@@ -282,21 +282,7 @@ impl Host {
             .with_text("guestFilePath", path);
         let answer = self.link.call(&call).await?;
         let size = answer.text_at("returnval.size").and_then(|size| size.trim().parse().ok());
-        Ok((self.guest_url(answer.text_at("returnval.url"))?, size))
-    }
-
-    /// The URL of a transfer: a host does not know by which name it is reached, and writes a star.
-    fn guest_url(&self, text: Option<&str>) -> Result<Url, Error> {
-        let bad = || Error::BadAnswer {
-            host: self.name().to_owned(),
-            reason: "a transfer with a URL that is none".to_owned(),
-        };
-        let text = text.unwrap_or_default().trim().replacen("://*", "://guest.invalid", 1);
-        let mut url = Url::parse(&text).map_err(|_| bad())?;
-        let own = self.link.own_url();
-        let placed = url.set_scheme(own.scheme()).and_then(|()| url.set_host(own.host_str()).map_err(drop));
-        placed.and_then(|()| url.set_port(own.port())).map_err(|()| bad())?;
-        Ok(url)
+        Ok((self.transfer_url(answer.text_at("returnval.url").unwrap_or_default())?, size))
     }
 
     /// Streams a file out of a guest. Errors: `esxi.file_not_found`, `esxi.invalid_guest_login`.
@@ -337,7 +323,7 @@ impl Host {
                 .with_text("fileSize", content.length.to_string())
                 .with_text("overwrite", overwrite.to_string());
             let answer = self.link.call(&call).await?;
-            let url = self.guest_url(answer.text_at("returnval"))?;
+            let url = self.transfer_url(answer.text_at("returnval").unwrap_or_default())?;
             let refused = |status| self.refused(status, path);
             self.put(&url, "PUT guest file", &content, "upload", progress, &refused).await
         };

@@ -4,6 +4,7 @@
 //! here, so that they mean the same on every release. Specification: vSphere Web Services API, `EventManager.QueryEvents`,
 //! `TaskManager.recentTask`.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -39,6 +40,8 @@ pub struct EventRow {
     pub user: Option<String>,
     /// The machine that it is about.
     pub vm: Option<String>,
+    /// That one by the host's own name for it.
+    pub(super) machine: Option<MoRef>,
     pub message: String,
 }
 
@@ -183,6 +186,12 @@ impl Host {
 
     async fn query_events(&self, manager: &MoRef, filter: &EventFilter) -> Result<Vec<EventRow>, Error> {
         let mut spec = Element::new("filter");
+        if self.is_vcenter() {
+            let entity = Element::new("entity")
+                .with(self.link.contract().content.top().element("entity"))
+                .with(Element::leaf("recursion", "all"));
+            spec = spec.with(entity);
+        }
         let bound = |name: &str, at: Option<OffsetDateTime>| {
             at.and_then(|at| at.format(&Rfc3339).ok()).map(|text| Element::leaf(name, text))
         };
@@ -192,7 +201,15 @@ impl Host {
             spec = spec.with(Element::new("time").with_all(bounds));
         }
         let answer = self.link.call(&Call::new(manager, Method::QueryEvents).with(spec)).await?;
-        Ok(answer.all("returnval").filter_map(event).collect())
+        let mut events: Vec<EventRow> = answer.all("returnval").filter_map(event).collect();
+        if let Some(all) = self.all_by_reference().await? {
+            for event in &mut events {
+                if let Some(called) = event.machine.as_ref().and_then(|machine| all.get(machine)) {
+                    event.vm = Some(called.clone());
+                }
+            }
+        }
+        Ok(events)
     }
 
     /// The newest tasks of the host, oldest first: those under way and the last that ended. With `wait` it waits until one is there.
@@ -211,7 +228,10 @@ impl Host {
         let mut looking = Looking::new(wait, LOOK_AT_TASKS);
         loop {
             let objects = self.link.retrieve(&query).await?;
-            let mut tasks: Vec<TaskRow> = objects.iter().filter_map(task).collect();
+            let mut tasks: Vec<TaskRow> = match self.all_by_reference().await? {
+                None => objects.iter().filter_map(task).collect(),
+                Some(all) => objects.iter().filter_map(|object| task_in(object, &all)).collect(),
+            };
             tasks.retain(|task| filter.selects(task));
             tasks.sort_by_key(|task| task.queued);
             if !tasks.is_empty() || !looking.again(self, &manager, "TaskManager", &["recentTask"]).await? {
@@ -250,8 +270,16 @@ fn event(event: &Element) -> Option<EventRow> {
         time: moment(event, "createdTime"),
         user: text(event, "userName"),
         vm: text(event, "vm.name").map(|name| unescape(&name)),
+        machine: event.at("vm.vm").and_then(MoRef::read),
         message: text(event, "fullFormattedMessage").or_else(|| text(event, "message")).unwrap_or_default(),
     })
+}
+
+/// A task on an object of the datacenter, by what that is called.
+fn task_in(object: &Object, all: &HashMap<MoRef, String>) -> Option<TaskRow> {
+    let entity = object.get("info")?.child("entity").and_then(MoRef::read)?;
+    let called = all.get(&entity)?.clone();
+    task(object).map(|task| TaskRow { entity: Some(called), ..task })
 }
 
 fn task(object: &Object) -> Option<TaskRow> {

@@ -120,8 +120,10 @@ pub struct Nic {
     /// `vmxnet3`, `e1000e`, `e1000`, `pcnet32`, `vmxnet2`, or the wire name.
     pub kind: String,
     pub mac: Option<String>,
-    /// The name of its network; `None` where the backing names none (a vCenter's distributed switch).
+    /// The name of its network; `None` where that is not known.
     pub network: Option<String>,
+    /// The key of its port group, where that is one of a vCenter's distributed switch.
+    pub port_group: Option<String>,
     pub connected: bool,
     pub start_connected: bool,
 }
@@ -242,6 +244,7 @@ fn nic(device: &Element, wire: &str, key: i32) -> Nic {
         kind: NICS.iter().find(|(name, _)| *name == wire).map_or(wire, |(_, kind)| kind).to_owned(),
         mac: text(device, "macAddress"),
         network: text(device, "backing.deviceName"),
+        port_group: text(device, "backing.port.portgroupKey"),
         connected: flag("connectable.connected"),
         start_connected: flag("connectable.startConnected"),
     }
@@ -295,7 +298,7 @@ pub(super) enum NewDevice<'a> {
     Nic {
         key: i32,
         kind: &'a str,
-        network: &'a str,
+        backing: &'a Element,
         start_connected: bool,
     },
 }
@@ -344,11 +347,8 @@ impl NewDevice<'_> {
             Self::OldDisk { key, file, size, mode, controller, unit } => {
                 change.with(disk_element(*key, file, mode, None, *size, *controller, *unit))
             }
-            Self::Nic { key, kind, network, start_connected } => {
-                let wire = NICS.iter().find(|(_, short)| short == kind).map_or(*kind, |(wire, _)| wire);
-                let backing = Element::new("backing")
-                    .typed("VirtualEthernetCardNetworkBackingInfo")
-                    .with(Element::leaf("deviceName", *network));
+            Self::Nic { key, kind, backing, start_connected } => {
+                let wire = nic_type(kind);
                 let connectable = Element::new("connectable")
                     .with(Element::leaf("startConnected", start_connected.to_string()))
                     .with(Element::leaf("allowGuestControl", "true"))
@@ -357,13 +357,18 @@ impl NewDevice<'_> {
                     Element::new("device")
                         .typed(wire)
                         .with(number("key", *key))
-                        .with(backing)
+                        .with((*backing).clone())
                         .with(connectable)
                         .with(Element::leaf("addressType", "generated")),
                 )
             }
         }
     }
+}
+
+/// The type of a network card of that kind.
+pub(super) fn nic_type(kind: &str) -> &str {
+    NICS.iter().find(|(_, short)| *short == kind).map_or(kind, |(wire, _)| wire)
 }
 
 /// Whether a network card's kind can be made anew.

@@ -16,7 +16,7 @@ use super::linked::LastScan;
 use super::monitor::Monitor;
 use super::moref::MoRef;
 use super::options::{Credentials, HostOptions, Login};
-use super::places::Places;
+use super::places::Parts;
 use super::session_file::SessionFile;
 use super::task::Task;
 use super::task_found::KnownTasks;
@@ -25,7 +25,7 @@ use super::task_found::KnownTasks;
 pub struct Host {
     pub(super) link: Arc<Link>,
     pub(super) monitor: Monitor,
-    pub(super) places: OnceCell<Places>,
+    pub(super) parts: OnceCell<Parts>,
     pub(super) last_scan: LastScan,
     pub(super) tasks: KnownTasks,
 }
@@ -71,13 +71,7 @@ impl Host {
             tokio::spawn(async move { link.warm_up(ahead).await });
         }
         let monitor = Monitor::new(link.clone());
-        Ok(Self {
-            link,
-            monitor,
-            places: OnceCell::new(),
-            last_scan: LastScan::default(),
-            tasks: KnownTasks::default(),
-        })
+        Ok(Self { link, monitor, parts: OnceCell::new(), last_scan: LastScan::default(), tasks: KnownTasks::default() })
     }
 
     /// The host's name in the configuration.
@@ -93,6 +87,11 @@ impl Host {
     /// What the host said about itself when the session was opened.
     pub fn about(&self) -> About {
         self.link.contract().content.about.clone()
+    }
+
+    /// Whether this is a vCenter, of which the connection sees one datacenter.
+    pub fn is_vcenter(&self) -> bool {
+        self.link.contract().content.is_vcenter()
     }
 
     /// The API version that is spoken, such as `8.0.3.0`.
@@ -159,6 +158,7 @@ impl Host {
             url: super::transport::Transport::new(&options)?.url().to_string(),
             trust: options.trust.label(),
             username: options.username.clone(),
+            datacenter: options.datacenter.clone(),
         };
         match file.read() {
             Ok(Some(_)) => {

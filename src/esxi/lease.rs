@@ -134,12 +134,7 @@ impl<'a> Lease<'a> {
 
     fn file(&self, element: &Element) -> Result<LeaseFile, Error> {
         let text = |name: &str| element.text_at(name).unwrap_or_default().trim().to_owned();
-        // A host does not know by which name it is reached, and writes a star.
-        let url = text("url").replacen("://*", "://lease.invalid", 1);
-        let mut url = Url::parse(&url).map_err(|_| self.bad("a lease with a URL that is none"))?;
-        let own = self.host.link.own_url();
-        let placed = url.set_scheme(own.scheme()).and_then(|()| url.set_host(own.host_str()).map_err(drop));
-        placed.and_then(|()| url.set_port(own.port())).map_err(|()| self.bad("a lease with a URL that is none"))?;
+        let url = self.host.transfer_url(&text("url"))?;
         let name = url.path_segments().and_then(Iterator::last).unwrap_or_default().to_owned();
         let target = Some(text("targetId")).filter(|target| !target.is_empty()).unwrap_or(name);
         let disk = element.text_at("disk").and_then(super::property::boolean).unwrap_or(true);

@@ -102,6 +102,7 @@ impl Link {
             url: transport.url().to_string(),
             trust: options.trust.label(),
             username: options.username.clone(),
+            datacenter: options.datacenter.clone(),
         });
         let mut notices = Vec::new();
         let kept = match file.as_ref().map(SessionFile::read) {
@@ -232,6 +233,16 @@ impl Link {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             (current.cookie.clone(), current.contract.clone())
         };
+        self.call_as(call, &contract, cookie.as_deref()).await
+    }
+
+    /// Makes one call with this very session.
+    pub(super) async fn call_as(
+        &self,
+        call: &Call,
+        contract: &Contract,
+        cookie: Option<&str>,
+    ) -> Result<Element, Error> {
         let text = self.envelope(call)?;
         if call.arguments.iter().any(|argument| argument.name == "auth") {
             self.observe(&contract.version, &self.envelope(&call.without_passwords())?);
@@ -239,12 +250,12 @@ impl Link {
             self.observe(&contract.version, &text);
         }
         let envelope = Bytes::from(text);
-        let first = self.send(call.method, envelope.clone(), &contract.version, cookie.as_deref()).await;
+        let first = self.send(call.method, envelope.clone(), &contract.version, cookie).await;
         let reply = match first {
             // A kept connection that the host has closed meanwhile looks the same as one that breaks.
             Err(Error::Lost { .. }) if call.method.repeatable() => {
                 self.transport.label.retry("lost");
-                self.send(call.method, envelope, &contract.version, cookie.as_deref()).await?
+                self.send(call.method, envelope, &contract.version, cookie).await?
             }
             other => other?,
         };
@@ -292,7 +303,8 @@ impl Link {
             let cookie = self.current.read().unwrap_or_else(PoisonError::into_inner).cookie.clone();
             let began = Instant::now();
             let timeout = self.options.timeouts.request;
-            let reply = self.transport.put(datastore, path, cookie.as_deref(), content.clone(), timeout).await;
+            let url = self.folder_url(datastore, path);
+            let reply = self.transport.put(url, cookie.as_deref(), content.clone(), timeout).await;
             self.transport.count("PUT folder", &reply, began);
             let status = reply?.status;
             match status {
@@ -313,9 +325,9 @@ impl Link {
         self.transport.url()
     }
 
-    /// The URL of a file on a datastore of the host's one datacenter. The path is relative to the datastore.
+    /// The URL of a file on a datastore of the one datacenter that the connection is about. The path is relative to the datastore.
     pub(super) fn folder_url(&self, datastore: &str, path: &str) -> Url {
-        self.transport.folder_url(datastore, path)
+        self.transport.folder_url(self.contract().content.datacenter_path(), datastore, path)
     }
 
     /// Asks for a file, from a byte on where `from` says so; the body is still to be read. The session is renewed where it has run out.
@@ -413,6 +425,7 @@ impl Link {
         };
         self.transport.label.login("done");
         tracing::info!(host = %self.options.name, "logged in");
+        let contract = self.placed(contract, &cookie).await?;
         self.keep(&contract, &login.username, &cookie);
         self.replace(cookie, contract);
         Ok(())
@@ -502,6 +515,7 @@ impl Link {
             url: file.url.clone(),
             trust: file.trust.clone(),
             username: username.to_owned(),
+            datacenter: file.datacenter.clone(),
             version: contract.version.clone(),
             cookie: cookie.to_owned(),
             content: contract.content.clone(),

@@ -9,6 +9,7 @@ use super::moref::MoRef;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vm {
     pub moref: MoRef,
+    /// What it is called, by tables and in calls: its name; on a vCenter its path where another machine of the datacenter has its name.
     pub name: String,
     /// Unique, unlike the name; empty where the host gives none (an inaccessible machine).
     pub instance_uuid: String,
@@ -16,6 +17,25 @@ pub struct Vm {
     pub path: String,
     /// The names of all datastores that it has files on.
     pub datastores: Vec<String>,
+    /// Where it is in a vCenter's inventory; `None` on a standalone host, which has no folders.
+    pub place: Option<VmPlace>,
+}
+
+/// A machine in a vCenter's inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmPlace {
+    /// The name that the vCenter has for it. Another machine in another folder may have the same one: then both are called by their
+    /// paths, such as `/prod/web-1`, and that is what [`Vm::name`] holds.
+    pub own_name: String,
+    /// Its folder of machines, such as `prod/web`; empty for the datacenter's own, `None` where it lies in none (in a vApp).
+    pub folder: Option<String>,
+}
+
+impl Vm {
+    /// Its name without a path.
+    pub fn own_name(&self) -> &str {
+        self.place.as_ref().map_or(&self.name, |place| &place.own_name)
+    }
 }
 
 /// A datastore of the host.

@@ -27,6 +27,8 @@ pub struct HostOptions {
     pub session_file: Option<PathBuf>,
     /// The user that a kept session must belong to, where that is known without asking.
     pub username: Option<String>,
+    /// Which datacenter of a vCenter the connection is about, by name or by path; `None`: the only one there is. A host has none to name.
+    pub datacenter: Option<String>,
     /// Objects in one page of properties; 0 leaves it to the host. Default: 0.
     pub page_size: u32,
     pub timeouts: Timeouts,
@@ -59,6 +61,7 @@ impl HostOptions {
             allowed: None,
             session_file: None,
             username: None,
+            datacenter: None,
             page_size: 0,
             timeouts: Timeouts::default(),
             min_connections: 1,

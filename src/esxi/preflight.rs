@@ -102,7 +102,7 @@ impl Host {
         )?;
         let mut found = Preflight::default();
         of_host(&mut found, &facts, &roles, asked.power_on);
-        let taken = vms.iter().any(|row| row.vm.name == new.name);
+        let taken = vms.iter().any(|row| row.vm.own_name() == new.name);
         if taken {
             found.fails("name", format!("there is a machine named {:?} already", new.name));
         }
@@ -120,7 +120,9 @@ impl Host {
         }
         let stores: Vec<DatastoreRow> =
             stores.into_iter().filter(|row| usable("datastore", &row.datastore.name)).collect();
-        let store = match asked.without_datastore {
+        // Of a vCenter's datastores none is chosen, for not every host has each.
+        let open = self.is_vcenter() && asked.datastore.is_none() && stores.iter().filter(is_good).count() > 1;
+        let store = match asked.without_datastore || open {
             true => None,
             false => datastore(&mut found, &stores, asked.datastore, space, asked.grows_to),
         };
@@ -223,6 +225,10 @@ fn template<'a>(found: &mut Preflight, vms: &'a [VmRow], wanted: Option<&str>) -
     None
 }
 
+fn is_good(row: &&DatastoreRow) -> bool {
+    row.accessible && row.writable && row.maintenance == "normal"
+}
+
 fn datastore<'a>(
     found: &mut Preflight,
     stores: &'a [DatastoreRow],
@@ -230,7 +236,6 @@ fn datastore<'a>(
     space: Option<Bytes>,
     grows_to: Option<Bytes>,
 ) -> Option<&'a DatastoreRow> {
-    let is_good = |row: &&DatastoreRow| row.accessible && row.writable && row.maintenance == "normal";
     let store = match wanted {
         None => stores
             .iter()

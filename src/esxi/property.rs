@@ -201,7 +201,7 @@ impl Link {
     }
 
     /// Takes a page's objects; returns the token of the next one. A token may be `0`.
-    fn page(&self, mut answer: Element, objects: &mut Vec<Object>) -> Result<Option<String>, Error> {
+    pub(super) fn page(&self, mut answer: Element, objects: &mut Vec<Object>) -> Result<Option<String>, Error> {
         let Some(result) = answer.children.iter_mut().find(|child| child.name == "returnval") else { return Ok(None) };
         let token = result.text_at("token").map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
         let before = objects.len();

@@ -26,6 +26,9 @@ pub(super) struct Kept {
     pub url: String,
     pub trust: String,
     pub username: String,
+    /// The datacenter that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datacenter: Option<String>,
     pub version: String,
     pub cookie: String,
     pub content: ServiceContent,
@@ -42,6 +45,7 @@ pub(super) struct SessionFile {
     pub url: String,
     pub trust: String,
     pub username: Option<String>,
+    pub datacenter: Option<String>,
 }
 
 impl SessionFile {
@@ -71,6 +75,12 @@ impl SessionFile {
         }
         if self.username.as_ref().is_some_and(|username| *username != kept.username) {
             return Err("it belongs to another user".to_owned());
+        }
+        if kept.datacenter != self.datacenter {
+            return Err("it is about another datacenter".to_owned());
+        }
+        if kept.content.is_vcenter() && kept.content.datacenter.is_none() {
+            return Err("it does not say which datacenter it is about".to_owned());
         }
         if kept.cookie.is_empty() || kept.cookie.chars().any(|c| !c.is_ascii_graphic() || c == ';') {
             return Err("it is damaged".to_owned());
@@ -166,6 +176,7 @@ mod tests {
             url: "https://h/sdk".into(),
             trust: "system".into(),
             username: None,
+            datacenter: None,
         }
     }
 
@@ -175,6 +186,7 @@ mod tests {
             url: "https://h/sdk".into(),
             trust: "system".into(),
             username: "root".into(),
+            datacenter: None,
             version: "8.0.3.0".into(),
             cookie: "\"abc\"".into(),
             content: ServiceContent::default(),
@@ -232,6 +244,8 @@ mod tests {
             let reason = place.read().err().unwrap_or_else(|| panic!("{wrong}"));
             assert!(!reason.contains("abc") && !reason.contains("secret"), "{reason}");
         }
+        let other = SessionFile { datacenter: Some("DC1".into()), ..place.clone() };
+        assert!(other.read().err().unwrap().contains("another datacenter"));
         let other = SessionFile { username: Some("admin".into()), ..place.clone() };
         place.write(&good).unwrap();
         assert!(other.read().is_err());

@@ -96,13 +96,15 @@ impl Host {
         }
         let objects = self.link.retrieve(&query).await?;
         let user = self.link.options.username.as_deref();
+        // Many work at once on a vCenter: what is made in a folder is told by the folder.
+        let placed = machine || (self.is_vcenter() && call.this.kind == "Folder");
         let wanted = |info: &Element| {
             let name = info.text_at("name").unwrap_or_default().trim();
             let wire = call.method.wire_name();
             let entity = info.child("entity").and_then(MoRef::read);
             let by = info.text_at("reason.userName").map(str::trim);
             (name == wire || name == wire.trim_end_matches("_Task"))
-                && (!machine || entity.as_ref() == Some(&call.this))
+                && (!placed || entity.as_ref() == Some(&call.this))
                 && by.zip(user).is_none_or(|(by, user)| bare(by).eq_ignore_ascii_case(bare(user)))
                 && info.text_at("queueTime").and_then(moment).is_some_and(|queued| queued >= began)
         };

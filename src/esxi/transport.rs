@@ -161,18 +161,16 @@ impl Transport {
         self.exchange(request, sent, timeout).await
     }
 
-    /// Uploads a file to a datastore of the host's one datacenter.
+    /// Uploads a file.
     pub(super) async fn put(
         &self,
-        datastore: &str,
-        path: &str,
+        url: Url,
         cookie: Option<&str>,
         content: Bytes,
         timeout: Duration,
     ) -> Result<Reply, Error> {
         let _permit = self.permits.acquire().await.ok();
         let sent = content.len() as u64;
-        let url = self.folder_url(datastore, path);
         let mut request = self.client.put(url).header(CONTENT_TYPE, "application/octet-stream").body(content);
         if let Some(cookie) = cookie {
             request = request.header(COOKIE, self.session(cookie)?);
@@ -180,13 +178,13 @@ impl Transport {
         self.exchange(request, sent, timeout).await
     }
 
-    pub(super) fn folder_url(&self, datastore: &str, path: &str) -> Url {
+    pub(super) fn folder_url(&self, datacenter: &str, datastore: &str, path: &str) -> Url {
         let mut url = self.sdk.clone();
         url.set_path("/folder");
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path.split('/'));
         }
-        url.query_pairs_mut().append_pair("dcPath", "ha-datacenter").append_pair("dsName", datastore);
+        url.query_pairs_mut().append_pair("dcPath", datacenter).append_pair("dsName", datastore);
         url
     }
 

@@ -1,5 +1,5 @@
 //! A clone on a standalone host, which has no `CloneVM_Task`: the disks are copied, and a machine is made on the copies; a linked
-//! clone's disks build on the template's instead.
+//! clone's disks build on the template's instead. A vCenter clones by itself: [`vm_clone_native`](super::vm_clone_native).
 //!
 //! Thin stays thin. Guest id, firmware and secure boot, hardware version, controllers with bus and unit, and the types of network cards
 //! are the template's; MAC addresses are new. `guestinfo.*` is not copied: it is the template's own. CD-ROM and floppy drives, serial
@@ -22,9 +22,10 @@ use super::link::patient;
 use super::making::{Making, folder_name};
 use super::moref::MoRef;
 use super::object::{Datastore, Network, NewVm, Vm};
+use super::places::{Placement, Places};
+use super::port_group::{name_port_groups, with_networks};
 use super::property::{From, Object, Query};
 use super::snapshot::Snapshot;
-use super::vm_create::standard_network;
 use super::vm_info::{CONFIG, Firmware, extra_config, firmware, secure_boot};
 use super::vm_list::PowerState;
 
@@ -43,6 +44,8 @@ pub struct CloneSpec<'a> {
     pub trial: bool,
     /// For each network of the template, by name, the one that the clone's cards go to. None may be missing.
     pub networks: Vec<(&'a str, &'a Checked<Network>)>,
+    /// Where it goes, on a vCenter. Default: where the template is.
+    pub at: Placement,
 }
 
 /// Extra configuration that belongs to what the machine is rather than to what it was used for.
@@ -77,6 +80,23 @@ impl Source<'_> {
                 Query::object(&self.vm.moref, "VirtualMachine", &paths)
             }
         }
+    }
+
+    /// Adds what a vCenter's clone goes by: the machine's folder, its current snapshot, its mark, the names of its networks.
+    fn add_place(&self, query: &mut Query) {
+        const PLACE: &[&str] = &["config.template", "parent", "snapshot"];
+        match self.snapshot {
+            Some(_) => {
+                query.properties.push(("VirtualMachine", PLACE.to_vec()));
+                query.from.push(From { object: self.vm.moref.clone(), skip: false, steps: Vec::new() });
+            }
+            None => {
+                for (_, paths) in query.properties.iter_mut().filter(|(kind, _)| *kind == "VirtualMachine") {
+                    paths.extend(PLACE.iter().filter(|path| **path != "snapshot"));
+                }
+            }
+        }
+        with_networks(query);
     }
 
     fn moref(&self) -> &MoRef {
@@ -140,8 +160,14 @@ impl Host {
     ) -> Result<Vm, Error> {
         let made = async {
             let plan = self.plan(source, new, datastore, spec).await?;
+            if self.is_vcenter() {
+                let of = (source.vm, source.snapshot.map(|snapshot| &snapshot.moref));
+                let made = self.clone_natively(&plan, of, new, datastore, spec, progress).await;
+                return self.with_space(datastore, (!spec.linked).then_some(plan.needed), made).await;
+            }
+            let places = self.places(&spec.at).await?;
             let making = Making::folder(self, datastore, &new.name).await?;
-            let made = self.carry_out(&plan, making, new, spec, progress).await;
+            let made = self.carry_out(&plan, &places, making, new, spec, progress).await;
             // What it takes is known, and what was copied before the space ran out is gone again.
             self.with_space(datastore, (!spec.linked).then_some(plan.needed), made).await
         };
@@ -160,6 +186,9 @@ impl Host {
         pairs(&spec.extra_config)?;
         let mut query = source.query();
         query.properties.push(("Datastore", vec!["summary.freeSpace"]));
+        if self.is_vcenter() {
+            source.add_place(&mut query);
+        }
         query.from.push(From { object: datastore.moref.clone(), skip: false, steps: Vec::new() });
         let objects = self.link.retrieve(&query).await?;
         let find = |moref: &MoRef| objects.iter().find(|object| object.moref == *moref);
@@ -167,8 +196,15 @@ impl Host {
             let (host, name) = (self.name().to_owned(), source.vm.name.clone());
             return Err(Error::NotFound { host, what: "virtual machine", name, nearest: Vec::new() });
         };
-        let plan = Plan::read(object);
+        let mut plan = Plan::read(object);
+        if let Some(machine) = find(&source.vm.moref) {
+            plan.place(machine);
+        }
+        name_port_groups(&mut plan.hardware, &objects);
         self.check(&plan, source, spec)?;
+        for nic in &plan.hardware.nics {
+            plan.backings.push(self.nic_backing(network_for(spec, nic.network.as_deref().unwrap_or_default())?).await?);
+        }
         if spec.linked && !spec.trial {
             self.check_linked()?;
         }
@@ -218,7 +254,6 @@ impl Host {
             if !known_nic(&nic.kind) {
                 return refuse(format!("a network card {}", nic.kind));
             }
-            standard_network(network_for(spec, nic.network.as_deref().unwrap_or_default())?)?;
         }
         Ok(())
     }
@@ -226,6 +261,7 @@ impl Host {
     async fn carry_out(
         &self,
         plan: &Plan,
+        places: &Places,
         mut making: Making<'_>,
         new: &NewVm,
         spec: &CloneSpec<'_>,
@@ -243,7 +279,7 @@ impl Host {
         if spec.linked {
             making.children();
         }
-        match self.make_vm(&config, progress).await {
+        match self.make_vm(places, &config, progress).await {
             Ok(moref) => self.made_vm(&making, &moref).await,
             Err(error) => Err(making.undo(error).await),
         }
@@ -292,9 +328,11 @@ fn disk_type(disk: &Disk) -> &'static str {
 }
 
 /// A template as far as its clone needs it.
-struct Plan {
+pub(super) struct Plan {
     power: PowerState,
-    hardware: Hardware,
+    pub hardware: Hardware,
+    /// What each of its network cards is to be connected to.
+    pub backings: Vec<Element>,
     firmware: Firmware,
     secure_boot: bool,
     version: Option<String>,
@@ -304,6 +342,12 @@ struct Plan {
     cores_per_socket: Option<u32>,
     memory: Option<Bytes>,
     kept: Vec<(String, String)>,
+    /// The keys of its extra configuration.
+    pub keys: Vec<String>,
+    /// On a vCenter: its folder, its current snapshot, and whether it is marked as a template.
+    pub folder: Option<MoRef>,
+    pub snapshot: Option<MoRef>,
+    pub marked: bool,
     nvram: Option<String>,
     /// Bytes that the copies take at least.
     needed: u64,
@@ -333,6 +377,11 @@ impl Plan {
             cpus: object.number("config.hardware.numCPU"),
             cores_per_socket: object.number("config.hardware.numCoresPerSocket"),
             memory: object.number("config.hardware.memoryMB").map(super::vm_list::mebibytes),
+            keys: config.keys().cloned().collect(),
+            folder: None,
+            snapshot: None,
+            marked: false,
+            backings: Vec::new(),
             kept: config
                 .into_iter()
                 .filter(|(key, _)| KEPT_KEYS.iter().any(|kept| key.eq_ignore_ascii_case(kept)))
@@ -373,6 +422,18 @@ impl Plan {
         })
     }
 
+    /// Reads where the machine is on a vCenter.
+    fn place(&mut self, machine: &Object) {
+        self.folder = machine.reference("parent").filter(|parent| parent.kind == "Folder");
+        self.snapshot = machine.get("snapshot").and_then(|tree| tree.child("currentSnapshot")).and_then(MoRef::read);
+        self.marked = machine.flag("config.template").unwrap_or(false);
+    }
+
+    /// How many of so many processors are one socket: as many as in the template, or one where that does not come out even.
+    pub(super) fn cores_for(&self, cpus: u32) -> Option<u32> {
+        self.cores_per_socket.map(|cores| if cores > 0 && cpus % cores == 0 { cores } else { 1 })
+    }
+
     fn devices(&self, making: &Making<'_>, spec: &CloneSpec<'_>) -> Result<Vec<Element>, Error> {
         let mut devices = Vec::new();
         let used =
@@ -405,10 +466,9 @@ impl Plan {
             let disk = NewDevice::OldDisk { key, file: &file, size: disk.size, mode, controller, unit: disk.unit };
             devices.push(disk.element());
         }
-        for (key, nic) in (-3000..).zip(&self.hardware.nics) {
-            let network = network_for(spec, nic.network.as_deref().unwrap_or_default())?;
+        for (key, (nic, backing)) in (-3000..).zip(self.hardware.nics.iter().zip(&self.backings)) {
             let start_connected = nic.start_connected;
-            devices.push(NewDevice::Nic { key, kind: &nic.kind, network: &network.name, start_connected }.element());
+            devices.push(NewDevice::Nic { key, kind: &nic.kind, backing, start_connected }.element());
         }
         Ok(devices)
     }

@@ -16,7 +16,7 @@ use super::link::patient;
 use super::making::Making;
 use super::moref::MoRef;
 use super::object::{Datastore, Network, NewVm, Vm};
-use super::places::Reach;
+use super::places::{Placement, Places, Reach};
 use super::soap::{Call, Method};
 use super::task::Task;
 use super::vm_info::Firmware;
@@ -38,6 +38,8 @@ pub struct CreateSpec {
     pub controller: ControllerKind,
     pub notes: Option<String>,
     pub extra_config: BTreeMap<String, String>,
+    /// Where it goes, on a vCenter.
+    pub at: Placement,
 }
 
 impl Default for CreateSpec {
@@ -51,6 +53,7 @@ impl Default for CreateSpec {
             controller: ControllerKind::Pvscsi,
             notes: None,
             extra_config: BTreeMap::new(),
+            at: Placement::default(),
         }
     }
 }
@@ -58,7 +61,7 @@ impl Default for CreateSpec {
 impl Host {
     /// Makes a machine, powered off: a vmxnet3 card on each network, a thin disk on the datastore.
     ///
-    /// Errors: `esxi.file_already_exists` where its folder exists (it is never used), `esxi.duplicate_name`,
+    /// Errors: `esxi.file_already_exists` where its folder exists (it is never used), `esxi.duplicate_name`, `esxi.place`,
     /// `esxi.restricted_version`, `esxi.no_disk_space`. After an error nothing is left, or the error names it.
     pub async fn create_vm(
         &self,
@@ -76,7 +79,11 @@ impl Host {
             let reason = format!("disks cannot be made on a controller {:?}", spec.controller.as_str());
             return Err(Error::Invalid { reason, hint: Some("use pvscsi, lsilogic, sata or nvme".to_owned()) });
         }
-        networks.iter().try_for_each(|network| standard_network(network))?;
+        let places = self.places(&spec.at).await?;
+        let mut backings = Vec::new();
+        for network in networks {
+            backings.push(self.nic_backing(network).await?);
+        }
         let extra_config = pairs(&spec.extra_config)?;
         let config = ConfigSpec {
             name: Some(&new.name),
@@ -99,14 +106,14 @@ impl Host {
             devices.push(NewDevice::Controller { key: -1, kind: &spec.controller, bus: 0, sharing: None }.element());
             devices.push(NewDevice::NewDisk { key: -2, file: &disk, size, controller: -1, unit: 0 }.element());
         }
-        for (key, network) in (-100..).zip(networks) {
-            let nic = NewDevice::Nic { key, kind: "vmxnet3", network: &network.name, start_connected: true };
+        for (key, backing) in (-100..).zip(&backings) {
+            let nic = NewDevice::Nic { key, kind: "vmxnet3", backing, start_connected: true };
             devices.push(nic.element());
         }
         let config = ConfigSpec { path: Some(&vmx), devices, ..config };
         making.configuration(spec.disk.map(|_| disk.clone()));
         let made = async {
-            match self.make_vm(&config, progress).await {
+            match self.make_vm(&places, &config, progress).await {
                 Ok(moref) => self.made_vm(&making, &moref).await,
                 Err(error) => Err(making.undo(error).await),
             }
@@ -119,11 +126,16 @@ impl Host {
     }
 
     /// Makes a machine out of a configuration; returns its reference.
-    pub(super) async fn make_vm(&self, config: &ConfigSpec<'_>, progress: Progress<'_>) -> Result<MoRef, Error> {
-        let places = self.places().await?;
+    pub(super) async fn make_vm(
+        &self,
+        places: &Places,
+        config: &ConfigSpec<'_>,
+        progress: Progress<'_>,
+    ) -> Result<MoRef, Error> {
         let call = Call::new(&places.vm_folder, Method::CreateVm)
             .with(config.element("config")?)
-            .with_ref("pool", &places.resource_pool);
+            .with_ref("pool", &places.resource_pool)
+            .with_opt(places.host.as_ref().map(|host| host.element("host")));
         let made = async { Task::start(self, "create the machine", &call).await?.made(progress).await };
         match (made.await, config.path) {
             (Err(error), Some(path)) if error.lost_track() => self.made_at(path).await.ok_or(error),
@@ -151,13 +163,4 @@ impl Host {
         let read = self.identity(moref).await;
         read.map_err(|error| making.left_behind(vec![format!("the machine {moref}, complete")], error))
     }
-}
-
-/// Cards can be put on a host's own networks only; those of a vCenter's distributed switches need more than a name.
-pub(super) fn standard_network(network: &Network) -> Result<(), Error> {
-    if network.moref.kind == "Network" {
-        return Ok(());
-    }
-    let reason = format!("the network {:?} is a {}, which this client cannot use", network.name, network.moref.kind);
-    Err(Error::Invalid { reason, hint: Some("use a port group of the host itself".to_owned()) })
 }

@@ -12,9 +12,10 @@ use super::hardware::{Disk, Hardware};
 use super::host::Host;
 use super::lookup::{VM_IDENTITY, names, with_datastores};
 use super::object::Vm;
+use super::port_group::{name_port_groups, with_networks};
 use super::property::{Object, boolean};
 use super::snapshot::{SnapshotRow, tree};
-use super::vm_list::{FULL, VmRow, row};
+use super::vm_list::{FULL, SYSTEM, VmRow, row};
 
 /// One machine in full.
 #[derive(Debug, Clone)]
@@ -90,15 +91,36 @@ impl VmInfo {
 impl Host {
     /// Reads one machine in full, in one request.
     pub async fn vm_info(&self, vm: &Checked<Vm>) -> Result<VmInfo, Error> {
-        let paths = [VM_IDENTITY, FULL, CONFIG].concat();
-        let objects = self.link.retrieve(&with_datastores(&vm.moref, paths)).await?;
+        let mut paths = [VM_IDENTITY, FULL, CONFIG].concat();
+        let is_vcenter = self.is_vcenter();
+        if is_vcenter {
+            paths.push(SYSTEM);
+        }
+        let mut query = with_datastores(&vm.moref, paths);
+        if is_vcenter {
+            with_networks(&mut query);
+        }
+        let objects = self.link.retrieve(&query).await?;
         let object = objects.iter().find(|object| object.moref == vm.moref).ok_or_else(|| Error::NotFound {
             host: self.name().to_owned(),
             what: "virtual machine",
             name: vm.name.clone(),
             nearest: Vec::new(),
         })?;
-        Ok(read(object, super::lookup::vm(object, &names(&objects))))
+        let mut info = read(object, super::lookup::vm(object, &names(&objects)));
+        if is_vcenter {
+            name_port_groups(&mut info.hardware, &objects);
+            let now = &mut info.row.vm;
+            // A path is what it is called for as long as it keeps its own name.
+            if now.name == vm.own_name() {
+                now.name.clone_from(&vm.name);
+            }
+            now.place.clone_from(&vm.place);
+            if let Some(system) = object.reference(SYSTEM) {
+                (info.row.system, info.row.cluster) = self.runs_on(&system).await?;
+            }
+        }
+        Ok(info)
     }
 }
 

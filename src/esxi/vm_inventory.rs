@@ -8,6 +8,7 @@ use super::error::Error;
 use super::file_path::FilePath;
 use super::host::{Host, Progress, Step};
 use super::object::{Datastore, NewVm, Vm};
+use super::places::Placement;
 use super::soap::{Call, Method};
 use super::task::Task;
 
@@ -21,6 +22,7 @@ impl Host {
         new: &Checked<NewVm>,
         datastore: &Checked<Datastore>,
         path: &FilePath,
+        at: &Placement,
         progress: Progress<'_>,
     ) -> Result<Vm, Error> {
         let file = path.on(&datastore.name);
@@ -29,12 +31,13 @@ impl Host {
             if self.length_of(datastore, path).await?.is_none() {
                 return Err(self.no_file(&file, ""));
             }
-            let places = self.places().await?;
+            let places = self.places(at).await?;
             let call = Call::new(&places.vm_folder, Method::RegisterVm)
                 .with_text("path", &file)
                 .with_text("name", escape_name(&new.name))
                 .with_text("asTemplate", "false")
-                .with_ref("pool", &places.resource_pool);
+                .with_ref("pool", &places.resource_pool)
+                .with_opt(places.host.as_ref().map(|host| host.element("host")));
             let moref = Task::start(self, "register", &call).await?.made(progress).await?;
             self.identity(&moref).await
         };

@@ -11,10 +11,12 @@ use super::address::{preferred, usable};
 use super::checked::Checked;
 use super::error::Error;
 use super::host::Host;
-use super::lookup::{VM_IDENTITY, is_vm, names, vm};
+use super::lookup::{VM_IDENTITY, add_tree, is_vm, names, tell_apart, vm};
 use super::object::{HostObject, Vm};
 use super::places::Reach;
+use super::placing::host_and_cluster;
 use super::property::Object;
+use super::tree::IN_TREE;
 
 /// How much of each machine is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,6 +87,9 @@ pub struct VmRow {
     pub template: bool,
     /// `connected` for a machine in order; else why it cannot be used, such as `inaccessible`.
     pub connection: Option<String>,
+    /// On a vCenter, the host that it is on, and that one's cluster.
+    pub system: Option<String>,
+    pub cluster: Option<String>,
 }
 
 /// What tells machines apart and what a list shows. Where its files lie costs a host as much again as all of this.
@@ -114,19 +119,40 @@ pub(super) const FULL: &[&str] = &[
     "guest.toolsRunningStatus",
 ];
 
+/// Where a machine is, on a vCenter.
+pub(super) const SYSTEM: &str = "runtime.host";
+
 impl Host {
     /// Lists every virtual machine. One request for each page; what a caller may not see is the door's to leave out.
     pub async fn list_vms(&self, _host: &Checked<HostObject>, detail: Detail) -> Result<Vec<VmRow>, Error> {
-        let query = match detail {
-            Detail::Lean => self.link.everything(&[Reach::Vms], vec![("VirtualMachine", LEAN.to_vec())]),
+        let (mut reach, mut properties) = match detail {
+            Detail::Lean => (vec![Reach::Vms], vec![("VirtualMachine", LEAN.to_vec())]),
             Detail::Full => {
                 let properties = vec![("VirtualMachine", [VM_IDENTITY, FULL].concat()), ("Datastore", vec!["name"])];
-                self.link.everything(&[Reach::Vms, Reach::Datastores], properties)
+                (vec![Reach::Vms, Reach::Datastores], properties)
             }
         };
-        let objects = self.link.retrieve(&query).await?;
+        if self.is_vcenter() {
+            reach.push(Reach::Hosts);
+            add_tree(&mut properties);
+            properties
+                .iter_mut()
+                .filter(|(kind, _)| *kind == "VirtualMachine")
+                .for_each(|(_, paths)| paths.push(SYSTEM));
+            properties.extend([("HostSystem", IN_TREE.to_vec()), ("ClusterComputeResource", vec!["name"])]);
+        }
+        let objects = self.link.retrieve(&self.link.everything(&reach, properties)).await?;
         let datastores = names(&objects);
-        Ok(objects.iter().filter(|object| is_vm(object)).map(|object| row(object, vm(object, &datastores))).collect())
+        let machines = objects.iter().filter(|object| is_vm(object));
+        let mut rows: Vec<VmRow> = machines.map(|object| row(object, vm(object, &datastores))).collect();
+        if self.is_vcenter() {
+            tell_apart(&objects, rows.iter_mut().map(|row| &mut row.vm));
+            let systems = objects.iter().filter(|object| is_vm(object)).map(|object| object.reference(SYSTEM));
+            for (row, system) in rows.iter_mut().zip(systems) {
+                (row.system, row.cluster) = host_and_cluster(&objects, system.as_ref());
+            }
+        }
+        Ok(rows)
     }
 }
 
@@ -149,6 +175,8 @@ pub(super) fn row(object: &Object, vm: Vm) -> VmRow {
         committed: object.number("summary.storage.committed").map(Bytes),
         template: object.flag("config.template").unwrap_or(false),
         connection: object.text("runtime.connectionState").map(str::to_owned),
+        system: None,
+        cluster: None,
     }
 }
 

@@ -11,7 +11,6 @@ use super::file_path::FilePath;
 use super::hardware::{Drive, NewDevice, known_nic};
 use super::host::{Host, Progress};
 use super::object::{Datastore, Network, Vm};
-use super::vm_create::standard_network;
 
 /// A network card that a machine is to get.
 pub struct NicSpec<'a> {
@@ -38,18 +37,13 @@ impl Host {
     /// Adds a network card; returns its device key. Errors: `esxi.invalid_argument`, `esxi.too_many_devices`.
     pub async fn add_nic(&self, vm: &Checked<Vm>, spec: &NicSpec<'_>, progress: Progress<'_>) -> Result<i32, Error> {
         let added = async {
-            standard_network(spec.network)?;
+            let backing = self.nic_backing(spec.network).await?;
             if !known_nic(spec.kind) {
                 let hint = Some("use vmxnet3, e1000e or e1000".to_owned());
                 return Err(Error::Invalid { reason: format!("{:?} is no kind of network card", spec.kind), hint });
             }
             let (_, before) = self.read_devices(vm).await?;
-            let card = NewDevice::Nic {
-                key: -1,
-                kind: spec.kind,
-                network: &spec.network.name,
-                start_connected: spec.connected,
-            };
+            let card = NewDevice::Nic { key: -1, kind: spec.kind, backing: &backing, start_connected: spec.connected };
             let mut card = card.element();
             if let Some(device) = card.children.iter_mut().find(|child| child.name == "device") {
                 address(device, spec.mac);
@@ -77,10 +71,7 @@ impl Host {
             let (devices, _) = self.read_devices(vm).await?;
             let mut device = by_key(&devices, key)?;
             if let Some(network) = wanted.network {
-                standard_network(network)?;
-                let backing = Element::new("backing")
-                    .typed("VirtualEthernetCardNetworkBackingInfo")
-                    .with(Element::leaf("deviceName", &network.name));
+                let backing = self.nic_backing(network).await?;
                 set(&mut device, backing, &[&["connectable"], AFTER].concat());
             }
             if let Some(connected) = wanted.connected {

@@ -37,6 +37,10 @@ pub struct Import {
     pub datastore: Option<String>,
     /// The network of all its cards. Default: those that the appliance names.
     pub network: Option<String>,
+    /// On a vCenter, the folder of machines that it is put into, such as `prod/web`. Default: the datacenter's own.
+    pub folder: Option<String>,
+    /// On a vCenter, what runs it: a cluster or a host, or one host or resource pool of a cluster, such as `C1/esx1`. Default: the only one there is.
+    pub place: Option<String>,
 }
 
 /// An import, checked.
@@ -91,10 +95,11 @@ impl Operation for Import {
 
     async fn act(self, bound: BoundImport, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
         let BoundImport { host, new, datastore, networks, appliance } = bound;
+        let at = esxi::Placement { folder: self.folder, place: self.place };
         let client = &host.host.client;
-        let plan = client.import_plan(&appliance.descriptor, &new, &datastore, &networks, "thin").await?;
+        let plan = client.import_plan(&appliance.descriptor, &new, &datastore, &networks, "thin", &at).await?;
         let parts = plan.files.iter().map(|file| appliance.part(file)).collect::<Result<Vec<_>, Fault>>()?;
-        let lease = client.import(&plan, &new).await?;
+        let lease = client.import(&plan, &new, &at).await?;
         let total: u64 = parts.iter().map(|(_, part)| part.length).sum();
         let sent = lease.during(async {
             let mut before = 0;

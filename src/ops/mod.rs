@@ -40,6 +40,7 @@ pub mod repository_verify;
 pub mod rows;
 pub mod snapshot;
 pub mod testing;
+pub mod vcenter;
 pub mod vm;
 pub mod vm_change;
 pub mod vm_changes;
@@ -173,6 +174,11 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<inventory::Inventory>(),
         Declared::of::<host::GetConnection>(),
         Declared::of::<host::Facts>(),
+        Declared::of::<vcenter::Systems>(),
+        Declared::of::<vcenter::Places>(),
+        Declared::of::<vcenter::CreateFolder>(),
+        Declared::of::<vcenter::Migrate>(),
+        Declared::of::<vcenter::MarkTemplate>(),
         Declared::of::<preflight::Preflight>(),
         Declared::of::<host_condition::Health>(),
         Declared::of::<host_condition::PassthroughDevices>(),

@@ -27,6 +27,15 @@ pub struct VmFields {
     pub cpus: Option<u32>,
     /// Memory.
     pub memory: Option<Bytes>,
+    /// On a vCenter, its folder, such as `prod/web`; empty for the datacenter's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// On a vCenter, the host that it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs_on: Option<String>,
+    /// On a vCenter, the cluster that it is in; nil where its host is in none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 impl Fields for VmFields {
@@ -36,7 +45,15 @@ impl Fields for VmFields {
 /// Gives a handle for a row of a list.
 pub fn give_row(pass: &Pass<'_>, host: &Arc<Connected>, row: esxi::VmRow) -> Result<Given<kind::Vm>, Fault> {
     let name = row.vm.name.clone();
-    let fields = VmFields { power: row.power.as_str().to_owned(), ip: row.address, cpus: row.cpus, memory: row.memory };
+    let fields = VmFields {
+        power: row.power.as_str().to_owned(),
+        ip: row.address,
+        cpus: row.cpus,
+        memory: row.memory,
+        folder: row.vm.place.as_ref().and_then(|place| place.folder.clone()),
+        runs_on: row.system,
+        cluster: row.cluster,
+    };
     pass.give(Object::Vm(host.clone(), row.vm), &name, &fields)
 }
 
@@ -92,6 +109,15 @@ pub struct VmInfo {
     pub path: String,
     /// The datastores that its files are on.
     pub datastores: Vec<String>,
+    /// On a vCenter, its folder, such as `prod/web`; empty for the datacenter's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// On a vCenter, the host that it is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs_on: Option<String>,
+    /// On a vCenter, the cluster that it is in; nil where its host is in none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Its disks, in the order of their controllers.
     pub disks: Vec<Disk>,
     /// Its network cards.
@@ -216,6 +242,9 @@ impl From<esxi::VmInfo> for VmInfo {
             instance_uuid: info.row.vm.instance_uuid,
             path: info.row.vm.path,
             datastores: info.row.vm.datastores,
+            folder: info.row.vm.place.and_then(|place| place.folder),
+            runs_on: info.row.system,
+            cluster: info.row.cluster,
             disks,
             nics: info.hardware.nics.into_iter().map(Nic::from).collect(),
             drives: info.hardware.drives.into_iter().map(Drive::from).collect(),

@@ -36,6 +36,10 @@ pub struct CopyTo {
     pub datastore: Option<String>,
     /// The network of all its cards. Default: those of the same names.
     pub network: Option<String>,
+    /// Where that host is a vCenter, the folder of machines that it is put into, such as `prod/web`. Default: the datacenter's own.
+    pub folder: Option<String>,
+    /// Where that host is a vCenter, what runs it: a cluster or a host, or one host or resource pool of a cluster, such as `C1/esx1`. Default: the only one there is.
+    pub place: Option<String>,
 }
 
 /// A copy, checked on both hosts.
@@ -87,10 +91,11 @@ impl Operation for CopyTo {
     async fn act(self, bound: BoundCopy, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
         let BoundCopy { from, stores, to, new, datastore, networks } = &bound;
         let (source, target) = (&from.host.client, &to.host.client);
+        let at = esxi::Placement { folder: self.folder, place: self.place };
         let nvram = source.nvram(&from.vm, stores).await?;
         let lease = source.export(&from.vm).await?;
         let vm = lease.during(async {
-            let base = plain(&from.vm.name);
+            let base = plain(from.vm.own_name());
             let disks = lease.files.iter().filter(|file| file.disk);
             // How long each is shows when it has gone by: the target is not told.
             let files: Vec<OvfFile> = (1..)
@@ -100,14 +105,14 @@ impl Operation for CopyTo {
                     OvfFile { device: disk.key.clone(), path, size: 0, capacity: 0 }
                 })
                 .collect();
-            let mut descriptor = source.descriptor(&from.vm, None, &from.vm.name, &files).await?;
+            let mut descriptor = source.descriptor(&from.vm, None, from.vm.own_name(), &files).await?;
             let variables = format!("{base}.nvram");
             if let Some(nvram) = &nvram {
                 descriptor = with_nvram(&descriptor, &variables, nvram.len(), files.len() + 1);
             }
             Package::read(descriptor.as_bytes())?;
-            let plan = target.import_plan(&descriptor, new, datastore, networks, "thin").await?;
-            let own = target.import(&plan, new).await?;
+            let plan = target.import_plan(&descriptor, new, datastore, networks, "thin", &at).await?;
+            let own = target.import(&plan, new, &at).await?;
             let carried = own.during(async {
                 let whole = plan.files.len() as u64 * 100;
                 for (number, file) in (0..).zip(&plan.files) {

@@ -27,6 +27,10 @@ pub struct Register {
     pub path: String,
     /// The machine's name, 1 to 80 characters. Default: its file's, without `.vmx`.
     pub name: Option<String>,
+    /// On a vCenter, the folder of machines that it is put into, such as `prod/web`. Default: the datacenter's own.
+    pub folder: Option<String>,
+    /// On a vCenter, what runs it: a cluster or a host, or one host or resource pool of a cluster, such as `C1/esx1`. Default: the only one there is.
+    pub place: Option<String>,
 }
 
 /// The checked objects of a machine that is taken in.
@@ -67,7 +71,9 @@ impl Operation for Register {
 
     async fn act(self, bound: BoundFile, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
         let host = &bound.host.host;
-        let vm = host.client.register_vm(&bound.new, &bound.datastore, &bound.path, &|step| pass.step(step)).await?;
+        let at = esxi::Placement { folder: self.folder, place: self.place };
+        let told = |step: esxi::Step<'_>| pass.step(step);
+        let vm = host.client.register_vm(&bound.new, &bound.datastore, &bound.path, &at, &told).await?;
         let vm = pass.registered(vm);
         give_vm(pass, host, &vm).await
     }

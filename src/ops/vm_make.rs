@@ -43,6 +43,10 @@ pub struct Create {
     pub firmware: Option<Firmware>,
     /// Annotation.
     pub notes: Option<String>,
+    /// On a vCenter, the folder of machines that it is put into, such as `prod/web`. Default: the datacenter's own.
+    pub folder: Option<String>,
+    /// On a vCenter, what runs it: a cluster or a host, or one host or resource pool of a cluster, such as `C1/esx1`. Default: the only one there is.
+    pub place: Option<String>,
 }
 
 /// What a machine boots with.
@@ -112,6 +116,7 @@ impl Operation for Create {
             },
             disk: self.disk,
             notes: self.notes,
+            at: esxi::Placement { folder: self.folder, place: self.place },
             ..defaults
         };
         let client = &bound.host.host.client;
@@ -123,6 +128,8 @@ impl Operation for Create {
 }
 
 /// Clones a powered-off machine into a new one, without vCenter: a full copy, or with `linked` one that builds on the template's disks.
+///
+/// A vCenter clones by itself, to the same end; there a linked clone builds on the template's current snapshot and needs one.
 ///
 /// Disks are copied on the host, thin stays thin; guest id, firmware with its variables, controllers and card types are taken over,
 /// addresses and identities are new, cloud-init data is not copied. What a failed clone made is removed. Errors:
@@ -150,6 +157,10 @@ pub struct Clone {
     /// then on is neither powered on, reverted nor destroyed. Default: false.
     #[serde(default)]
     pub linked: bool,
+    /// On a vCenter, the folder of machines that it is put into, such as `prod/web`. Default: the template's.
+    pub folder: Option<String>,
+    /// On a vCenter, what runs it: a cluster or a host, or one host or resource pool of a cluster, such as `C1/esx1`. Default: the template's.
+    pub place: Option<String>,
 }
 
 const CLONE_TOUCHES: &[Touch] = &[
@@ -201,6 +212,7 @@ impl Clone {
             memory: self.memory,
             notes: self.notes,
             linked: self.linked,
+            at: esxi::Placement { folder: self.folder, place: self.place },
             networks: bound.networks.iter().map(|(name, network)| (name.as_str(), network)).collect(),
             ..esxi::CloneSpec::default()
         };

@@ -34,6 +34,7 @@ pub fn options(config: &Arc<Config>, host: &HostConfig) -> esxi::HostOptions {
     let pool = &config.settings().connection_pool;
     options.session_file = Some(host.session_file.clone());
     options.username = Some(host.username.clone());
+    options.datacenter = host.datacenter.clone();
     options.min_connections = pool.min_connections as usize;
     options.max_connections = pool.max_connections as usize;
     options.max_idle_time = pool.max_idle_time.0;

@@ -9,15 +9,25 @@ struct Lab {
     machine: Machine,
     vcsim: Vcsim,
     print: String,
+    /// The datacenter that is meant, where it is a vCenter.
+    datacenter: Option<&'static str>,
 }
 
 impl Lab {
     fn new(arguments: &[&str]) -> Self {
-        let vcsim = Vcsim::start(&[&["-username", "ops", "-password", "hunter2"], arguments].concat());
+        Self::of(Vcsim::start(&[&["-username", "ops", "-password", "hunter2"], arguments].concat()))
+    }
+
+    /// vcsim as a vCenter.
+    fn vcenter(arguments: &[&str]) -> Self {
+        Self::of(Vcsim::vcenter(&[&["-username", "ops", "-password", "hunter2"], arguments].concat()))
+    }
+
+    fn of(vcsim: Vcsim) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let seen = ceso::esxi::probe_certificate(&vcsim.url, std::time::Duration::from_secs(10));
         let print = runtime.block_on(seen).unwrap().fingerprint.to_string();
-        Self { machine: Machine::new(), vcsim, print }
+        Self { machine: Machine::new(), vcsim, print, datacenter: None }
     }
 
     fn with(&self, password: &str, arguments: &[&str]) -> Done {
@@ -27,7 +37,8 @@ impl Lab {
             ("CESO_PASSWORD", password),
             ("CESO_FINGERPRINT", &self.print),
         ];
-        done(self.machine.command(arguments).envs(variables).output().unwrap())
+        let datacenter = self.datacenter.map(|name| ("CESO_DATACENTER", name));
+        done(self.machine.command(arguments).envs(variables).envs(datacenter).output().unwrap())
     }
 
     fn run(&self, arguments: &[&str]) -> Done {
@@ -198,4 +209,129 @@ fn vcsim_session_that_expires_in_the_middle_of_a_playbook_is_renewed() {
     let run = lab.script(text, &[]).ok();
     assert_eq!(run.out, "1\n", "{run:?}");
     assert!(run.err.contains("1 changed"), "{run:?}");
+}
+
+const VCENTER_LIFE: &str = r#"
+return {
+  summary = "A machine's life on a vCenter",
+  needs = {
+    host = { read = "*" },
+    vm = { read = "*", create = { name = "ceso-*", max = 2 }, copy_from = "ceso-1", configure = "ceso-*", power = "ceso-*", migrate = "ceso-*", destroy = "@made" },
+    datastore = { read = "*", write = "*" }, network = { read = "*", use = "*" },
+  },
+  run = function()
+    local host = esxi.connect()
+    local store = host:datastores()[1].name
+    local template = host:create({ name = "ceso-1", disk = "64 MiB", datastore = store, network = "DC0_DVPG0", folder = "prod", place = "DC0_C0" })
+    local vm = host:ensure_clone({ template = "ceso-1", name = "ceso-2", cpus = 1, memory = "256 MiB" })
+    vm:ensure_guestinfo(cloudinit.build({ hostname = "ceso-2", users = { { name = "ops" } } }))
+    vm:ensure_config({ extra_config = { ["SET.guest.ipAddress"] = "192.0.2.7" } })
+    vm:ensure_power("on")
+    local ip = vm:wait_for_ip({ timeout = "30 s" })
+    vm:migrate({ place = "DC0_H0", folder = "/" })
+    local info = vm:info()
+    template:destroy()
+    local moved = host:vm("ceso-2")
+    local shut, why = pcall(function() host:health() end)
+    return { ip = ip, cpus = info.cpus, network = info.nics[1].network, runs_on = info.runs_on, folder = moved.folder, shut = shut or why.kind }
+  end,
+}
+"#;
+
+#[test]
+#[ignore = "needs vcsim"]
+fn vcsim_vcenter_runs_a_playbook_from_create_to_destroy_and_govc_sees_it() {
+    let lab = Lab::vcenter(&["-vm", "1"]);
+    lab.govc(&["folder.create", "/DC0/vm/prod"]);
+    let run = lab.script(VCENTER_LIFE, &["--output", "json"]).ok();
+    let expected = serde_json::json!({
+        "ip": "192.0.2.7", "cpus": 1, "network": "DC0_DVPG0", "runs_on": "DC0_H0", "folder": "", "shut": "esxi.needs_host",
+    });
+    assert_eq!(run.json(), expected, "{run:?}");
+    let there = lab.govc(&["find", "/", "-type", "m"]);
+    assert!(there.contains("/DC0/vm/ceso-2") && !there.contains("ceso-1"), "{there}");
+    let list = lab.run(&["vm", "list", "ceso-*"]).ok().out;
+    assert!(list.contains("DC0_H0") && list.contains("192.0.2.7"), "{list}");
+    // Nothing is chosen where there is a choice, and the choice is told.
+    let failed = lab.run(&["vm", "create", "ceso-3", "--network", "VM Network"]).failed(4, "esxi.place");
+    assert!(failed.err.contains("DC0_C0, DC0_H0"), "{failed:?}");
+    lab.run(&["vm", "create", "ceso-3", "--place", "DC0_C0/DC0_C0_H1", "--folder", "prod"]).ok();
+    assert!(lab.govc(&["find", "/DC0/vm/prod", "-type", "m"]).contains("ceso-3"));
+    lab.run(&["vm", "clone", "ceso-3", "ceso-4", "--folder", "/"]).ok();
+    assert!(lab.govc(&["find", "/DC0/vm", "-type", "m"]).contains("/DC0/vm/ceso-4"));
+}
+
+const OFF: &str = "return { summary = 'off', needs = { vm = { read = '*', power = { 'web-1' } } }, run = function()\n\
+                   local host = esxi.connect()\n\
+                   for _, vm in host:vms() do pcall(function() vm:ensure_power('off') end) end\n\
+                   host:vm('web-1'):ensure_power('off')\nend }";
+
+#[test]
+#[ignore = "needs vcsim"]
+fn vcsim_vcenter_name_that_is_shared_lets_no_script_touch_the_other() {
+    let mut lab = Lab::vcenter(&["-vm", "1", "-dc", "2"]);
+    let failed = lab.run(&["vm", "list"]).failed(4, "esxi.datacenter");
+    assert!(failed.err.contains("DC0, DC1"), "{failed:?}");
+    lab.govc(&["folder.create", "/DC0/vm/prod", "/DC0/vm/test"]);
+    let make = |lab: &Lab, datacenter: &str, folder: &str, name: &str| {
+        let (dc, pool) = (format!("-dc={datacenter}"), format!("{datacenter}_H0/Resources"));
+        lab.govc(&[
+            "vm.create",
+            &dc,
+            "-pool",
+            &pool,
+            "-folder",
+            folder,
+            "-ds",
+            "LocalDS_0",
+            "-net",
+            "VM Network",
+            "-disk",
+            "1MB",
+            name,
+        ]);
+    };
+    let runs = |lab: &Lab, path: &str| lab.govc(&["vm.info", "-vm.ipath", path]).contains("poweredOn");
+    make(&lab, "DC0", "/DC0/vm/prod", "web-1");
+    make(&lab, "DC1", "/DC1/vm", "web-1");
+
+    // In the one datacenter the name means its machine, and nothing of the other's is even seen.
+    lab.datacenter = Some("DC0");
+    lab.script(OFF, &[]).ok();
+    assert!(!runs(&lab, "/DC0/vm/prod/web-1") && runs(&lab, "/DC1/vm/web-1"));
+    assert!(runs(&lab, "/DC0/vm/DC0_H0_VM0"));
+
+    // Within it, what two folders share means neither; a table that allows the name allows neither of them.
+    lab.run(&["vm", "power", "web-1", "on"]).ok();
+    make(&lab, "DC0", "/DC0/vm/test", "web-9");
+    lab.govc(&["vm.change", "-dc=DC0", "-vm", "/DC0/vm/test/web-9", "-name", "web-1"]);
+    let failed = lab.script(OFF, &[]).failed(4, "esxi.ambiguous");
+    assert!(failed.err.contains("/prod/web-1") && failed.err.contains("/test/web-1"), "{failed:?}");
+    assert!(runs(&lab, "/DC0/vm/prod/web-1") && runs(&lab, "/DC0/vm/test/web-1") && runs(&lab, "/DC1/vm/web-1"));
+    lab.run(&["vm", "power", "/test/web-1", "off"]).ok();
+    assert!(runs(&lab, "/DC0/vm/prod/web-1") && !runs(&lab, "/DC0/vm/test/web-1") && runs(&lab, "/DC1/vm/web-1"));
+    // A new machine does not become the third.
+    lab.run(&["vm", "create", "web-1", "--place", "DC0_H0"]).failed(4, "esxi.duplicate_name");
+
+    // As configured hosts the datacenters are told apart by their names, in tables too.
+    for name in ["DC0", "DC1"] {
+        let host = name.to_lowercase();
+        let add = [
+            "host",
+            "add",
+            &host,
+            lab.vcsim.url.as_str(),
+            "--username",
+            "ops",
+            "--fingerprint",
+            &lab.print,
+            "--datacenter",
+            name,
+        ];
+        lab.machine.run(&add).ok();
+    }
+    let listed = lab.machine.run(&["host", "list", "--output", "json"]).ok();
+    assert!(listed.out.contains("DC1"), "{listed:?}");
+    lab.machine.file("other.luau", "return { summary = 'x', needs = { host = { connect = 'dc0' }, vm = { read = '*' } }, run = function() esxi.connect('dc1') end }");
+    lab.machine.run(&["run", "other.luau", "--host", "dc0"]).failed(3, "door.denied");
 }

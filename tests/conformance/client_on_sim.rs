@@ -170,6 +170,7 @@ async fn one_session_is_shared_by_all_calls_and_none_is_left() {
             instance_uuid: String::new(),
             path: String::new(),
             datastores: vec![],
+            place: None,
         });
         host.power_off(&gone, &silent).await.unwrap_err();
         host.close().await.unwrap();

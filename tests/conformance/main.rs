@@ -11,3 +11,4 @@ mod snapshots_on_sim;
 mod vcsim;
 mod vcsim_machines;
 mod vcsim_session;
+mod vcsim_vcenter;

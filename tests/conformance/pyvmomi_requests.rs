@@ -13,7 +13,7 @@ use ceso::esxi::checked::Checked;
 use ceso::esxi::{
     CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, EventFilter, FilePath,
     Firmware, GuestLogin, GuestProgram, Host, HostOptions, Method, Network, NewVm, NfsMount, NicChange, NicSpec,
-    Observer, OvfFile, PortGroup, Provisioning, Reconfigure, Search, Slot, SnapshotSpec, TaskFilter, silent,
+    Observer, OvfFile, Placement, PortGroup, Provisioning, Reconfigure, Search, Slot, SnapshotSpec, TaskFilter, silent,
 };
 use ceso::units::Bytes;
 
@@ -25,6 +25,48 @@ fn checked<T>(object: T) -> Checked<T> {
 
 fn new(name: &str) -> Checked<NewVm> {
     checked(NewVm { name: name.to_owned() })
+}
+
+/// Does what a vCenter alone can do, and what it is asked in another way.
+async fn on_a_vcenter(options: HostOptions) {
+    let host = Host::connect(options, login("u", "p")).await.unwrap();
+    let this = checked(host.lookup_host());
+    host.list_vms(&this, Detail::Full).await.unwrap();
+    host.list_places(&this).await.unwrap();
+    host.list_systems(&this).await.unwrap();
+    host.events(&this, &EventFilter::default(), Duration::ZERO).await.unwrap();
+    host.tasks(&this, &TaskFilter::default(), Duration::ZERO).await.unwrap();
+    host.create_folder(&this, "prod").await.unwrap();
+    let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
+    let networks = host.lookup_networks().await.unwrap();
+    let group = checked(networks.into_iter().find(|network| network.name == "DC1_DVPG0").unwrap());
+    let at = |folder: &str, place: &str| Placement { folder: Some(folder.into()), place: Some(place.into()) };
+    let spec = CreateSpec { disk: Some(Bytes(1 << 20)), at: at("prod", "DC1_C0/DC1_C0_H1"), ..CreateSpec::default() };
+    let made = host.create_vm(&new("golden"), &datastore, &[&group], &spec, &silent).await.unwrap();
+    let golden = checked(host.lookup_vm(&made.moref).await.unwrap());
+    let clone = CloneSpec {
+        cpus: Some(2),
+        memory: Some(Bytes(1 << 30)),
+        notes: Some("clone".into()),
+        extra_config: BTreeMap::from([("guestinfo.a".into(), "b".into())]),
+        linked: false,
+        trial: false,
+        networks: vec![("DC1_DVPG0", &group)],
+        at: at("/", "DC1_C0/DC1_C0_H2"),
+    };
+    let vm = checked(host.clone_vm(&golden, &new("clone"), &datastore, &clone, &silent).await.unwrap());
+    host.create_snapshot(&golden, &SnapshotSpec { name: "base".into(), ..SnapshotSpec::default() }, &silent)
+        .await
+        .unwrap();
+    let linked = CloneSpec { linked: true, networks: vec![("DC1_DVPG0", &group)], ..CloneSpec::default() };
+    host.clone_vm(&golden, &new("linked"), &datastore, &linked, &silent).await.unwrap();
+    host.move_vm(&vm, &at("prod", "DC1_H0"), Some(&datastore), &silent).await.unwrap();
+    host.mark_template(&vm, true, &Placement::default(), &silent).await.unwrap();
+    host.mark_template(&vm, false, &at("", "DC1_C0/DC1_C0_H2"), &silent).await.unwrap();
+    let file = FilePath::parse("clone/clone.vmx").unwrap();
+    host.unregister_vm(&vm, &silent).await.unwrap();
+    host.register_vm(&new("clone"), &datastore, &file, &at("prod", "DC1_C0/DC1_C0_H2"), &silent).await.unwrap();
+    host.logout().await.unwrap();
 }
 
 /// Does everything that the client can do, on a server where all of it succeeds.
@@ -75,6 +117,7 @@ async fn everything(options: HostOptions) {
         linked: false,
         trial: false,
         networks: vec![("VM Network", &network)],
+        ..CloneSpec::default()
     };
     let vm = checked(host.clone_vm(&template, &new("clone"), &datastore, &clone, &silent).await.unwrap());
     let change = Reconfigure {
@@ -181,7 +224,7 @@ async fn moved_in_and_out(host: &Host, datastore: &Checked<Datastore>) {
     let file = FilePath::parse("moved/moved.vmx").unwrap();
     host.rename_vm(&vm, &new("renamed"), &silent).await.unwrap();
     host.unregister_vm(&vm, &silent).await.unwrap();
-    host.register_vm(&new("moved"), datastore, &file, &silent).await.unwrap();
+    host.register_vm(&new("moved"), datastore, &file, &Placement::default(), &silent).await.unwrap();
 }
 
 const OVF: &str = r#"<?xml version="1.0"?>
@@ -213,9 +256,9 @@ const OVF: &str = r#"<?xml version="1.0"?>
 async fn appliances(host: &Host, store: &Checked<Datastore>, network: &Checked<Network>) {
     let networks = [("VM Network".to_owned(), checked((**network).clone()))];
     for (name, fails) in [("imported-1", false), ("imported-2", true)] {
-        let plan = host.import_plan(OVF, &new(name), store, &networks, "thin").await.unwrap();
+        let plan = host.import_plan(OVF, &new(name), store, &networks, "thin", &Placement::default()).await.unwrap();
         assert_eq!(plan.files.len(), 1, "{:?}", plan.warnings);
-        let lease = host.import(&plan, &new(name)).await.unwrap();
+        let lease = host.import(&plan, &new(name), &Placement::default()).await.unwrap();
         let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
         let done = lease.during(async {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -391,6 +434,12 @@ async fn pyvmomi_knows_every_request_that_the_client_can_send() {
     options.page_size = 2;
     options.operation_id = Some("run-1".into());
     everything(options).await;
+    let vcenter = Vcsim::vcenter(&["-vm", "1", "-dc", "2"]);
+    let mut options = vcenter.options().await;
+    options.observer = Some(observer.clone());
+    options.datacenter = Some("DC1".into());
+    options.page_size = 2;
+    on_a_vcenter(options).await;
     let failing = Vcsim::start(&["-vm", "1", "-fault", "CreateVM_Task:1"]);
     let mut options = failing.options().await;
     options.observer = Some(observer.clone());

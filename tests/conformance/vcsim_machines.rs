@@ -9,7 +9,8 @@ use std::time::Duration;
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
     Asked, CloneSpec, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, Firmware, Host, Network,
-    NewVm, NicChange, NicSpec, PortGroup, PowerState, Provisioning, Reconfigure, Slot, TaskFilter, Vm, silent,
+    NewVm, NicChange, NicSpec, Placement, PortGroup, PowerState, Provisioning, Reconfigure, Slot, TaskFilter, Vm,
+    silent,
 };
 use ceso::units::Bytes;
 
@@ -277,10 +278,13 @@ async fn vcsim_renames_machines_and_takes_them_out_of_its_inventory_and_in() {
     assert_eq!(host.unregister_vm(&checked(running), &silent).await.unwrap_err().kind(), "esxi.invalid_power_state");
     host.unregister_vm(&vm, &silent).await.unwrap();
     let file = ceso::esxi::FilePath::parse("web-1/web-1.vmx").unwrap();
-    let back = host.register_vm(&new("web-1"), &store, &file, &silent).await.unwrap();
+    let back = host.register_vm(&new("web-1"), &store, &file, &Placement::default(), &silent).await.unwrap();
     assert_eq!((back.name.as_str(), &back.path), ("web-1", &vm.path));
     let none = ceso::esxi::FilePath::parse("web-1/none.vmx").unwrap();
-    assert_eq!(host.register_vm(&new("x"), &store, &none, &silent).await.unwrap_err().kind(), "esxi.file_not_found");
+    assert_eq!(
+        host.register_vm(&new("x"), &store, &none, &Placement::default(), &silent).await.unwrap_err().kind(),
+        "esxi.file_not_found"
+    );
     host.close().await.unwrap();
 }
 

@@ -26,8 +26,17 @@ pub struct Vcsim {
 impl Vcsim {
     /// Starts `vcsim -esx` with more arguments; any user may log in unless they say otherwise.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::spawn(&[&["-esx"], arguments].concat())
+    }
+
+    /// Starts vcsim as a vCenter: in each datacenter the host `DC0_H0`, the cluster `DC0_C0` with three more, and machines on both.
+    pub fn vcenter(arguments: &[&str]) -> Self {
+        Self::spawn(arguments)
+    }
+
+    fn spawn(arguments: &[&str]) -> Self {
         let mut child = Command::new(peer("bin/vcsim"))
-            .args(["-esx", "-l", "127.0.0.1:0"])
+            .args(["-l", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

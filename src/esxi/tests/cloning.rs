@@ -31,6 +31,7 @@ fn template() -> Checked<Vm> {
         instance_uuid: "u".into(),
         path: "[ds1] golden/golden.vmx".into(),
         datastores,
+        place: None,
     })
 }
 

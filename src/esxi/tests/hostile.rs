@@ -193,6 +193,7 @@ async fn text_that_xml_cannot_carry_is_refused_before_it_is_sent() {
         instance_uuid: String::new(),
         path: String::new(),
         datastores: vec![],
+        place: None,
     };
     let change = crate::esxi::Reconfigure { notes: Some("a\u{0}b".into()), ..Default::default() };
     let error = host.reconfigure(&checked(vm), &change, &crate::esxi::silent).await.unwrap_err();

@@ -27,6 +27,7 @@ fn vm(id: &str) -> Vm {
         instance_uuid: String::new(),
         path: String::new(),
         datastores: vec![],
+        place: None,
     }
 }
 

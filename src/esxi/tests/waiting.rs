@@ -15,6 +15,7 @@ fn vm(id: &str) -> Vm {
         instance_uuid: String::new(),
         path: String::new(),
         datastores: vec![],
+        place: None,
     }
 }
 

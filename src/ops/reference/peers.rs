@@ -169,6 +169,38 @@ pub const FAMILIES: &[Family] = &[
         real_host: Some("that `destSpec` keeps a thin disk thin, and how fast a host copies"),
     },
     Family {
+        name: "vCenter: one datacenter, by folder and cluster",
+        operations: &["host.systems", "host.places"],
+        govc: "`-dc`, `ls`, `find`, `vm.info -vm.ipath`",
+        pyvmomi: "a view of the containers, `parent` by `parent`",
+        tests: &[
+            "vcsim_vcenter_is_listed_by_folder_host_and_cluster",
+            "vcsim_vcenter_connection_is_about_one_datacenter",
+            "vcsim_vcenter_machines_of_one_name_are_called_by_their_paths",
+            "vcsim_vcenter_name_that_is_shared_lets_no_script_touch_the_other",
+            "vcsim_vcenter_files_go_to_the_datacenter_that_is_meant",
+            "vcsim_vcenter_says_which_host_to_connect_to",
+            "vcsim_host_says_what_needs_a_vcenter",
+        ],
+        real_host: None,
+    },
+    Family {
+        name: "vCenter: machines in a place, native clones, moves, templates",
+        operations: &["host.create_folder", "vm.migrate", "vm.mark_template"],
+        govc: "`vm.clone`, `vm.migrate`, `object.mv`, `vm.markastemplate`, `vm.markasvm`, `folder.create`",
+        pyvmomi: "`CloneVM_Task`, `RelocateVM_Task`, `MoveIntoFolder_Task`, `MarkAsTemplate`, `CreateFolder`",
+        tests: &[
+            "vcsim_vcenter_lets_a_machine_live_from_create_to_destroy",
+            "vcsim_vcenter_clones_by_itself",
+            "vcsim_vcenter_moves_machines_and_marks_templates",
+            "vcsim_vcenter_runs_a_playbook_from_create_to_destroy_and_govc_sees_it",
+            "pyvmomi_knows_every_request_that_the_client_can_send",
+        ],
+        real_host: Some(
+            "what a vCenter, and not a host, can judge: addresses of cloned cards, a snapshot's linked clone, transfers by way of its hosts",
+        ),
+    },
+    Family {
         name: "Linked clones",
         operations: &[],
         govc: "–",

@@ -21,6 +21,8 @@ import (
 func main() {
 	esxMode := flag.Bool("esx", false, "a standalone ESXi host instead of a vCenter")
 	machines := flag.Int("vm", 2, "number of virtual machines (per pool in vCenter mode)")
+	datacenters := flag.Int("dc", 1, "number of datacenters of a vCenter")
+	folders := flag.Int("folder", 0, "number of folders of each kind in which a vCenter keeps its datacenters and what is in them")
 	listen := flag.String("l", "127.0.0.1:0", "address to listen on")
 	user := flag.String("username", "", "user that may log in; without one anybody may")
 	password := flag.String("password", "", "that user's password")
@@ -43,6 +45,9 @@ func main() {
 	model := simulator.VPX()
 	if *esxMode {
 		model = simulator.ESX()
+	}
+	if !*esxMode {
+		model.Datacenter, model.Folder = *datacenters, *folders
 	}
 	model.Machine, model.Autostart = *machines, !*off
 	model.DelayConfig.Delay = *delay
