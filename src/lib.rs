@@ -3,7 +3,7 @@
 //! The rooms, and the one rule of imports: down only.
 //!
 //! ```text
-//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → metrics, redact → error, ova, units, vmdk, wire, xml
+//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → metrics, redact → error, inventory, ova, units, vmdk, wire, xml
 //! ```
 //!
 //! `script` is what runs inside the worker process: it imports the declarations in `ops` and `wire`, never a client. `sim` is the
@@ -18,6 +18,7 @@ pub mod config;
 pub mod door;
 pub mod error;
 pub mod esxi;
+pub mod inventory;
 pub mod metrics;
 pub mod ops;
 pub mod ova;

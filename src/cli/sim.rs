@@ -1,8 +1,8 @@
 //! `ceso sim`: the simulator as a server of its own, for other clients.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::context::Context;
 use crate::error::Fault;
+use crate::inventory::{self, Inventory};
 use crate::sim::{Options, Server, read_fault};
 use crate::units::{Bytes, Span};
 
@@ -38,6 +39,13 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(usize))
                 .default_value("0")
                 .help("Machines that are there at the start, beside the template"),
+        )
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Begin with the inventory of another host, as `ceso host inventory save` wrote it; disks are empty"),
         )
         .arg(
             Arg::new("state")
@@ -105,6 +113,18 @@ pub fn command() -> Command {
         )
 }
 
+/// Reads a file that a person named; one that is too large is not read on.
+fn read_inventory(path: &Path) -> Result<Inventory, Fault> {
+    let failed = |error: std::io::Error| {
+        Fault::new("sim.inventory", format!("{} cannot be read: {error}", path.display()))
+            .hint("name a file that ceso host inventory save wrote")
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(inventory::LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Inventory::read(&bytes)
+}
+
 pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     let mut options = Options { boot_delay: Duration::from_millis(50), ..Options::default() };
     if let Some(listen) = matches.get_one::<SocketAddr>("listen") {
@@ -133,6 +153,9 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     }
     options.ranges = !matches.get_flag("no-ranges");
     options.seed = matches.get_one::<u64>("seed").copied().unwrap_or(options.seed);
+    if let Some(file) = matches.get_one::<PathBuf>("from") {
+        options.inventory = Some(read_inventory(&context.sources().current_dir.join(file))?);
+    }
     let faults = matches.get_many::<String>("fault").unwrap_or_default();
     let faults = faults.map(|text| read_fault(text)).collect::<Result<Vec<_>, _>>()?;
     let made_up = matches.get_one::<String>("password").is_none();

@@ -18,6 +18,7 @@ pub mod happened;
 pub mod host;
 pub mod host_change;
 pub mod host_condition;
+pub mod host_inventory;
 pub mod host_probe;
 pub mod host_trials;
 pub mod host_upkeep;
@@ -192,6 +193,7 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<host_upkeep::RestoreConfig>(),
         Declared::of::<host_probe::Probe>(),
         Declared::of::<host_probe::GetAbilities>(),
+        Declared::of::<host_inventory::SaveInventory>(),
         Declared::of::<vm::List>(),
         Declared::of::<vm::Find>(),
         Declared::of::<vm::Get>(),

@@ -14,6 +14,7 @@
 //! lease/, ovf/              machines that are streamed out and in
 //! state                     what outlives the process
 //! stage, faults/, control   what a test puts in, looks at, and has go wrong
+//! load                      another host's inventory to begin with
 //! ```
 //!
 //! It knows nothing of the client in `esxi/`: the two are held against other implementations, not against each other. The rules it
@@ -34,6 +35,7 @@ mod faults;
 mod guest;
 mod http;
 mod lease;
+mod load;
 mod ovf;
 mod property;
 mod schema;

@@ -52,6 +52,8 @@ pub struct Options {
     pub lease_timeout: Duration,
     /// The seed of what happens by chance: the faults that were asked for with a chance.
     pub seed: u64,
+    /// What it begins with in place of the template: another host's inventory. Its state folder must be new.
+    pub inventory: Option<crate::inventory::Inventory>,
     /// How long to wait for another process that holds the state folder. Default 10 s.
     pub patience: Duration,
 }
@@ -75,6 +77,7 @@ impl Default for Options {
             capacity: None,
             lease_timeout: Duration::from_secs(300),
             seed: 1,
+            inventory: None,
             patience: Duration::from_secs(10),
         }
     }

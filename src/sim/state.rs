@@ -48,6 +48,9 @@ pub struct HostFile {
     pub mounts: Vec<Mount>,
     #[serde(default)]
     pub maintenance: bool,
+    /// What an inventory said that it was loaded with.
+    #[serde(default)]
+    pub loaded: Option<Loaded>,
     /// The resource pools below the root pool.
     #[serde(default)]
     pub pools: Vec<super::esx::pools::Pool>,
@@ -165,6 +168,7 @@ impl HostFile {
             vlans: BTreeMap::new(),
             mounts: Vec::new(),
             maintenance: false,
+            loaded: None,
             pools: Vec::new(),
             firewall: Default::default(),
             services: Default::default(),
@@ -174,6 +178,20 @@ impl HostFile {
             revocations: Vec::new(),
         }
     }
+}
+
+/// What of another host's inventory no object of this one holds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loaded {
+    /// Whether it has `datastore1` and `VM Network`, which every new simulator has.
+    pub own_datastore: bool,
+    pub own_network: bool,
+    /// Capacity and free space of the datastores.
+    pub space: BTreeMap<String, (u64, u64)>,
+    /// What machines took up, by their ids.
+    pub committed: BTreeMap<u64, u64>,
+    pub host: crate::inventory::HostFacts,
 }
 
 async fn lock(path: &Path, patience: Duration) -> Result<File, Fault> {

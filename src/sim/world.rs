@@ -65,6 +65,13 @@ impl World {
         let sessions =
             Sessions::new(options.username.clone(), &options.password, options.idle_timeout, options.max_sessions);
         let fresh = !store.folder().join("host.json").exists();
+        if !fresh && options.inventory.is_some() {
+            return Err(Fault::new(
+                "sim.state",
+                "there is a simulator in that folder already: no other host is loaded into it",
+            )
+            .hint("give --state a folder that is empty, or leave it out"));
+        }
         let mut world = Self {
             tick: 1,
             changed: HashMap::new(),
@@ -93,7 +100,10 @@ impl World {
             let vm = Vm::from_json(&bytes).map_err(|error| state::broken(&path, error))?;
             world.vms.insert(vm.id, vm);
         }
-        if fresh {
+        if let Some(inventory) = &options.inventory {
+            super::load::put(&mut world, inventory)?;
+            world.keep_host().map_err(|fault| Fault::new("sim.state", fault.message))?;
+        } else if fresh {
             let template = super::vm::template::make(&mut world).map_err(|fault| {
                 Fault::new("sim.state", format!("the template could not be made: {}", fault.message))
             })?;
@@ -181,7 +191,8 @@ impl World {
 
     /// The names of the networks.
     pub fn networks(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(esx::NETWORK).chain(self.file.networks.iter().map(String::as_str))
+        let own = self.file.loaded.as_ref().is_none_or(|loaded| loaded.own_network);
+        own.then_some(esx::NETWORK).into_iter().chain(self.file.networks.iter().map(String::as_str))
     }
 
     /// The mount that the object of that id stands for.
@@ -192,7 +203,21 @@ impl World {
 
     /// All datastores: the one that holds files, and the mounts.
     pub fn datastores(&self) -> Vec<Ref> {
-        std::iter::once(super::datastore::OBJECT).chain(self.file.mounts.iter().map(Mount::object)).collect()
+        let own = self.file.loaded.as_ref().is_none_or(|loaded| loaded.own_datastore);
+        own.then_some(super::datastore::OBJECT).into_iter().chain(self.file.mounts.iter().map(Mount::object)).collect()
+    }
+
+    /// The datastores that these paths are on, each once.
+    pub fn datastores_of<'a>(&self, paths: impl Iterator<Item = &'a str>) -> Vec<Ref> {
+        let mut found: Vec<Ref> = Vec::new();
+        for name in paths.filter_map(crate::inventory::datastore_of) {
+            let mount = self.file.mounts.iter().find(|mount| mount.name == name).map(Mount::object);
+            let object = mount.unwrap_or(super::datastore::OBJECT);
+            if !found.contains(&object) {
+                found.push(object);
+            }
+        }
+        if found.is_empty() { vec![super::datastore::OBJECT] } else { found }
     }
 
     pub fn vm(&self, object: &Ref) -> Result<&Vm, VimFault> {

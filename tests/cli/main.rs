@@ -13,6 +13,7 @@ mod config_hostile;
 mod datastore_commands;
 mod examples;
 mod host_command;
+mod host_inventory;
 mod host_probe;
 mod host_scripts;
 mod host_vcsim;

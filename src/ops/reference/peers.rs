@@ -426,6 +426,18 @@ pub const FAMILIES: &[Family] = &[
         real_host: Some("whether a standalone host exports snapshots, and takes a disk whose length it is not told"),
     },
     Family {
+        name: "A host's inventory as a file",
+        operations: &["host.save_inventory"],
+        govc: "`object.save`, which vcsim takes by `-load`",
+        pyvmomi: "–",
+        tests: &[
+            "vcsim_inventory_is_saved_and_loaded",
+            "govc_is_told_the_same_of_an_inventory_that_was_loaded",
+            "a_saved_inventory_answers_in_the_simulator_as_it_did_and_holds_no_secret",
+        ],
+        real_host: None,
+    },
+    Family {
         name: "What a host can",
         operations: &["host.probe", "host.abilities"],
         govc: "–",

@@ -140,7 +140,7 @@ pub fn property(world: &World, object: &Ref, name: &str) -> Option<Value> {
         };
     }
     if let Some(mount) = world.mount(&object.id) {
-        return esx::upkeep::mounted(mount, name).or_else(|| esx::entity(world, object, name));
+        return esx::upkeep::mounted(world, mount, name).or_else(|| esx::entity(world, object, name));
     }
     match name {
         "summary" => Some(summary(world).into()),
@@ -148,7 +148,12 @@ pub fn property(world: &World, object: &Ref, name: &str) -> Option<Value> {
         "host" => {
             Some(vec![Data::new("DatastoreHostMount").with("key", esx::HOST).with("mountInfo", mount(world))].into())
         }
-        "vm" => Some(world.vms.values().map(Vm::reference).collect::<Vec<_>>().into()),
+        "vm" => {
+            let on = |vm: &&Vm| {
+                world.datastores_of(std::iter::once(vm.vmx.as_str()).chain(vm.disk_files())).contains(&OBJECT)
+            };
+            Some(world.vms.values().filter(on).map(Vm::reference).collect::<Vec<_>>().into())
+        }
         "browser" => Some(BROWSER.into()),
         "capability" => Some(
             esx::filled("DatastoreCapability")
@@ -163,8 +168,14 @@ pub fn property(world: &World, object: &Ref, name: &str) -> Option<Value> {
     }
 }
 
+/// Capacity and free space: as they are, or as the inventory said that was loaded.
+fn space(world: &World) -> (u64, u64) {
+    let loaded = world.file.loaded.as_ref().and_then(|loaded| loaded.space.get(NAME));
+    loaded.copied().unwrap_or_else(|| world.datastore.space())
+}
+
 fn summary(world: &World) -> Data {
-    let (capacity, free) = world.datastore.space();
+    let (capacity, free) = space(world);
     Data::new("DatastoreSummary")
         .with("datastore", OBJECT)
         .with("name", NAME)
@@ -179,7 +190,7 @@ fn summary(world: &World) -> Data {
 }
 
 fn volume(world: &World) -> Data {
-    let (capacity, _) = world.datastore.space();
+    let (capacity, _) = space(world);
     let extent = Data::new("HostScsiDiskPartition").with("diskName", "mpx.vmhba0:C0:T0:L0").with("partition", 1);
     Data::new("HostVmfsVolume")
         .with("type", "VMFS")
@@ -214,7 +225,7 @@ pub fn volumes(world: &World) -> Data {
 }
 
 fn info(world: &World) -> Data {
-    let (_, free) = world.datastore.space();
+    let (_, free) = space(world);
     Data::new("VmfsDatastoreInfo")
         .with("name", NAME)
         .with("url", world.datastore.url())

@@ -1,6 +1,7 @@
 //! The host's own facts: hardware, summary, configuration, services.
 
 use super::{HOST, HOST_NAME, certificates, filled, firewall, network, options, services, vnics};
+use crate::inventory::HostFacts;
 use crate::sim::datastore;
 use crate::sim::property::Wanted;
 use crate::sim::service::about;
@@ -39,16 +40,24 @@ fn summary(world: &World) -> Data {
     let memory: i64 = running.iter().map(|vm| i64::from(vm.memory_mb / 2)).sum();
     let cpu: i32 = running.iter().map(|vm| vm.cpus * 12).sum();
     let up = (time::OffsetDateTime::now_utc() - world.started).whole_seconds();
+    let loaded = world.file.loaded.as_ref().map(|loaded| &loaded.host);
+    let text = |own: fn(&HostFacts) -> &Option<String>, usual: &str| {
+        loaded.and_then(|host| own(host).clone()).unwrap_or_else(|| usual.to_owned())
+    };
+    let count = |own: fn(&HostFacts) -> Option<u32>| {
+        loaded.and_then(own).and_then(|count| i16::try_from(count).ok()).map_or(CORES, i32::from)
+    };
+    let size = loaded.and_then(|host| host.memory).map_or(MEMORY, datastore::long);
     let hardware = Data::new("HostHardwareSummary")
-        .with("vendor", "ceso")
-        .with("model", "SIMULATOR")
+        .with("vendor", text(|host| &host.vendor, "ceso"))
+        .with("model", text(|host| &host.model, "SIMULATOR"))
         .with("uuid", &world.file.uuid)
-        .with("memorySize", MEMORY)
-        .with("cpuModel", CPU)
+        .with("memorySize", size)
+        .with("cpuModel", text(|host| &host.cpu_model, CPU))
         .with("cpuMhz", MHZ)
         .with("numCpuPkgs", 1)
-        .with("numCpuCores", CORES)
-        .with("numCpuThreads", CORES)
+        .with("numCpuCores", count(|host| host.cpu_cores))
+        .with("numCpuThreads", count(|host| host.cpu_threads))
         .with("numNics", 1)
         .with("numHBAs", 1);
     let config = Data::new("HostConfigSummary")

@@ -262,8 +262,10 @@ fn unmount(world: &mut World, call: &Call) -> Answer {
 }
 
 /// The properties of a mount, where they differ from those of any entity.
-pub fn mounted(mount: &Mount, property: &str) -> Option<crate::sim::value::Value> {
+pub fn mounted(world: &World, mount: &Mount, property: &str) -> Option<crate::sim::value::Value> {
     const SIZE: i64 = 1 << 40;
+    let space = world.file.loaded.as_ref().and_then(|loaded| loaded.space.get(&mount.name));
+    let (size, free) = space.map_or((SIZE, SIZE / 2), |(size, free)| (datastore::long(*size), datastore::long(*free)));
     let url = format!("/vmfs/volumes/{}", mount.object().id);
     let mode = if mount.read_only { "readOnly" } else { "readWrite" };
     Some(match property {
@@ -271,8 +273,8 @@ pub fn mounted(mount: &Mount, property: &str) -> Option<crate::sim::value::Value
             .with("datastore", mount.object())
             .with("name", mount.name.clone())
             .with("url", url)
-            .with("capacity", SIZE)
-            .with("freeSpace", SIZE / 2)
+            .with("capacity", size)
+            .with("freeSpace", free)
             .with("uncommitted", 0i64)
             .with("accessible", true)
             .with("multipleHostAccess", true)
@@ -282,14 +284,14 @@ pub fn mounted(mount: &Mount, property: &str) -> Option<crate::sim::value::Value
         "info" => Data::new("NasDatastoreInfo")
             .with("name", mount.name.clone())
             .with("url", url)
-            .with("freeSpace", SIZE / 2)
-            .with("maxFileSize", SIZE)
+            .with("freeSpace", free)
+            .with("maxFileSize", size)
             .with(
                 "nas",
                 Data::new("HostNasVolume")
                     .with("type", mount.kind.clone())
                     .with("name", mount.name.clone())
-                    .with("capacity", SIZE)
+                    .with("capacity", size)
                     .with("remoteHost", mount.host.clone())
                     .with("remotePath", mount.path.clone()),
             )
@@ -299,7 +301,13 @@ pub fn mounted(mount: &Mount, property: &str) -> Option<crate::sim::value::Value
             let info = info.with("mounted", true).with("accessible", true);
             vec![Data::new("DatastoreHostMount").with("key", HOST).with("mountInfo", info)].into()
         }
-        "vm" => crate::sim::value::Value::List(Vec::new()),
+        "vm" => {
+            let on = |vm: &&Vm| {
+                let paths = std::iter::once(vm.vmx.as_str()).chain(vm.disk_files());
+                world.datastores_of(paths).contains(&mount.object())
+            };
+            world.vms.values().filter(on).map(Vm::reference).collect::<Vec<_>>().into()
+        }
         "browser" => datastore::BROWSER.into(),
         "capability" => super::filled("DatastoreCapability").but("directoryHierarchySupported", true).into(),
         "name" => mount.name.clone().into(),

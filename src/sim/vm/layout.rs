@@ -161,7 +161,8 @@ pub fn extended(world: &World, vm: &Vm) -> Data {
 /// Bytes in use, and bytes that the machine may still come to use.
 fn usage(world: &World, vm: &Vm) -> (i64, i64) {
     let Measured { files, .. } = measured(world, vm);
-    let stored: u64 = files.iter().map(|file| file.stored).sum();
+    let loaded = world.file.loaded.as_ref().and_then(|loaded| loaded.committed.get(&vm.id));
+    let stored: u64 = loaded.copied().unwrap_or_else(|| files.iter().map(|file| file.stored).sum());
     let size: u64 = files.iter().map(|file| file.size).sum();
     (long(stored), long(size.saturating_sub(stored)))
 }

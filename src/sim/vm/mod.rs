@@ -234,7 +234,7 @@ pub fn property(world: &World, object: &Ref, name: &str, wanted: Wanted<'_>) -> 
         "environmentBrowser" => Some(esx::ENVIRONMENT_BROWSER.into()),
         "resourcePool" => Some(esx::RESOURCE_POOL.into()),
         "resourceConfig" => Some(render::resources(vm).into()),
-        "datastore" => Some(vec![super::datastore::OBJECT].into()),
+        "datastore" => Some(world.datastores_of(std::iter::once(vm.vmx.as_str()).chain(vm.disk_files())).into()),
         "network" => {
             let mut networks: Vec<Ref> = vm.nics().filter_map(Vm::network_of).map(esx::network).collect();
             networks.dedup();
