@@ -37,6 +37,11 @@ pub const FAMILIES: &[(&str, u8, &str)] = &[
     ("host", 4, "the way to a host: its password, its certificate, the keyring"),
     ("local", 1, "a file of this machine that a person named: it cannot be read, made or filled, or is there already"),
     ("ova", 1, "an appliance: its archive, its descriptor or its manifest is not as it must be"),
+    (
+        "web",
+        4,
+        "what lies at a URL: it cannot be reached, was refused, broke off, or is not what the server said it was",
+    ),
     ("sim", 4, "the simulator: its state folder is damaged or in use, or it cannot listen"),
     ("limit", 124, "a limit of the run: time, memory, calls, source, output"),
     ("script", 1, "the script itself: a syntax error, an error that it raised, a module that is missing"),

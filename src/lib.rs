@@ -3,7 +3,7 @@
 //! The rooms, and the one rule of imports: down only.
 //!
 //! ```text
-//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → metrics, redact → error, inventory, ova, units, vmdk, wire, xml
+//! main → cli, serve → run → ops → door → esxi, cloudinit, audit, backup, catalog → config → metrics, redact → error, inventory, ova, units, vmdk, web, wire, xml
 //! ```
 //!
 //! `script` is what runs inside the worker process: it imports the declarations in `ops` and `wire`, never a client. `sim` is the
@@ -28,5 +28,6 @@ pub mod script;
 pub mod sim;
 pub mod units;
 pub mod vmdk;
+pub mod web;
 pub mod wire;
 pub mod xml;

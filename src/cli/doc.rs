@@ -269,6 +269,7 @@ fn operation(entry: &Entry) -> Value {
                 Selector::Meant { argument, given } => {
                     json!({ "argument": argument, "given": given, "unless": "dry_run" })
                 }
+                Selector::Url(argument) => json!({ "argument": argument, "given": argument }),
                 Selector::Found => json!("found"),
                 Selector::Filtered => json!("filtered"),
             };

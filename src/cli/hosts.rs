@@ -1,5 +1,6 @@
 //! Connections for a run: configured hosts, and the simulator, which is started in this process when it is first asked for.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -135,6 +136,10 @@ impl Hosts for Configured {
     fn host_names(&self) -> Vec<KnownHost> {
         let known = self.config.settings().hosts.iter();
         known.map(|(name, entry)| KnownHost { name: name.clone(), tags: entry.tags.clone() }).collect()
+    }
+
+    fn check_address(&self, host: &str, address: IpAddr) -> Result<(), Fault> {
+        self.config.check_address(host, address)
     }
 
     fn repository_names(&self) -> Vec<String> {

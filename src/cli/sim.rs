@@ -62,6 +62,13 @@ pub fn command() -> Command {
                 .help("How long a guest takes to boot [default: 50 ms]"),
         )
         .arg(
+            Arg::new("task-delay")
+                .long("task-delay")
+                .value_name("TIME")
+                .value_parser(|text: &str| text.parse::<Span>())
+                .help("How long each task takes at least [default: 0 s]"),
+        )
+        .arg(
             Arg::new("guest-writes")
                 .long("guest-writes")
                 .value_name("TIME")
@@ -142,6 +149,9 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
     options.state = matches.get_one::<PathBuf>("state").cloned();
     if let Some(boot) = matches.get_one::<Span>("boot") {
         options.boot_delay = boot.0;
+    }
+    if let Some(delay) = matches.get_one::<Span>("task-delay") {
+        options.task_delay = delay.0;
     }
     options.guest_writes = matches.get_one::<Span>("guest-writes").map(|every| every.0);
     if let Some(idle) = matches.get_one::<Span>("idle") {

@@ -113,7 +113,7 @@ impl Config {
         }
     }
 
-    /// Checks an address that a host's name resolved to; the client asks for each address before it connects.
+    /// Checks an address that a name resolved to, a host's or a URL's; whoever connects asks for each address before.
     ///
     /// Faults: `door.network`.
     pub fn check_address(&self, name: &str, address: IpAddr) -> Result<(), Fault> {
@@ -128,7 +128,9 @@ impl Config {
             "door.network",
             format!("the host {name:?} ({address}) lies outside of the allowed networks ({list})"),
         )
-        .hint("security.allowed_networks in the configuration lists the networks that hosts may lie in"))
+        .hint(
+            "security.allowed_networks in the configuration lists the networks that hosts, guests and URLs may lie in",
+        ))
     }
 
     fn unknown(&self, name: &str) -> Fault {

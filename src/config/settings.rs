@@ -190,7 +190,7 @@ pub struct Security {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "path", "examples" = ["/var/log/ceso/audit.json"]))]
     pub audit_log: Option<PathBuf>,
-    /// The networks that a host must lie in (CIDR); without the setting any, with an empty list none.
+    /// The networks that a host must lie in, and whatever else is connected to: guests, URLs (CIDR); without the setting any, with an empty list none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>", extend("items" = { "type": "string", "format": "cidr" }, "examples" = [["10.0.0.0/8", "fd00::/8"]]))]
     pub allowed_networks: Option<Vec<IpNet>>,

@@ -57,7 +57,12 @@ pub fn read(whose: &str, value: &Value, parameter: &dyn Fn(&str) -> Option<Strin
                     wrong(format!("{noun}.{verb}: there is no such verb")).hint(suggest(verb, known.iter().copied()))
                 );
             }
-            let (patterns, max) = read_rule(rule, parameter).map_err(|what| wrong(format!("{noun}.{verb}: {what}")))?;
+            let own = |text: &str, parameter: &dyn Fn(&str) -> Option<String>| {
+                let pattern = read_selector(text, parameter)?;
+                if noun == "web" { super::web::selector(pattern, text.contains('{')) } else { Ok(pattern) }
+            };
+            let (patterns, max) = read_rule(rule, &|text| own(text, parameter))
+                .map_err(|what| wrong(format!("{noun}.{verb}: {what}")))?;
             // Reads are not counted, and a number that nobody holds to must not stand in a table.
             if max.is_some() && modes::table(Mode::Restricted).mentions(noun, verb) {
                 return Err(wrong(format!("{noun}.{verb}: max: a quota counts changes, and this is none"))
@@ -75,8 +80,10 @@ pub fn read(whose: &str, value: &Value, parameter: &dyn Fn(&str) -> Option<Strin
     Ok(table)
 }
 
-fn read_rule(rule: &Value, parameter: &dyn Fn(&str) -> Option<String>) -> Result<(Vec<Pattern>, Option<u64>), String> {
-    let Value::Map(fields) = rule else { return Ok((read_selectors(rule, parameter)?, None)) };
+type Selectors<'a> = &'a dyn Fn(&str) -> Result<Pattern, String>;
+
+fn read_rule(rule: &Value, selector: Selectors<'_>) -> Result<(Vec<Pattern>, Option<u64>), String> {
+    let Value::Map(fields) = rule else { return Ok((read_selectors(rule, selector)?, None)) };
     let mut max = None;
     for (key, value) in fields {
         match (key.as_str(), value) {
@@ -87,16 +94,16 @@ fn read_rule(rule: &Value, parameter: &dyn Fn(&str) -> Option<String>) -> Result
         }
     }
     let name = rule.get("name").ok_or("a rule with fields needs a name, such as name = \"*\"")?;
-    Ok((read_selectors(name, parameter)?, max))
+    Ok((read_selectors(name, selector)?, max))
 }
 
-fn read_selectors(value: &Value, parameter: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pattern>, String> {
+fn read_selectors(value: &Value, selector: Selectors<'_>) -> Result<Vec<Pattern>, String> {
     match value {
-        Value::Text(text) => Ok(vec![read_selector(text, parameter)?]),
+        Value::Text(text) => Ok(vec![selector(text)?]),
         Value::List(items) if !items.is_empty() => items
             .iter()
             .map(|item| match item {
-                Value::Text(text) => read_selector(text, parameter),
+                Value::Text(text) => selector(text),
                 other => Err(format!("expected a selector, found {}", other.shape())),
             })
             .collect(),

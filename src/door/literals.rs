@@ -19,6 +19,11 @@ pub(super) fn check_literals(pass: &Pass<'_>, touches: &'static [Touch], argumen
         match touch.selector {
             Selector::Filtered => policy.check_filtered(touch.noun, touch.verb)?,
             Selector::Found => policy.check_filtered(touch.noun, touch.verb)?,
+            Selector::Url(argument) => match arguments.get(argument) {
+                None | Some(Value::Nil) => {}
+                Some(Value::Text(url)) => policy.check_literal(touch.noun, touch.verb, &super::web::name_of(url)?)?,
+                Some(_) => policy.check_filtered(touch.noun, touch.verb)?,
+            },
             Selector::Given { given, .. } | Selector::Meant { given: Some(given), .. }
                 if arguments.get(given).is_none_or(Value::is_nil) => {}
             Selector::Meant { .. } if arguments.get("dry_run") == Some(&Value::Bool(true)) => {}

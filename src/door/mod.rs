@@ -32,6 +32,7 @@ pub mod snapshots;
 pub mod table;
 mod telling;
 pub mod vocabulary;
+mod web;
 
 pub use acting::Pass;
 pub use arguments::read as read_arguments;

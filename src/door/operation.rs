@@ -70,6 +70,8 @@ pub enum Selector {
     Meant { argument: &'static str, given: Option<&'static str> },
     /// An object that no argument names: it is found while binding (the datastore of a template).
     Found,
+    /// The URL that this argument holds, where it is given: without it the entry is not needed.
+    Url(&'static str),
     /// Whatever the tables allow: a list, filtered.
     Filtered,
 }

@@ -66,6 +66,12 @@ pub trait Hosts: Send + Sync {
         self.repository(place)
     }
 
+    /// Whether an address may be connected to that is no host's: the one that a URL leads to. Faults: `door.network`.
+    fn check_address(&self, host: &str, _address: std::net::IpAddr) -> Result<(), Fault> {
+        Err(Fault::new("door.network", format!("denied: {host}: nothing is fetched here"))
+            .hint("tests and checks of scripts reach no network: run the script itself"))
+    }
+
     /// The names of all repositories that [`Hosts::repository`] knows without being told of them.
     fn repository_names(&self) -> Vec<String> {
         Vec::new()

@@ -153,6 +153,19 @@ impl Policy {
         }
     }
 
+    /// Whether an entry names something that begins so: one of what was granted, or of the needs where all was granted.
+    pub fn names(&self, noun: &str, verb: &str, beginning: &str) -> bool {
+        let needs = lock(&self.needs);
+        let names = |table: &Table| {
+            let mut patterns = table.of(noun, verb).flat_map(|entry| &entry.patterns);
+            patterns.any(|pattern| match pattern {
+                Pattern::Exact(text) | Pattern::Prefix(text) => text.starts_with(beginning),
+                Pattern::Any | Pattern::Made => false,
+            })
+        };
+        self.grant.as_ref().or(needs.as_ref()).is_some_and(names)
+    }
+
     /// Takes one use of each quota that the verb on this name stands under.
     pub fn reserve(
         &self,

@@ -83,6 +83,14 @@ pub const NOUNS: &[Noun] = &[
             ("write", "make the catalog anew from the repositories"),
         ],
     },
+    Noun {
+        name: "web",
+        verbs: &[(
+            "fetch",
+            "fetch what lies at a URL, named as \"https://HOST/PATH\" or by how it begins; under \"*\" not from this machine itself, nor \
+             from link-local addresses and metadata services",
+        )],
+    },
     Noun { name: "network", verbs: &[("read", "see the network"), ("use", "connect a machine to it")] },
 ];
 

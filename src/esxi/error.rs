@@ -74,10 +74,19 @@ pub enum Error {
     #[error("{name:?} on host {host}: no VMware Tools run in the guest")]
     NoTools { host: String, name: String },
     #[error(
-        "datastore {datastore:?} of host {host} has {free} free, and {needed} are needed: {} are missing",
+        "datastore {datastore:?} of host {host} has {free} free, and {}{needed} are needed: {}{} are missing",
+        if *most { "up to " } else { "" },
+        if *most { "up to " } else { "" },
         Bytes(needed.0.saturating_sub(free.0))
     )]
-    NoSpace { host: String, datastore: String, needed: Bytes, free: Bytes },
+    NoSpace {
+        host: String,
+        datastore: String,
+        needed: Bytes,
+        free: Bytes,
+        /// Whether that much is needed only where nothing of it is empty.
+        most: bool,
+    },
     /// What this very host is known not to do well, found out before anything was sent.
     #[error("host {host}: {reason}")]
     Lacking { host: String, reason: String, hint: String },
@@ -114,6 +123,17 @@ impl Error {
 
     pub(super) fn needs_vcenter(host: &str, what: impl Into<String>) -> Self {
         Self::NeedsVcenter { host: host.to_owned(), what: what.into() }
+    }
+
+    /// The same with another reason at its root: what was being done, and what is left behind, stays told.
+    pub(super) fn because(self, root: Error) -> Self {
+        match self {
+            Self::While { doing, source } => Self::While { doing, source: Box::new(source.because(root)) },
+            Self::LeftBehind { host, left, source } => {
+                Self::LeftBehind { host, left, source: Box::new(source.because(root)) }
+            }
+            _ => root,
+        }
     }
 
     /// The error underneath what was being done.

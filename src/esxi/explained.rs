@@ -7,6 +7,7 @@ use crate::xml::Element;
 
 use super::error::Error;
 use super::fault::Known;
+use super::files::split;
 use super::host::Host;
 use super::lookup::unescape;
 use super::moref::MoRef;
@@ -61,12 +62,27 @@ impl Host {
         })
     }
 
+    /// Says how much was missing where something did not fit on the datastore that a file lies on.
+    pub(super) async fn missing_at(&self, file: &str, needed: u64, error: Error) -> Error {
+        let Some((datastore, _)) = split(file).filter(|_| error.is("NoDiskSpace")) else { return error };
+        match self.free_on(datastore).await {
+            Ok(Some(free)) if needed > free => {
+                let (host, datastore) = (self.name().to_owned(), datastore.to_owned());
+                error.because(Error::NoSpace { host, datastore, needed: Bytes(needed), free: Bytes(free), most: false })
+            }
+            _ => error,
+        }
+    }
+
     async fn left_on(&self, datastore: &str) -> Result<Option<String>, Error> {
+        Ok(self.free_on(datastore).await?.map(|free| format!("{} are free", Bytes(free))))
+    }
+
+    async fn free_on(&self, datastore: &str) -> Result<Option<u64>, Error> {
         let paths = vec!["name", "summary.freeSpace"];
         let objects =
             self.link.retrieve(&self.link.everything(&[Reach::Datastores], vec![("Datastore", paths)])).await?;
         let found = objects.iter().find(|object| unescape(&object.string("name")) == datastore);
-        let free = found.and_then(|object| object.number("summary.freeSpace"));
-        Ok(free.map(|free| format!("{} are free", Bytes(free))))
+        Ok(found.and_then(|object| object.number("summary.freeSpace")))
     }
 }

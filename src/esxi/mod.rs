@@ -79,8 +79,9 @@ mod vm_nics;
 mod vm_power;
 mod watch;
 
+pub use crate::web::Allowed;
 pub use abilities::{Abilities, Probed, SnapshotWay};
-pub use allowed::{Allowed, check_name};
+pub use allowed::check_name;
 pub use appliance::{ImportFile, ImportPlan, OvfFile};
 pub use autostart::ShutdownRow;
 pub use browse::{DiskFile, FileRow, Search};

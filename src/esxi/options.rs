@@ -11,7 +11,7 @@ use crate::config::Fingerprint;
 use crate::error::Fault;
 
 use super::abilities::Probed;
-use super::allowed::Allowed;
+use crate::web::Allowed;
 
 /// How a host is reached.
 #[derive(Clone)]

@@ -479,14 +479,30 @@ impl Host {
             return error;
         }
         match self.free_space(datastore).await {
-            Ok(Some(free)) if needed > free => self.no_space(datastore, needed, free),
+            Ok(Some(free)) if needed > free => error.because(self.no_space(datastore, needed, free)),
             _ => error,
+        }
+    }
+
+    /// How much is missing for what needs that much, or at `most` that much; `None` where there is room for it.
+    pub async fn lacking(&self, datastore: &Checked<Datastore>, needed: u64, most: bool) -> Option<Error> {
+        match self.free_space(datastore).await {
+            Ok(Some(free)) if needed > free => {
+                let (host, datastore) = (self.name().to_owned(), datastore.name.clone());
+                let (needed, free) = (units::Bytes(needed), units::Bytes(free));
+                Some(Error::NoSpace { host, datastore, needed, free, most })
+            }
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!(host = self.name(), "how much is free was not learned: {error}");
+                None
+            }
         }
     }
 
     fn no_space(&self, datastore: &Datastore, needed: u64, free: u64) -> Error {
         let (needed, free) = (units::Bytes(needed), units::Bytes(free));
-        Error::NoSpace { host: self.name().to_owned(), datastore: datastore.name.clone(), needed, free }
+        Error::NoSpace { host: self.name().to_owned(), datastore: datastore.name.clone(), needed, free, most: false }
     }
 
     async fn free_space(&self, datastore: &Datastore) -> Result<Option<u64>, Error> {

@@ -16,11 +16,11 @@ use url::Url;
 use crate::metrics::HostLabel;
 use crate::units::Span;
 
-use super::allowed::Resolver;
 use super::error::Error;
 use super::options::HostOptions;
 use super::soap::Reply;
 use super::trust::{LastRefusal, client_config};
+use crate::web::Resolver;
 
 /// The name of the cookie that is a session.
 const SESSION_COOKIE: &str = "vmware_soap_session";

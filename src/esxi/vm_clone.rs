@@ -215,6 +215,7 @@ impl Host {
                 datastore: datastore.name.clone(),
                 needed: Bytes(plan.needed),
                 free: Bytes(free),
+                most: false,
             }),
             _ => Ok(plan),
         }

@@ -116,7 +116,8 @@ impl Host {
         let grown = async {
             let (devices, hardware) = self.read_devices(vm).await?;
             let mut device = by_key(&devices, key)?;
-            let old = hardware.disks.iter().find(|disk| disk.key == key).map_or(Bytes(0), |disk| disk.size);
+            let disk = hardware.disks.iter().find(|disk| disk.key == key);
+            let old = disk.map_or(Bytes(0), |disk| disk.size);
             if size < old {
                 let reason = format!("it has {old} already, and a disk is never made smaller");
                 return Err(Error::Invalid { reason, hint: Some("give a size above that".to_owned()) });
@@ -126,7 +127,12 @@ impl Host {
             if device.child("capacityInBytes").is_some() {
                 set(&mut device, Element::leaf("capacityInBytes", size.0.to_string()), &[]);
             }
-            self.change_devices(vm, vec![change("edit", None, device)], progress).await
+            match (self.change_devices(vm, vec![change("edit", None, device)], progress).await, disk) {
+                (Err(error), Some(disk)) if disk.thin == Some(false) => {
+                    Err(self.missing_at(&disk.file, size.0.saturating_sub(old.0), error).await)
+                }
+                (changed, _) => changed,
+            }
         };
         grown.await.map_err(|error: Error| error.doing(format!("grow a disk of {:?}", vm.name)))
     }

@@ -1,36 +1,40 @@
-//! Brings machines in from OVF and OVA files of this machine: the whole appliance is checked before a host hears of it.
-
-use std::io::{Read, Seek, SeekFrom};
-use std::sync::Arc;
+//! The operation that brings a machine in from an OVF or OVA: a file of this machine, or what lies at a URL.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::file_transfer::blocking;
+use super::package::{Appliance, Part, Parts};
+use super::package_coming::{Arriving, Coming};
 use super::rows::give_vm;
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost};
-use crate::door::file::{Access, LocalFile};
+use crate::door::file::Access;
 use crate::door::object::{Given, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
 use crate::esxi::checked::Checked;
-use crate::esxi::{self, Content, ImportFile, NewVm};
-use crate::ova::{self, Manifest, Package};
-use crate::vmdk::StreamReader;
+use crate::esxi::{self, Content, ImportFile, ImportPlan, Lease, LeaseFile, NewVm};
+use crate::ova;
 
-/// Makes a machine of an OVA or OVF file of this machine, powered off.
+/// Makes a machine of an OVA or OVF, powered off: a file of this machine, or what lies at a URL.
 ///
-/// The whole appliance is checked before a host hears of it: plain files alone, the sums of its manifest, every file that it names, disks
-/// as large as they say. Disks are thin. Errors: `ova.invalid`, `ova.sum`, `esxi.duplicate_name`, `usage.network` where one of its
-/// networks is not there and none is named instead. What a failed import made is removed, or the error names it.
+/// An appliance of this machine is checked whole before a host hears of it: plain files alone, the sums of its manifest, every file that it
+/// names, disks as large as they say. One at a URL is streamed and never stored: where the server gives parts of it (Range), all but the
+/// sums is checked before anything is made, else as it comes; sums are compared on the way, and what was made is removed where one is
+/// wrong. Certificates are verified, redirects are followed within what `web.fetch` allows and never from https to http, and what breaks
+/// off goes on where the server can. Disks are thin. Errors: `ova.invalid`, `ova.sum`, `web.…`, `esxi.duplicate_name`,
+/// `esxi.no_disk_space`, `usage.network` where one of its networks is not there and none is named instead. What a failed import made is
+/// removed, or the error names it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
     /// The host.
     pub host: Target<kind::Host>,
-    /// The `.ova` or `.ovf` file: a parameter of type `file`. The other files of an `.ovf` lie beside it.
-    pub file: Target<kind::File>,
+    /// The `.ova` or `.ovf` file: a parameter of type `file`. The other files of an `.ovf` lie beside it. Either this or `url` is given.
+    pub file: Option<Target<kind::File>>,
+    /// The URL of an `.ova` or `.ovf`, of http or https, without a user name; the other files of an `.ovf` lie beside it.
+    pub url: Option<String>,
     /// The new machine's name, 1 to 80 characters.
     pub name: String,
     /// Where its files go. Default: the datastore with the most free space that may be written to.
@@ -60,7 +64,9 @@ impl Operation for Import {
         touch("vm", "create", Selector::Argument("name")),
         touch("datastore", "write", Selector::Argument("datastore")),
         touch("network", "use", Selector::Argument("network")),
+        touch("web", "fetch", Selector::Url("url")),
     ];
+    const CONTENTS: &'static [&'static str] = &["url"];
     const USAGE: &'static str =
         "local vm = host:import({ file = file, name = \"imported-1\", network = \"VM Network\" })\nprint(vm.name)";
 
@@ -74,8 +80,21 @@ impl Operation for Import {
             Some(name) => binder.datastore(&host, name, "write").await?,
             None => binder.roomiest_datastore(&host).await?,
         };
-        let file = binder.file(&self.file, Access::Read)?;
-        let appliance = blocking(move || Appliance::open(file)).await?;
+        let appliance = match (&self.file, &self.url) {
+            (Some(file), None) => {
+                let file = binder.file(file, Access::Read)?;
+                blocking(move || Appliance::open(file)).await?
+            }
+            (None, Some(url)) => {
+                let (web, address) = binder.web(url)?;
+                Appliance::fetch(web, address, binder).await?
+            }
+            _ => {
+                return Err(Fault::new("usage.argument", format!("{}: either file or url is given", Self::NAME)).hint(
+                    "such as host:import({ url = \"https://images.example.com/debian-12.ova\", name = \"web-1\" })",
+                ));
+            }
+        };
         let mut networks = Vec::new();
         for own in &appliance.package.networks {
             let wanted = self.network.as_deref().unwrap_or(own);
@@ -94,35 +113,34 @@ impl Operation for Import {
     }
 
     async fn act(self, bound: BoundImport, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
-        let BoundImport { host, new, datastore, networks, appliance } = bound;
+        let BoundImport { host, new, datastore, networks, mut appliance } = bound;
         let at = esxi::Placement { folder: self.folder, place: self.place };
         let client = &host.host.client;
         let plan = client.import_plan(&appliance.descriptor, &new, &datastore, &networks, "thin", &at).await?;
-        let parts = plan.files.iter().map(|file| appliance.part(file)).collect::<Result<Vec<_>, Fault>>()?;
+        let (room, most) = appliance.package.room();
+        // What is not known not to fit is tried.
+        if !most && let Some(lacking) = client.lacking(&datastore, room, false).await {
+            return Err(lacking.into());
+        }
+        if let Parts::There(parts) = &appliance.parts {
+            plan.files.iter().try_for_each(|file| find(parts, file).map(drop))?;
+        }
         let lease = client.import(&plan, &new, &at).await?;
-        let total: u64 = parts.iter().map(|(_, part)| part.length).sum();
+        let filling = Filling { lease: &lease, plan: &plan, pass };
         let sent = lease.during(async {
-            let mut before = 0;
-            for (file, part) in &parts {
-                let target =
-                    lease.files.iter().find(|target| target.import_key == file.device || target.key == file.device);
-                let target = target.ok_or_else(|| {
-                    Fault::new("esxi.bad_answer", format!("the host wants {} and gives no place for it", file.path))
-                        .hint("look at the host's version and its log")
-                })?;
-                let open = || part.reader().map(|reader| Box::new(reader) as Box<dyn Read + Send>);
-                let told = |step: esxi::Step<'_>| {
-                    let own = u64::from(step.percent.unwrap_or(0)) * part.length / 100;
-                    lease.progress(percent(before + own, total));
-                    lease.step("import", &|step| pass.step(step));
-                };
-                lease.send(target, Content { length: part.length, open: &open }, &told).await?;
-                before += part.length;
+            match &mut appliance.parts {
+                Parts::There(parts) => filling.with_all(parts).await,
+                Parts::Coming(coming) => filling.as_they_come(coming).await,
             }
-            Ok::<(), Fault>(())
         });
         if let Err(fault) = sent.await {
-            return Err(match client.left_by_import(&lease).await {
+            let left = client.left_by_import(&lease).await;
+            // What came before the space ran out is gone again.
+            let fault = match client.lacking(&datastore, room, most).await.filter(|_| fault.is("esxi.no_disk_space")) {
+                Some(lacking) => lacking.into(),
+                None => fault,
+            };
+            return Err(match left {
                 None => fault,
                 Some(left) => {
                     fault.hint(format!("left behind on {}: {left}; remove it after a look at it", host.host.name))
@@ -135,141 +153,83 @@ impl Operation for Import {
     }
 }
 
-pub(super) fn percent(done: u64, total: u64) -> u8 {
-    done.saturating_mul(100).checked_div(total).and_then(|percent| u8::try_from(percent.min(100)).ok()).unwrap_or(0)
+fn find<'a>(parts: &'a [Part], file: &ImportFile) -> Result<&'a Part, Fault> {
+    let part = parts.iter().find(|part| part.name == file.path);
+    let what = "the host wants it, and the appliance does not have it";
+    part.ok_or_else(|| ova::Error::Member { name: file.path.clone(), what: what.to_owned() }.into())
 }
 
-/// An appliance that was checked whole.
-struct Appliance {
-    descriptor: String,
-    package: Package,
-    parts: Vec<Part>,
+/// Fills the disks of a machine that a lease has made.
+struct Filling<'a> {
+    lease: &'a Lease<'a>,
+    plan: &'a ImportPlan,
+    pass: &'a Pass<'a>,
 }
 
-/// A file of an appliance: a piece of an archive, or a file of its own.
-#[derive(Clone)]
-struct Part {
-    name: String,
-    file: Arc<LocalFile>,
-    at: u64,
-    length: u64,
-}
-
-impl Part {
-    fn reader(&self) -> std::io::Result<impl Read + Send + use<>> {
-        let mut reader = self.file.reader()?;
-        reader.seek(SeekFrom::Start(self.at))?;
-        Ok(reader.take(self.length))
-    }
-
-    /// Reads a small file whole.
-    fn text(&self) -> Result<Vec<u8>, ova::Error> {
-        if self.length > ova::LARGEST_TEXT {
-            return Err(wrong(&self.name, "it is larger than any descriptor or manifest"));
-        }
-        let mut bytes = Vec::new();
-        self.reader().and_then(|mut reader| reader.read_to_end(&mut bytes)).map_err(unread)?;
-        Ok(bytes)
-    }
-}
-
-pub(super) fn unread(source: std::io::Error) -> ova::Error {
-    ova::Error::Io { doing: "read the appliance", source }
-}
-
-fn wrong(name: &str, what: &str) -> ova::Error {
-    ova::Error::Member { name: name.to_owned(), what: what.to_owned() }
-}
-
-impl Appliance {
-    /// Opens an appliance and checks all of it, by its contents alone.
-    fn open(file: Arc<LocalFile>) -> Result<Self, Fault> {
-        let name = file.name().to_ascii_lowercase();
-        let appliance = match () {
-            () if name.ends_with(".ova") => Self::archive(&file)?,
-            () if name.ends_with(".ovf") => Self::package(&file)?,
-            () => {
-                return Err(Fault::new("usage.file", format!("{}: is neither an .ova nor an .ovf", file.name()))
-                    .hint("name the archive, or the descriptor that its other files lie beside"));
-            }
-        };
-        Ok(appliance)
-    }
-
-    fn archive(file: &Arc<LocalFile>) -> Result<Self, Fault> {
-        let reader = file.reader().map_err(unread)?;
-        let members = ova::index(std::io::BufReader::new(reader), file.length())?;
-        let part =
-            |member: ova::Member| Part { name: member.name, file: file.clone(), at: member.at, length: member.length };
-        let mut parts: Vec<Part> = members.into_iter().map(part).collect();
-        let descriptor = parts.remove(0);
-        let stem = descriptor.name.rsplit_once('.').map_or("", |(stem, _)| stem).to_owned();
-        let manifest = parts.iter().position(|part| part.name == format!("{stem}.mf")).map(|at| parts.remove(at));
-        Self::checked(descriptor, manifest, parts)
-    }
-
-    fn package(file: &Arc<LocalFile>) -> Result<Self, Fault> {
-        let whole = |file: Arc<LocalFile>| Part { name: file.name(), length: file.length(), at: 0, file };
-        let descriptor = whole(file.clone());
-        let named = Package::read(&descriptor.text()?)?;
-        let parts = named.files.iter().map(|part| Ok(whole(Arc::new(file.beside(&part.name)?))));
-        let parts = parts.collect::<Result<Vec<_>, Fault>>()?;
-        let stem = descriptor.name.rsplit_once('.').map_or("", |(stem, _)| stem);
-        // A package may have none; an archive of it then has none either.
-        let manifest = file.beside(&format!("{stem}.mf")).ok().map(|file| whole(Arc::new(file)));
-        Self::checked(descriptor, manifest, parts)
-    }
-
-    fn checked(descriptor: Part, manifest: Option<Part>, parts: Vec<Part>) -> Result<Self, Fault> {
-        let text = descriptor.text()?;
-        let package = Package::read(&text)?;
-        for named in &package.files {
-            let part = parts.iter().find(|part| part.name == named.name);
-            let part = part.ok_or_else(|| wrong(&named.name, "the descriptor names it, and it is missing"))?;
-            if named.size.is_some_and(|size| size != part.length) {
-                return Err(wrong(&named.name, "it is not as long as the descriptor says").into());
-            }
-        }
-        if let Some(manifest) = manifest {
-            Self::check_sums(&manifest, &descriptor, &parts)?;
-        }
-        for named in &package.files {
-            let (Some(disk), Some(part)) = (package.disk_of(named), parts.iter().find(|part| part.name == named.name))
-            else {
-                continue;
+impl Filling<'_> {
+    /// Sends what can be read at any time, in the order that the host wants.
+    async fn with_all(&self, parts: &[Part]) -> Result<(), Fault> {
+        let wanted = self.plan.files.iter().map(|file| Ok((file, find(parts, file)?)));
+        let wanted = wanted.collect::<Result<Vec<_>, Fault>>()?;
+        let total: u64 = wanted.iter().map(|(_, part)| part.length).sum();
+        let mut before = 0;
+        for (file, part) in wanted {
+            let told = |step: esxi::Step<'_>| {
+                let own = u64::from(step.percent.unwrap_or(0)) * part.length / 100;
+                self.tell(before + own, total);
             };
-            let reader = std::io::BufReader::new(part.reader().map_err(unread)?);
-            let capacity = StreamReader::new(reader).map_err(|error| wrong(&part.name, &error.to_string()))?.capacity();
-            if capacity != disk.capacity.next_multiple_of(512) {
-                return Err(wrong(&part.name, "the disk is not as large as the descriptor says").into());
-            }
+            let content = Content { length: part.length, open: &|| part.reader() };
+            let sent = self.lease.send(self.place(file)?, content, &told).await;
+            sent.map_err(|error| part.failure().unwrap_or_else(|| error.into()))?;
+            before += part.length;
         }
-        let descriptor = String::from_utf8(text).map_err(|_| ova::Error::Descriptor("it is not UTF-8".to_owned()))?;
-        Ok(Self { descriptor, package, parts })
+        Ok(())
     }
 
-    fn check_sums(manifest: &Part, descriptor: &Part, parts: &[Part]) -> Result<(), Fault> {
-        let text =
-            String::from_utf8(manifest.text()?).map_err(|_| ova::Error::Manifest("it is not UTF-8".to_owned()))?;
-        let manifest = Manifest::read(&text)?;
-        let all = || std::iter::once(descriptor).chain(parts);
-        for (name, algorithm, sum) in &manifest.sums {
-            let part = all().find(|part| part.name == *name);
-            let part = part.ok_or_else(|| ova::Error::Manifest(format!("it has a sum of {name}, which is missing")))?;
-            let summed = ova::summed(part.reader().map_err(unread)?, *algorithm)?;
-            if summed.sum != *sum || summed.bytes != part.length {
-                return Err(ova::Error::Manifest(format!("{name} does not have the sum that it says")).into());
+    /// Sends what comes, in the order in which it comes, and waits for the end of the archive: its last sum may stand there.
+    async fn as_they_come(&self, coming: &mut Coming) -> Result<(), Fault> {
+        let mut filled = Vec::new();
+        while let Some(part) = coming.next().await? {
+            let Some(file) = self.plan.files.iter().find(|file| file.path == part.name) else { continue };
+            match self.send(file, &part, coming).await {
+                Ok(()) => {}
+                // What was to be sent broke off: why comes next.
+                Err(fault) if fault.is("local") => return Err(coming.broken_off().await.unwrap_or(fault)),
+                Err(fault) => return Err(fault),
             }
+            filled.push(part.name);
         }
-        match all().find(|part| manifest.of(&part.name).is_none() && !part.name.ends_with(".cert")) {
-            Some(part) => Err(ova::Error::Manifest(format!("it has no sum of {}", part.name)).into()),
+        match self.plan.files.iter().find(|file| !filled.contains(&file.path)) {
+            Some(missing) => find(&[], missing).map(drop),
             None => Ok(()),
         }
     }
 
-    fn part(&self, file: &ImportFile) -> Result<(ImportFile, Part), Fault> {
-        let part = self.parts.iter().find(|part| part.name == file.path);
-        let part = part.ok_or_else(|| wrong(&file.path, "the host wants it, and the appliance does not have it"))?;
-        Ok((file.clone(), part.clone()))
+    async fn send(&self, file: &ImportFile, part: &Arriving, coming: &Coming) -> Result<(), Fault> {
+        let told = |_: esxi::Step<'_>| {
+            let (passed, total) = coming.far();
+            self.tell(passed, total);
+        };
+        let content = Content { length: part.length, open: &|| part.reader() };
+        self.lease.send(self.place(file)?, content, &told).await?;
+        Ok(())
     }
+
+    fn place(&self, file: &ImportFile) -> Result<&LeaseFile, Fault> {
+        let mut places = self.lease.files.iter();
+        let place = places.find(|target| target.import_key == file.device || target.key == file.device);
+        place.ok_or_else(|| {
+            Fault::new("esxi.bad_answer", format!("the host wants {} and gives no place for it", file.path))
+                .hint("look at the host's version and its log")
+        })
+    }
+
+    fn tell(&self, done: u64, total: u64) {
+        self.lease.progress(percent(done, total));
+        self.lease.step("import", &|step| self.pass.step(step));
+    }
+}
+
+pub(super) fn percent(done: u64, total: u64) -> u8 {
+    done.saturating_mul(100).checked_div(total).and_then(|percent| u8::try_from(percent.min(100)).ok()).unwrap_or(0)
 }

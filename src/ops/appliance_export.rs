@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::appliance::{percent, unread};
+use super::appliance::percent;
 use super::file_transfer::blocking;
+use super::package::unread;
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundVm};
 use crate::door::file::{Access, LocalFile};

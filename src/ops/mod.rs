@@ -27,6 +27,8 @@ pub mod inventory;
 pub mod linked;
 pub mod network;
 pub mod outline;
+mod package;
+mod package_coming;
 pub mod place;
 pub mod power;
 pub mod preflight;

@@ -50,6 +50,8 @@ pub struct BoundCopy {
     new: Checked<NewVm>,
     datastore: Checked<esxi::Datastore>,
     networks: Vec<(String, Checked<esxi::Network>)>,
+    /// The most that its disks take.
+    room: u64,
 }
 
 impl Operation for CopyTo {
@@ -80,16 +82,17 @@ impl Operation for CopyTo {
         let mut own: Vec<String> = info.hardware.nics.iter().filter_map(|nic| nic.network.clone()).collect();
         own.sort();
         own.dedup();
+        let room = info.hardware.disks.iter().map(|disk| disk.size.0).fold(0, u64::saturating_add);
         let mut networks = Vec::new();
         for name in own {
             let wanted = self.network.as_deref().unwrap_or(&name);
             networks.push((name.clone(), binder.network(&to, wanted, "use").await?));
         }
-        Ok(BoundCopy { from, stores, to, new, datastore, networks })
+        Ok(BoundCopy { from, stores, to, new, datastore, networks, room })
     }
 
     async fn act(self, bound: BoundCopy, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
-        let BoundCopy { from, stores, to, new, datastore, networks } = &bound;
+        let BoundCopy { from, stores, to, new, datastore, networks, room } = &bound;
         let (source, target) = (&from.host.client, &to.host.client);
         let at = esxi::Placement { folder: self.folder, place: self.place };
         let nvram = source.nvram(&from.vm, stores).await?;
@@ -129,12 +132,19 @@ impl Operation for CopyTo {
             });
             match carried.await {
                 Ok(()) => Ok(target.imported(&own).await?),
-                Err(fault) => Err(match target.left_by_import(&own).await {
-                    None => fault,
-                    Some(left) => {
-                        fault.hint(format!("left behind on {}: {left}; remove it after a look at it", to.host.name))
-                    }
-                }),
+                Err(fault) => {
+                    let left = target.left_by_import(&own).await;
+                    // What came before the space ran out is gone again.
+                    let lacking =
+                        target.lacking(datastore, *room, true).await.filter(|_| fault.is("esxi.no_disk_space"));
+                    let fault = lacking.map_or(fault, Fault::from);
+                    Err(match left {
+                        None => fault,
+                        Some(left) => {
+                            fault.hint(format!("left behind on {}: {left}; remove it after a look at it", to.host.name))
+                        }
+                    })
+                }
             }
         });
         let vm = pass.made(&to.host, vm.await?);

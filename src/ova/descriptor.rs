@@ -35,6 +35,8 @@ pub struct DiskPart {
     pub file: Option<String>,
     /// In bytes.
     pub capacity: u64,
+    /// How much of it holds something, where it says so.
+    pub populated: Option<u64>,
 }
 
 impl Package {
@@ -89,6 +91,13 @@ impl Package {
         Ok(Self { files, disks, networks, name })
     }
 
+    /// How much room its thin disks take, and whether that is the most that they can take: what they hold, where it says so.
+    pub fn room(&self) -> (u64, bool) {
+        let known = |disk: &DiskPart| disk.populated.or(disk.file.is_none().then_some(0));
+        let room = self.disks.iter().map(|disk| known(disk).unwrap_or(disk.capacity));
+        (room.fold(0, u64::saturating_add), self.disks.iter().any(|disk| known(disk).is_none()))
+    }
+
     /// The disk whose content a file is.
     pub fn disk_of(&self, file: &FilePart) -> Option<&DiskPart> {
         self.disks.iter().find(|disk| disk.file.as_deref() == Some(&file.id))
@@ -125,7 +134,8 @@ fn disk(part: &Element) -> Result<DiskPart, Error> {
     let capacity = capacity.filter(|bytes| *bytes > 0 && *bytes <= 62 << 40);
     let capacity = capacity.ok_or_else(|| wrong("the disk's capacity is not 1 byte to 62 TiB"))?;
     let file = part.get("fileRef").filter(|file| !file.is_empty()).map(str::to_owned);
-    Ok(DiskPart { id: id.to_owned(), file, capacity })
+    let populated = part.get("populatedSize").and_then(|text| text.trim().parse().ok());
+    Ok(DiskPart { id: id.to_owned(), file, capacity, populated: populated.filter(|bytes| *bytes <= capacity) })
 }
 
 /// `byte`, `byte * 2^20`, `MegaBytes`.

@@ -3,7 +3,7 @@
 //! ```text
 //! descriptor   what an .ovf says of its files, disks, networks and machine
 //! manifest     the sums of an .mf, read, compared, written
-//! archive      an .ova as an index of its members: names, places, lengths
+//! archive      an .ova as its members, front to back or as an index: names, places, lengths
 //! writer       an .ova whose members' lengths are known only at the end
 //! ```
 //!
@@ -16,7 +16,7 @@ mod descriptor;
 mod manifest;
 mod writer;
 
-pub use archive::{Member, index};
+pub use archive::{Member, Walk, index};
 pub use descriptor::{DiskPart, FilePart, Package};
 pub use manifest::{Algorithm, Manifest, Summed, Summing, summed};
 pub use writer::{Open, Writer};

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::door::file::Access;
 use crate::door::journal::{Change, Made, Outcome};
 use crate::door::pass::Progress;
 use crate::door::record::{Closed, Recording};
@@ -28,6 +29,7 @@ use crate::door::table::Table;
 use crate::door::{Door, Grant, Hosts, Ledger};
 use crate::error::Fault;
 use crate::metrics;
+use crate::web::Address;
 use crate::wire::{Jail, Limits, Purpose, Source, Start, ToWorker, Value};
 
 use declaration::Declaration;
@@ -271,6 +273,9 @@ fn drive_on(
                 params::hand_over(&declaration.params, &mut params, |name, reference, kind| match kind {
                     params::Type::Secret(purpose) => door.secret_parameter(name, reference, *purpose),
                     params::Type::File(access) => door.file_parameter(reference, *access),
+                    params::Type::Source if !Address::is_meant(reference) => {
+                        door.file_parameter(reference, Access::Read)
+                    }
                     _ => Ok(Value::Text(reference.to_owned())),
                 })?;
                 door.record().set_parameters(&params, &params::contents(&declaration.params));

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Types: `string`, `text`, `data`, `number`, `bool`, `size`, `duration`, `cidr`, `list` (`of` names the type of its items), `choice`
-//! (`choices`), `secret` (`purpose`), `file` (`access`). A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach
+//! (`choices`), `secret` (`purpose`), `file` (`access`), `source` (a file or a URL). A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach
 //! the script as text with a unit, a secret or a file as a handle. Files are read for what a person types, never for what a script or a default says.
 
 mod types;
@@ -41,7 +41,7 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("default", "its value where none is given"),
     ("optional", "whether it may be left out without a default; then it is nil"),
     ("position", "its place among the words of a command that are not flags, from 1"),
-    ("of", "the type of a list's items: any but list, choice, data, secret and file; string unless given"),
+    ("of", "the type of a list's items: any but list, choice, data, secret, file and source; string unless given"),
     ("choices", "the words that a choice allows"),
     ("access", "what a file is for: read, or write, which makes a new one; read unless given"),
     ("purpose", "what a secret is for: password_hash, password, private_key, token or text; text unless given"),
@@ -116,7 +116,7 @@ fn declare(name: &str, spec: &Value) -> Result<Param, String> {
         Some(Value::Text(doc)) => doc.clone(),
         Some(other) => return Err(format!("doc: expected a string, found {}", other.shape())),
     };
-    if matches!(kind, Type::Secret(_) | Type::File(_)) && spec.get("default").is_some() {
+    if matches!(kind, Type::Secret(_) | Type::File(_) | Type::Source) && spec.get("default").is_some() {
         return Err(format!("default: a {} has none: whoever runs the script names it", kind.name()));
     }
     let default = match spec.get("default") {
@@ -219,7 +219,8 @@ pub fn hand_over(
     let Value::Map(entries) = values else { return Ok(()) };
     for (name, value) in entries {
         let kind = declared.iter().find(|param| param.name == *name).map(|param| &param.kind);
-        if let (Some(kind @ (Type::Secret(_) | Type::File(_))), Value::Text(reference)) = (kind, &value) {
+        let named = matches!(kind, Some(Type::Secret(_) | Type::File(_) | Type::Source));
+        if let (Some(kind), Value::Text(reference)) = (kind.filter(|_| named), &value) {
             *value = handle(name, reference, kind)?;
         }
     }

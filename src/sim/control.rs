@@ -1,8 +1,11 @@
-//! Faults of a running simulator, asked for over HTTP: `/simulator/faults`, with the simulator's own account.
+//! Faults of a running simulator, asked for over HTTP: `/simulator/faults`, with the simulator's own account; and what it was asked:
+//! `/simulator/requests`, how often each method, over how many connections.
 //!
 //! `GET` lists the rules with how often each came up, as JSON; `POST` adds rules, one a line, as `--fault` takes them: all of them or, where
 //! one is wrong, none; `DELETE` forgets them. No real host has such a place, and nothing else is reachable through it.
 
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -24,12 +27,27 @@ const LONGEST: usize = 64 << 10;
 /// How long it may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Says what was asked since the start.
+pub fn requests(request: &Request<Incoming>, host: &Host) -> Response<Body> {
+    if !knows(request, host) {
+        return refused();
+    }
+    let requests = host.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let connections = host.connections.load(Ordering::Relaxed);
+    let told = json!({ "simulator": true, "connections": connections, "requests": requests });
+    answer(StatusCode::OK, "application/json", format!("{told}\n"))
+}
+
+fn refused() -> Response<Body> {
+    let mut refused = status(StatusCode::UNAUTHORIZED, "The simulator's own account is asked for.");
+    refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"ceso SIMULATOR\""));
+    refused
+}
+
 /// Answers a request about the faults.
 pub async fn faults(request: Request<Incoming>, host: &Host) -> Response<Body> {
     if !knows(&request, host) {
-        let mut refused = status(StatusCode::UNAUTHORIZED, "The simulator's own account is asked for.");
-        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"ceso SIMULATOR\""));
-        return refused;
+        return refused();
     }
     match *request.method() {
         Method::GET => {

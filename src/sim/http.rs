@@ -62,6 +62,7 @@ pub async fn accept(listener: TcpListener, host: Arc<Host>, mut stopped: watch::
             accepted = listener.accept(), if room => match accepted {
                 Ok((stream, _)) if host.is_away() => drop(stream),
                 Ok((stream, peer)) => {
+                    host.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let serving = serve(stream, peer, TlsAcceptor::from(host.tls()), Arc::clone(&host), watched.clone());
                     connections.spawn(serving);
                 }
@@ -195,6 +196,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
         (&Method::GET, "/sdk/vimServiceVersions.xml") => answer(StatusCode::OK, "text/xml", versions()),
         (&Method::GET, "/") => answer(StatusCode::OK, "text/html; charset=utf-8", WELCOME.to_owned()),
         (_, "/simulator/faults") => control::faults(request, &host).await,
+        (&Method::GET, "/simulator/requests") => control::requests(&request, &host),
         (&Method::POST, "/sdk" | "/sdk/" | "/sdk/vimService") => sdk(request, head, host).await?,
         (_, "/sdk" | "/sdk/") => status(StatusCode::METHOD_NOT_ALLOWED, "The API takes POST."),
         (_, "/screen") => vm::console::screen(&request, &head, &host),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,8 @@ pub struct Host {
     /// Rises with every change that a waiting client may want to see.
     pub ticks: watch::Sender<u64>,
     pub requests: Mutex<BTreeMap<String, u64>>,
+    /// How many connections were taken since the start.
+    pub connections: AtomicU64,
     pub faults: Faults,
     pub calls: Calls,
     /// The host's own log.
@@ -213,6 +215,7 @@ impl Server {
             world: Mutex::new(world),
             ticks,
             requests: Mutex::default(),
+            connections: AtomicU64::new(0),
             faults: Faults::new(options.seed),
             calls: Calls::default(),
             log: Log::default(),
@@ -249,6 +252,11 @@ impl Server {
     /// How often each method was called since the start. File transfers count as `GET folder`, `PUT folder` and so on.
     pub fn requests(&self) -> BTreeMap<String, u64> {
         self.host.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many connections were taken since the start.
+    pub fn connections(&self) -> u64 {
+        self.host.connections.load(Ordering::Relaxed)
     }
 
     /// The newest calls, oldest first: each method with the object that it was called on.

@@ -20,6 +20,8 @@ from measure import Command, Failed, in_turns, ratio, spread
 from playbook_tests import playbook_tests
 from provision import provision
 from repository import image_of, repository
+from tasks import many_tasks
+from transfers import transfers
 from vmdk import exporting
 from watched import watched
 
@@ -225,6 +227,8 @@ def compare(bench):
         with server:
             list_machines(bench, server, many, request)
     simulator(bench, many, request, took)
+    many_tasks(bench)
+    transfers(bench)
     watched(bench)
     playbook_tests(bench)
     provision(bench)

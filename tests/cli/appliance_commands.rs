@@ -18,7 +18,7 @@ fn sum(bytes: &[u8]) -> String {
 }
 
 /// The members of an archive, in their order.
-fn members(path: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn members(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut archive = tar::Archive::new(std::fs::File::open(path).unwrap());
     let read = |entry: std::io::Result<tar::Entry<'_, std::fs::File>>| {
         let mut entry = entry.unwrap();
@@ -29,7 +29,7 @@ fn members(path: &Path) -> Vec<(String, Vec<u8>)> {
     archive.entries().unwrap().map(read).collect()
 }
 
-fn archive(path: &Path, members: &[(String, Vec<u8>)]) {
+pub fn archive(path: &Path, members: &[(String, Vec<u8>)]) {
     let mut builder = tar::Builder::new(std::fs::File::create(path).unwrap());
     for (name, bytes) in members {
         let mut header = tar::Header::new_ustar();
@@ -54,7 +54,7 @@ fn filled(machine: &Machine) -> std::path::PathBuf {
 }
 
 /// The SHA-256 of a file of any length.
-fn sum_of(path: &Path) -> String {
+pub fn sum_of(path: &Path) -> String {
     let mut file = std::fs::File::open(path).unwrap();
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

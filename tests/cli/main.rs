@@ -1,6 +1,7 @@
 //! The command line, run as a process: exit codes, streams, files. Each test has a folder of its own and a clean environment.
 
 mod appliance_commands;
+mod appliance_urls;
 mod audit_commands;
 mod audit_runs;
 mod audit_unwritable;
@@ -45,5 +46,8 @@ mod traces;
 #[path = "../support/vcsim.rs"]
 #[allow(dead_code, reason = "shared with other test binaries")]
 mod vcsim;
+#[path = "../support/web.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod web;
 mod workflow_commands;
 mod workflow_users;

@@ -7,6 +7,7 @@ mod pyvmomi_requests;
 mod scenarios;
 mod sim;
 mod snapshots_on_sim;
+mod typed_faults;
 #[path = "../support/vcsim.rs"]
 mod vcsim;
 mod vcsim_machines;

@@ -142,7 +142,7 @@ pub fn arguments(declared: &Declared, handles: &[Handle]) -> Value {
         schema["required"].as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
     let touched = |name: &str| {
         declared.touches.iter().any(|touch| match touch.selector {
-            Selector::Argument(argument) => argument == name,
+            Selector::Argument(argument) | Selector::Url(argument) => argument == name,
             Selector::Given { argument, given } => argument == name || given == name,
             Selector::Meant { argument, given } => argument == name || given == Some(name),
             Selector::Found | Selector::Filtered => false,
@@ -180,6 +180,7 @@ fn value(name: &str, property: &serde_json::Value, handles: &[Handle]) -> Value 
         ("hosts", _) => Value::Text("sim".to_owned()),
         ("to", _) => Value::Text("elsewhere".to_owned()),
         ("network", _) => Value::Text("VM Network".to_owned()),
+        ("url", _) => Value::Text("https://images.example.com/debian-12.ova".to_owned()),
         ("program" | "path", _)
             if property["description"].as_str().is_some_and(|doc| doc.contains("absolute path")) =>
         {

@@ -1,5 +1,6 @@
 //! One worker of the REPL with its door, its output and its hosts. It must know nothing of what was typed before it.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -52,5 +53,9 @@ impl Hosts for Chosen {
             let chosen = self.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
             self.hosts.connect(name.or(chosen.as_deref())).await
         })
+    }
+
+    fn check_address(&self, host: &str, address: IpAddr) -> Result<(), Fault> {
+        self.hosts.check_address(host, address)
     }
 }

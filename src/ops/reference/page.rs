@@ -281,7 +281,10 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
                 .touches
                 .iter()
                 .filter(|touch| {
-                    !matches!(touch.selector, Selector::Given { .. } | Selector::Meant { given: Some(_), .. })
+                    !matches!(
+                        touch.selector,
+                        Selector::Given { .. } | Selector::Url(_) | Selector::Meant { given: Some(_), .. }
+                    )
                 })
                 .map(|touch| table.of(touch.noun, touch.verb).next().and_then(|entry| entry.patterns.first()))
                 .collect::<Option<_>>()?;
@@ -292,7 +295,7 @@ fn allowed(entry: &Entry, level: usize) -> Vec<Block> {
     let only = |touch: &Touch| {
         let (noun, verb) = (touch.noun, touch.verb);
         let when = match touch.selector {
-            Selector::Given { given, .. } => format!("only with `{given}`"),
+            Selector::Given { given, .. } | Selector::Url(given) => format!("only with `{given}`"),
             Selector::Meant { given: None, .. } => return Some(format!(" A `dry_run` needs no `{noun}.{verb}`.")),
             Selector::Meant { given: Some(given), .. } => format!("only with `{given}`, and by no `dry_run`"),
             _ => return None,

@@ -410,6 +410,7 @@ pub const FAMILIES: &[Family] = &[
             "govc_exports_a_machine_and_imports_it_again_and_qemu_img_reads_its_disk",
             "qemu_img_reads_a_sparse_disk_of_4_gib_that_was_exported",
             "pyvmomi_holds_leases_renews_them_and_sees_them_end",
+            "an_appliance_is_fetched_from_servers_that_give_parts_and_from_those_that_do_not",
         ],
         real_host: Some("the content that a lease streams, and `ExportSnapshot` without a vCenter"),
     },

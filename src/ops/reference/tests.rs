@@ -65,7 +65,7 @@ fn positional_arguments_and_touches_name_what_is_declared() {
         }
         for touch in declared.touches {
             match touch.selector {
-                Selector::Argument(name) => assert!(known(name), "{}: {name}", declared.name),
+                Selector::Argument(name) | Selector::Url(name) => assert!(known(name), "{}: {name}", declared.name),
                 Selector::Given { argument, given } => {
                     assert!(known(argument) && known(given), "{}: {argument}, {given}", declared.name);
                 }

@@ -7,6 +7,7 @@ use crate::config::files::{self, Guard};
 use crate::door::file::Access;
 use crate::error::nearest;
 use crate::units::{Bytes, Span};
+use crate::web::Address;
 use crate::wire::Value;
 
 /// The type of a parameter.
@@ -27,6 +28,8 @@ pub enum Type {
     Secret(SecretPurpose),
     /// A file of this machine, to be read or to be made.
     File(Access),
+    /// A file of this machine to be read, or what lies at a URL.
+    Source,
 }
 
 /// The types of parameters.
@@ -41,6 +44,10 @@ pub const TYPES: &[(&str, &str)] = &[
     (
         "file",
         "a file of this machine; typed as its path, it reaches the script as a handle that it can send or fill and has no default",
+    ),
+    (
+        "source",
+        "a file of this machine, typed as its path, or what lies at a URL of http or https: a path reaches the script as a handle, a URL as text; it has no default",
     ),
     ("number", "a number"),
     ("bool", "true or false; typed as true, false, yes, no, on, off, 1 or 0"),
@@ -71,6 +78,7 @@ impl Type {
             Type::Data => "data",
             Type::Secret(_) => "secret",
             Type::File(_) => "file",
+            Type::Source => "source",
         }
     }
 
@@ -125,9 +133,13 @@ impl Type {
                 let table = crate::config::table(file(text)?.as_bytes(), text);
                 table.map(|table| Value::from_json(table.into())).map_err(|fault| fault.message().to_owned())
             }
-            Type::File(_) if text.is_empty() => Err("a file is given as its path".to_owned()),
+            Type::File(_) | Type::Source if text.is_empty() => Err("a file is given as its path".to_owned()),
+            Type::Source if Address::is_meant(text) => match Address::parse(text) {
+                Ok(_) => Ok(Value::Text(text.to_owned())),
+                Err(error) => Err(error.to_string()),
+            },
             // The door opens it, for this script alone.
-            Type::File(_) => Ok(Value::Text(expanded(text).display().to_string())),
+            Type::File(_) | Type::Source => Ok(Value::Text(expanded(text).display().to_string())),
             // What it names is read by the door, for this script alone; what it says is not repeated, for it may be the secret itself.
             Type::Secret(_) => match text.split_once(':') {
                 Some(("env" | "file" | "secret", named)) if !named.is_empty() => Ok(Value::Text(text.to_owned())),
@@ -154,7 +166,8 @@ impl Type {
             (Type::Data, Value::Map(_)) => Ok(value.clone()),
             (Type::Secret(_), Value::Text(text)) if text.starts_with("secret:") => self.read(text),
             (Type::Secret(_), _) => Err("a secret is given as secret:NAME".to_owned()),
-            (Type::File(_), _) => {
+            (Type::Source, Value::Text(text)) if Address::is_meant(text) => self.read(text),
+            (Type::File(_) | Type::Source, _) => {
                 Err("a file is named by the person who types the command, and nobody else".to_owned())
             }
             (_, other) => Err(format!("expected a {}, found {}", self.name(), other.shape())),
@@ -171,7 +184,9 @@ impl Type {
             "cidr" => Type::Cidr,
             "list" => match spec.get("of") {
                 None => Type::List(Box::new(Type::Text)),
-                Some(Value::Text(of)) if !matches!(of.as_str(), "list" | "choice" | "data" | "secret" | "file") => {
+                Some(Value::Text(of))
+                    if !matches!(of.as_str(), "list" | "choice" | "data" | "secret" | "file" | "source") =>
+                {
                     Type::List(Box::new(Type::parse(of, &Value::Nil)?))
                 }
                 Some(_) => {
@@ -191,6 +206,7 @@ impl Type {
             "data" => Type::Data,
             "secret" => Type::Secret(purpose(spec)?),
             "file" => Type::File(access(spec)?),
+            "source" => Type::Source,
             other => {
                 let near = nearest(other, names(TYPES));
                 let known = near.first().map_or_else(
