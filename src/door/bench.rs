@@ -188,6 +188,8 @@ pub enum Trouble {
         after: bool,
     },
     Expire,
+    /// The machine asks something first, by the simulator's word for it.
+    Ask(&'static str),
     /// The datastore is full but for so many bytes.
     Fill(Bytes),
     /// All connections are cut, and nobody is answered for so long.

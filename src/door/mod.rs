@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod datastores;
 pub mod file;
 pub mod grammar;
+mod hosted;
 pub mod journal;
 pub mod leaving;
 pub mod ledger;

@@ -26,7 +26,7 @@ fn pattern(mode: Mode, verb: &str) -> Option<Pattern> {
         (_, "read" | "connect") | (Mode::Unrestricted, _) => Some(Pattern::Any),
         (Mode::Standard, "destroy" | "delete" | "revert" | "remove_snapshot" | "register") => Some(Pattern::Made),
         // The host itself is changed by who may do everything.
-        (Mode::Standard, "administer" | "copy_config" | "shut_down") => None,
+        (Mode::Standard, "administer" | "passthrough" | "copy_config" | "shut_down") => None,
         (Mode::Standard, _) => Some(Pattern::Any),
         (Mode::Restricted, _) => None,
     }
@@ -51,7 +51,7 @@ mod tests {
             assert!(!allows(Mode::Standard, "vm", verb, false), "{verb}");
             assert!(allows(Mode::Standard, "vm", verb, true), "{verb}");
         }
-        for verb in ["administer", "copy_config", "shut_down"] {
+        for verb in ["administer", "passthrough", "copy_config", "shut_down"] {
             assert!(
                 !allows(Mode::Standard, "host", verb, true) && allows(Mode::Unrestricted, "host", verb, false),
                 "{verb}"

@@ -417,7 +417,10 @@ fn is_undo(effect: Effect, uses: &[Use]) -> bool {
 
 /// Whether a fault says that nobody knows what the host did.
 pub(super) fn leaves_unknown(fault: &Fault) -> bool {
-    fault.is("esxi.connection_lost") || fault.is("esxi.timeout") || fault.is("esxi.unreachable")
+    fault.is("esxi.waits_for_answer")
+        || fault.is("esxi.connection_lost")
+        || fault.is("esxi.timeout")
+        || fault.is("esxi.unreachable")
 }
 
 pub(super) fn out_of_time(operation: &str) -> Fault {

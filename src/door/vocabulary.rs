@@ -16,6 +16,7 @@ pub const NOUNS: &[Noun] = &[
             ("connect", "connect to a host by name; the host that the run was started for needs no entry"),
             ("read", "read the host's facts: hardware, version, licence, sensors, events, tasks"),
             ("administer", "change the host itself: mounts, port groups, maintenance mode, a configuration put back"),
+            ("passthrough", "give PCI devices of the host to machines, and take them out"),
             ("copy_config", "download the host's configuration, with its password hashes and private keys"),
             ("shut_down", "shut the host down, or restart it"),
         ],
@@ -45,6 +46,10 @@ pub const NOUNS: &[Noun] = &[
             ("remove_snapshot", "remove snapshots: there is no way back to them"),
             ("power", "turn on, turn off, reset, suspend, shut the guest down"),
             ("migrate", "move the machine to another folder, host, cluster or datastore of a vCenter"),
+            (
+                "answer",
+                "answer what the machine asks before it goes on: an answer may change its identity, or turn it off",
+            ),
             ("destroy", "remove the machine and its disks for good"),
         ],
     },

@@ -87,7 +87,8 @@ impl Host {
         self.wait_for(vm, PATHS, timeout, what, has).await.map(drop)
     }
 
-    /// Waits until a condition on a machine's properties holds; returns them as they were then.
+    /// Waits until a condition on a machine's properties holds; returns them as they were then. Errors: `esxi.timeout`,
+    /// `esxi.waits_for_answer`.
     pub(super) async fn wait_for(
         &self,
         vm: &Checked<Vm>,
@@ -98,9 +99,16 @@ impl Host {
     ) -> Result<Snapshot, Error> {
         let awaited = Awaited { object: vm.moref.clone(), kind: "VirtualMachine", paths, until: Box::new(until) };
         let mut watch = self.monitor.watch(awaited);
+        // A machine that asks something stands still: waiting on would be in vain.
+        let asked = self.until_asked(Some(vm.moref.clone()));
         let wait = async {
+            tokio::pin!(asked);
             loop {
-                let state = watch.next().await?;
+                let state = tokio::select! {
+                    biased;
+                    state = watch.next() => state?,
+                    question = &mut asked => return Err(question),
+                };
                 if until(&state) {
                     return Ok(state);
                 }

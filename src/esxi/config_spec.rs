@@ -28,6 +28,8 @@ pub(super) struct ConfigSpec<'a> {
     pub memory_hot_add: Option<bool>,
     pub secure_boot: Option<bool>,
     pub firmware: Option<&'a str>,
+    /// Whether all of its memory is reserved for it, as much as it ever has; `Some(false)` reserves none any more.
+    pub memory_locked: Option<bool>,
 }
 
 impl ConfigSpec<'_> {
@@ -61,6 +63,9 @@ impl ConfigSpec<'_> {
             spec.children.extend(on.map(|on| Element::leaf(name, on.to_string())));
         }
         spec.children.extend(self.devices.iter().cloned());
+        if self.memory_locked == Some(false) {
+            spec = spec.with(Element::new("memoryAllocation").with(Element::leaf("reservation", "0")));
+        }
         for (key, value) in &self.extra_config {
             let option = Element::new("extraConfig").typed("OptionValue").with(Element::leaf("key", *key));
             spec = spec.with(option.with(string_value("value", *value)));
@@ -70,6 +75,9 @@ impl ConfigSpec<'_> {
         }
         if let Some(firmware) = self.firmware {
             spec = spec.with(Element::leaf("firmware", firmware));
+        }
+        if let Some(locked) = self.memory_locked {
+            spec = spec.with(Element::leaf("memoryReservationLockedToMax", locked.to_string()));
         }
         Ok(spec)
     }

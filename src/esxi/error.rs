@@ -9,7 +9,8 @@ use crate::config::Fingerprint;
 use crate::error::Fault;
 use crate::units::{Bytes, Span};
 
-use super::fault::{Known, VimFault};
+use super::fault::{Known, VimFault, clip};
+use super::question::Question;
 
 /// Anything that goes wrong between this program and a host.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -102,6 +103,13 @@ pub enum Error {
     /// Something on this machine, not on the host.
     #[error("{reason}")]
     Local { reason: String },
+    /// The machine asks something, and goes on only when somebody answers. What waits for the answer goes on then.
+    #[error(
+        "the machine asks before it goes on: {} Answers: {}",
+        clip(&question.text),
+        clip(&question.answers())
+    )]
+    Asks { host: String, question: Box<Question> },
     /// What was waited for did not come in time. The machine goes on.
     #[error("{what} did not happen within {after} on host {host}")]
     WaitedInVain { host: String, what: String, after: Span },
@@ -200,6 +208,7 @@ impl Error {
             Self::FileChanged { .. } => "esxi.file_changed".into(),
             Self::Local { .. } => "local.file".into(),
             Self::NoTools { .. } => "esxi.tools_unavailable".into(),
+            Self::Asks { .. } => "esxi.waits_for_answer".into(),
             Self::SessionFile { .. } => "esxi.session_file".into(),
             Self::LeftBehind { .. } | Self::While { .. } => "esxi.error".into(),
         }
@@ -266,6 +275,9 @@ impl Error {
             Self::Local { .. } => "look at the file, its folder and its disk on this machine".into(),
             Self::NoTools { .. } => {
                 "install or start VMware Tools (open-vm-tools) in the guest, or take the snapshot without quiesce".into()
+            }
+            Self::Asks { .. } => {
+                "answer it and it goes on: vm:answer({ choice = … }) (ceso vm answer NAME CHOICE); vm:question() tells it again".into()
             }
             Self::WaitedInVain { .. } => "look at the machine's console, or wait longer".into(),
             Self::SessionFile { .. } => "make the folder writable, or set CESO_HOME to one that is".into(),
@@ -356,6 +368,9 @@ fn fault_hint(fault: &VimFault) -> Option<String> {
             "look at the state of the host and the machine; a host in maintenance mode starts no machine"
         }
         _ => match fault.telling().name.as_str() {
+            "QuestionPending" => {
+                "answer it first: vm:question() tells what it asks, vm:answer({ choice = … }) answers (ceso vm answer NAME CHOICE)"
+            }
             "NotAuthenticated" => "log in again: ceso host check NAME",
             "TooManySnapshotLevels" => "remove snapshots first: vm:snapshots() shows the tree",
             "MemorySnapshotOnIndependentDisk" => "take it without memory, or while the machine is off",
@@ -364,6 +379,12 @@ fn fault_hint(fault: &VimFault) -> Option<String> {
             }
             "ApplicationQuiesceFault" | "FilesystemQuiesceFault" => {
                 "the guest did not write out what it holds in time: look at its logs, or take the snapshot without quiesce"
+            }
+            "InvalidDeviceSpec" | "InvalidDeviceBacking" => {
+                "look at the device, and at what the machine has already: vm:info() (ceso vm info NAME)"
+            }
+            "SnapshotIncompatibleDeviceInVm" => {
+                "take it without memory or while the machine is off, or take the device out first: vm:detach_pci()"
             }
             "InvalidDeviceOperation" => "a disk with snapshots is not extended or destroyed: remove them first",
             "GenericVmConfigFault" => {

@@ -40,7 +40,12 @@ impl Host {
         let by = text("reason.userName").map(|user| format!(" by {user}")).unwrap_or_default();
         let since = text("startTime").or(text("queueTime")).map(|time| format!(" since {time}")).unwrap_or_default();
         let far = text("progress").map(|percent| format!(", at {percent} %")).unwrap_or_default();
-        Ok(Some(format!("{what}{by}{since}{far}")))
+        let asks = match info.child("entity").and_then(MoRef::read).filter(|entity| entity.kind == "VirtualMachine") {
+            Some(vm) => self.asked(&vm).await?,
+            None => None,
+        };
+        let asks = asks.map(|asks| format!(", and waits for an answer to: {}", asks.text)).unwrap_or_default();
+        Ok(Some(format!("{what}{by}{since}{far}{asks}")))
     }
 
     /// Which machine of this host a locked file belongs to.

@@ -286,7 +286,7 @@ fn power(state: &str) -> &str {
 }
 
 /// At most 300 characters of what a host says, on one line: a fault may carry a page.
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
 

@@ -147,6 +147,16 @@ pub struct Drive {
     pub start_connected: bool,
 }
 
+/// A PCI device of the host that a machine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PciHeld {
+    pub key: i32,
+    /// Such as `PCI device 0`.
+    pub label: String,
+    /// Its place on the host's bus; `None` where the host chooses one of a kind.
+    pub id: Option<String>,
+}
+
 /// The devices of a machine that this client knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hardware {
@@ -154,6 +164,8 @@ pub struct Hardware {
     pub controllers: Vec<Controller>,
     pub nics: Vec<Nic>,
     pub drives: Vec<Drive>,
+    /// PCI devices of the host.
+    pub pci: Vec<PciHeld>,
     /// All other devices by their wire names.
     pub others: Vec<String>,
 }
@@ -183,6 +195,9 @@ impl Hardware {
                 hardware.nics.push(nic(device, wire, key));
             } else if wire == "VirtualCdrom" {
                 hardware.drives.push(drive(device, key));
+            } else if wire == "VirtualPCIPassthrough" {
+                let label = text(device, "deviceInfo.label").unwrap_or_default();
+                hardware.pci.push(PciHeld { key, label, id: text(device, "backing.id") });
             } else {
                 hardware.others.push(wire.to_owned());
             }

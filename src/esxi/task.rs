@@ -10,7 +10,7 @@ use super::error::Error;
 use super::fault::VimFault;
 use super::host::{Host, Progress, Step};
 use super::moref::MoRef;
-use super::soap::Call;
+use super::soap::{Call, Method};
 use super::watch::{Awaited, Snapshot};
 
 const PATHS: &[&str] = &["info.state", "info.progress", "info.error", "info.result"];
@@ -21,6 +21,8 @@ pub(super) struct Task<'a> {
     moref: MoRef,
     what: String,
     began: Instant,
+    /// The machine whose question may hold it up.
+    machine: Option<MoRef>,
     /// How it is counted when it is dropped.
     outcome: &'static str,
 }
@@ -49,15 +51,25 @@ impl<'a> Task<'a> {
         host.tasks.note(&moref);
         let what = what.into();
         tracing::debug!(host = host.name(), task = %moref, what, "a task has begun");
-        Ok(Self { host, moref, what, began: Instant::now(), outcome: "abandoned" })
+        // One that is being destroyed asks nothing, and is soon gone.
+        let may_ask = call.this.kind == "VirtualMachine" && call.method != Method::Destroy;
+        let machine = may_ask.then(|| call.this.clone());
+        Ok(Self { host, moref, what, began: Instant::now(), machine, outcome: "abandoned" })
     }
 
     /// Takes up a task by its reference.
     pub(super) fn resume(host: &'a Host, moref: MoRef) -> Self {
-        Self { host, moref, what: "task".to_owned(), began: Instant::now(), outcome: "abandoned" }
+        Self { host, moref, what: "task".to_owned(), began: Instant::now(), machine: None, outcome: "abandoned" }
     }
 
-    /// Waits for the end of the task; returns its result.
+    /// The same for one that is at work on a machine.
+    pub(super) fn resume_on(host: &'a Host, moref: MoRef, machine: &MoRef) -> Self {
+        let mut task = Self::resume(host, moref);
+        task.machine = Some(machine.clone());
+        task
+    }
+
+    /// Waits for the end of the task; returns its result. Errors: `esxi.waits_for_answer` where its machine asks something; it goes on then.
     pub(super) async fn done(mut self, progress: Progress<'_>) -> Result<Option<Element>, Error> {
         let mut watch = self.host.monitor.watch(Awaited {
             object: self.moref.clone(),
@@ -66,8 +78,19 @@ impl<'a> Task<'a> {
             until: Box::new(|info| matches!(state(info), Some("success" | "error"))),
         });
         let mut told = None;
+        let host = self.host;
+        let asked = host.until_asked(self.machine.take());
+        tokio::pin!(asked);
         loop {
-            let next = watch.next().await.map_err(|error| match error.is("ManagedObjectNotFound") {
+            let next = tokio::select! {
+                biased;
+                next = watch.next() => next,
+                question = &mut asked => {
+                    self.outcome = "asked";
+                    return Err(question);
+                }
+            };
+            let next = next.map_err(|error| match error.is("ManagedObjectNotFound") {
                 true => Error::TaskForgotten { host: self.host.name().to_owned(), task: self.moref.to_string() },
                 false => error,
             });

@@ -14,6 +14,7 @@ use super::lookup::{VM_IDENTITY, names, with_datastores};
 use super::object::Vm;
 use super::port_group::{name_port_groups, with_networks};
 use super::property::{Object, boolean};
+use super::question::Question;
 use super::snapshot::{SnapshotRow, tree};
 use super::vm_list::{FULL, SYSTEM, VmRow, row};
 
@@ -35,6 +36,8 @@ pub struct VmInfo {
     pub snapshots: Vec<SnapshotRow>,
     /// Whether the host says that deltas without a snapshot are there.
     pub consolidation_needed: bool,
+    /// What it asks before it goes on.
+    pub question: Option<Question>,
     /// The extra configuration, `guestinfo.*` among it.
     pub extra_config: BTreeMap<String, String>,
 }
@@ -69,6 +72,7 @@ pub(super) const CONFIG: &[&str] = &[
     "config.memoryHotAddEnabled",
     "config.extraConfig",
     "runtime.consolidationNeeded",
+    "runtime.question",
     "snapshot",
 ];
 
@@ -136,6 +140,7 @@ fn read(object: &Object, identity: Vm) -> VmInfo {
         memory_hot_add: object.flag("config.memoryHotAddEnabled").unwrap_or(false),
         snapshots: tree(object),
         consolidation_needed: object.text("runtime.consolidationNeeded").and_then(boolean).unwrap_or(false),
+        question: object.get(super::question::PATH).and_then(Question::read),
         extra_config: extra_config(object),
     }
 }

@@ -124,8 +124,9 @@ pub struct ShutdownRow {
     /// The machine's name.
     pub name: String,
     /// Its place in the order of starting; nil where it has none.
-    pub start_order: Option<i32>,
-    /// What the host would do with it by itself: `guestShutdown`, `powerOff`, `suspend`, `none`, `systemDefault`.
+    pub start_order: Option<u32>,
+    /// What the host would do with it by itself; nil where it takes no part in what the host starts and stops.
+    #[schemars(extend("enum" = ["guestShutdown", "powerOff", "suspend", "none", "systemDefault"]))]
     pub action: Option<String>,
 }
 
@@ -152,7 +153,7 @@ impl Operation for ShutdownOrder {
         let row = |row: crate::esxi::ShutdownRow| ShutdownRow {
             name: row.name,
             start_order: row.start_order,
-            action: row.action,
+            action: row.action.map(|action| action.as_str().to_owned()),
         };
         Ok(readable.map(row).collect())
     }

@@ -5,6 +5,7 @@
 
 pub mod appliance;
 pub mod appliance_export;
+pub mod autostart;
 pub mod catalog;
 pub mod catalog_rows;
 pub mod cloudinit;
@@ -29,6 +30,7 @@ pub mod network;
 pub mod outline;
 mod package;
 mod package_coming;
+pub mod passthrough;
 pub mod place;
 pub mod power;
 pub mod preflight;
@@ -53,6 +55,7 @@ pub mod vm_disks;
 pub mod vm_inventory;
 pub mod vm_make;
 pub mod vm_nics;
+pub mod vm_question;
 pub mod vm_reach;
 pub mod vm_seed;
 
@@ -189,6 +192,9 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<happened::Tasks>(),
         Declared::of::<host_upkeep::EnterMaintenance>(),
         Declared::of::<host_upkeep::ExitMaintenance>(),
+        Declared::of::<autostart::Tell>(),
+        Declared::of::<autostart::SetForHost>(),
+        Declared::of::<autostart::SetForMachine>(),
         Declared::of::<host_upkeep::ShutdownOrder>(),
         Declared::of::<host_upkeep::ShutDown>(),
         Declared::of::<host_upkeep::BackUpConfig>(),
@@ -229,6 +235,8 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<vm_nics::EnsureImage>(),
         Declared::of::<vm_nics::EjectImage>(),
         Declared::of::<vm_nics::ConnectDrive>(),
+        Declared::of::<passthrough::Attach>(),
+        Declared::of::<passthrough::Detach>(),
         Declared::of::<appliance_export::ExportSnapshot>(),
         Declared::of::<vm_copy::CopyTo>(),
         Declared::of::<vm_change::SetGuestinfo>(),
@@ -248,6 +256,8 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<power::Suspend>(),
         Declared::of::<power::Shutdown>(),
         Declared::of::<power::EnsurePower>(),
+        Declared::of::<vm_question::GetQuestion>(),
+        Declared::of::<vm_question::AnswerQuestion>(),
         Declared::of::<snapshot::Take>(),
         Declared::of::<snapshot::EnsureSnapshot>(),
         Declared::of::<snapshot::List>(),

@@ -124,10 +124,14 @@ pub struct VmInfo {
     pub nics: Vec<Nic>,
     /// Its CD-ROM drives.
     pub drives: Vec<Drive>,
+    /// PCI devices of the host that it has.
+    pub pci_devices: Vec<PciHeld>,
     /// The names of its snapshots, parents before children.
     pub snapshots: Vec<String>,
     /// Whether its disks carry deltas that no snapshot owns: `vm:consolidate` merges them.
     pub consolidation_needed: bool,
+    /// What it asks before it goes on, where it asks something: `vm:question` tells the answers.
+    pub question: Option<String>,
     /// Extra configuration, without `guestinfo.*`, passwords and keys; nil where there is none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_config: BTreeMap<String, String>,
@@ -183,6 +187,22 @@ pub struct Drive {
     pub file: Option<String>,
     /// Whether it is plugged in, or will be when the machine is turned on.
     pub connected: bool,
+}
+
+/// A PCI device of the host that a machine has.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "VmPciDevice")]
+pub struct PciHeld {
+    /// VMware's name for it, such as `PCI device 0`.
+    pub label: String,
+    /// Its place on the host's bus, such as `0000:0c:00.0`; nil where the host chooses one of a kind.
+    pub id: Option<String>,
+}
+
+impl From<esxi::PciHeld> for PciHeld {
+    fn from(held: esxi::PciHeld) -> Self {
+        Self { label: held.label, id: held.id }
+    }
 }
 
 impl From<esxi::Drive> for Drive {
@@ -248,8 +268,10 @@ impl From<esxi::VmInfo> for VmInfo {
             disks,
             nics: info.hardware.nics.into_iter().map(Nic::from).collect(),
             drives: info.hardware.drives.into_iter().map(Drive::from).collect(),
+            pci_devices: info.hardware.pci.into_iter().map(PciHeld::from).collect(),
             snapshots: info.snapshots.into_iter().map(|row| row.snapshot.name).collect(),
             consolidation_needed,
+            question: info.question.map(|question| question.text),
             extra_config: public(info.extra_config),
         }
     }

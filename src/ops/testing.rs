@@ -92,7 +92,7 @@ pub struct Calls {
 
 /// Has the test's simulator answer a method with a fault, once or more often.
 ///
-/// One of `fault`, `status`, `delay`, `drop`, `expire`, `fill`, `partition`, `restart` and `cut` says what happens. Of a method that ends in `_Task` most faults end the
+/// One of `fault`, `status`, `delay`, `drop`, `expire`, `ask`, `fill`, `partition`, `restart` and `cut` says what happens. Of a method that ends in `_Task` most faults end the
 /// task, as on a host; the others come at once.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +113,8 @@ pub struct AddFault {
     pub drop: Option<Lost>,
     /// The session has ended.
     pub expire: Option<bool>,
+    /// Of a machine's task: the machine asks something first, and the task waits until somebody answers.
+    pub ask: Option<Asked>,
     /// The datastore is full from then on, but for so many bytes.
     pub fill: Option<Bytes>,
     /// The request is carried out, then all connections are cut, and nobody is answered for so long.
@@ -137,6 +139,19 @@ pub struct AddFault {
 pub enum Lost {
     Request,
     Answer,
+}
+
+/// What a machine asks.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Asked {
+    /// Whether it was moved or copied.
+    Moved,
+    /// What to do without room for its disk.
+    Space,
+    /// Whether to open a drive whose door the guest has locked.
+    Door,
 }
 
 /// Forgets the faults that the test asked for.
@@ -246,7 +261,7 @@ of_a_test!(ClearFaults, "test.clear_faults", "clear_faults", &[], "t:clear_fault
 
 impl AddFault {
     fn rule(self) -> Result<bench::Rule, Fault> {
-        let Self { fault, message, status, delay, drop, expire, fill, partition, restart, cut, .. } = self;
+        let Self { fault, message, status, delay, drop, expire, ask, fill, partition, restart, cut, .. } = self;
         let expire = expire.filter(|expire| *expire);
         let wrong = |what: &str| Fault::new("usage.argument", format!("test.fault: {what}"));
         if message.is_some() && fault.is_none() {
@@ -258,6 +273,13 @@ impl AddFault {
             delay.map(bench::Trouble::Delay),
             drop.map(|lost| bench::Trouble::Drop { after: matches!(lost, Lost::Answer) }),
             expire.map(|_| bench::Trouble::Expire),
+            ask.map(|asked| {
+                bench::Trouble::Ask(match asked {
+                    Asked::Moved => "moved",
+                    Asked::Space => "space",
+                    Asked::Door => "door",
+                })
+            }),
             fill.map(bench::Trouble::Fill),
             partition.map(bench::Trouble::Partition),
             restart.map(bench::Trouble::Restart),
@@ -266,7 +288,7 @@ impl AddFault {
         let mut asked = asked.into_iter().flatten();
         let (Some(trouble), None) = (asked.next(), asked.next()) else {
             return Err(wrong(
-                "exactly one of fault, status, delay, drop, expire, fill, partition, restart and cut says what happens",
+                "exactly one of fault, status, delay, drop, expire, ask, fill, partition, restart and cut says what happens",
             ));
         };
         let times = match self.times {

@@ -7,6 +7,7 @@ use super::faults::Lie;
 use super::schema::Version;
 use super::server::Host;
 use super::value::{Data, Ref, Value};
+use super::vm::question::Topic;
 use super::world::World;
 
 /// A checked request: the session is alive, the object is there, the arguments fit the tables.
@@ -22,6 +23,8 @@ pub struct Call {
     pub leave_delta: bool,
     /// The lie about changed blocks that somebody asked for.
     pub lie: Option<Lie>,
+    /// What somebody asked for that the machine asks before its task is done.
+    pub ask: Option<Topic>,
 }
 
 /// What a method answers.

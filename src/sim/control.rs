@@ -103,6 +103,7 @@ fn row(tally: &Tally) -> serde_json::Value {
         Trouble::Lie(Lie::Missing) => "lie=missing".to_owned(),
         Trouble::Lie(Lie::Everything) => "lie=everything".to_owned(),
         Trouble::Lie(Lie::Unknown) => "lie=unknown".to_owned(),
+        Trouble::Ask(topic) => format!("ask={}", topic.word()),
         Trouble::LeaveDelta => "leave-delta".to_owned(),
         Trouble::Cut(bytes) => format!("cut={bytes}"),
         Trouble::NoRanges => "no-ranges".to_owned(),

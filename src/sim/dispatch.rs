@@ -65,7 +65,7 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         let begins = document.get(..document.len().min(2048)).unwrap_or_default();
         let operation = begins.windows(11).any(|word| word == b"operationID").then(|| soap::operation(document));
         host.log.note(if known { &request.name } else { "(unknown method)" }, operation.flatten().as_deref());
-        let (mut fault, mut leave_delta, mut lie) = (None, false, None);
+        let (mut fault, mut leave_delta, mut lie, mut ask) = (None, false, None, None);
         if let Some(caught) = host.faults.due(&request.name) {
             fault = caught.fault;
             match caught.trouble {
@@ -73,6 +73,7 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
                 Trouble::Delay(delay) => tokio::time::sleep(delay).await,
                 Trouble::LeaveDelta => leave_delta = true,
                 Trouble::Lie(told) => lie = Some(told),
+                Trouble::Ask(topic) => ask = Some(topic),
                 Trouble::Fill(left) => host.fill(left),
                 after @ (Trouble::Late(_) | Trouble::Partition(_) | Trouble::Restart { .. }) => {
                     outcome.after = Some(after);
@@ -106,6 +107,7 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
         let (mut call, owner) = prepare(host, head, &request, version)?;
         call.leave_delta = leave_delta;
         call.lie = lie;
+        call.ask = ask;
         let reply = match fault {
             Some(InPlace { fault, .. }) => {
                 let mut world = host.world();
@@ -234,6 +236,7 @@ fn prepare(
             args,
             leave_delta: false,
             lie: None,
+            ask: None,
         },
         owner,
     ))

@@ -227,6 +227,7 @@ impl Server {
             tls: Mutex::new(tls),
         });
         super::guest::resume(&host);
+        super::esx::autostart::booted(&host);
         if let Some(every) = host.options.guest_writes.filter(|every| !every.is_zero()) {
             super::guest::writes::again(&host, every);
         }

@@ -13,8 +13,9 @@ use super::fault::VimFault;
 use super::guest;
 use super::server::Server;
 use super::value::{Data, Ref};
+use super::vm::question::{self, Asked, TOPICS};
 use super::vm::template::{self, Plan};
-use super::vm::{Power, Vm, create, devices, hardware, power};
+use super::vm::{Power, Vm, create, devices, hardware, place, power};
 use super::world::World;
 use crate::error::Fault;
 
@@ -152,6 +153,23 @@ impl Server {
         chain.write(offset, bytes).map_err(|error| Fault::new("sim.stage", error.to_string()))
     }
 
+    /// Has a machine ask something, by the word of the topic (`moved`, `space`, `door`); nothing waits for the answer. Faults: `sim.stage`.
+    pub fn ask(&self, machine: &str, topic: &str) -> Result<(), Fault> {
+        let refused = |what: String| Fault::new("sim.stage", what);
+        let topic = TOPICS.iter().find(|(word, _)| *word == topic).map(|(_, topic)| *topic);
+        let topic = topic.ok_or_else(|| refused("a machine asks of moved, space or door".to_owned()))?;
+        let (object, asked) = {
+            let world = self.host().world();
+            let vm = world.vm_by_name(machine);
+            let vm = vm.ok_or_else(|| refused(format!("there is no machine {machine:?}")))?;
+            (vm.reference(), Asked::canned(topic, vm))
+        };
+        let put = question::put(self.host(), &object, asked).map_err(|fault| refused(fault.message))?;
+        // It waits for as long as the machine is there.
+        tokio::spawn(put);
+        Ok(())
+    }
+
     fn chain(&self, machine: &str, disk: usize) -> Result<Chain, Fault> {
         let world = self.host().world();
         let vm = world.vm_by_name(machine);
@@ -241,7 +259,7 @@ fn staged(world: &World, vm: &Vm) -> Staged {
             .filter_map(|bytes| u64::try_from(bytes).ok())
             .collect(),
         path: vm.vmx.clone(),
-        extra: vm.extra.clone(),
+        extra: vm.extra.iter().filter(|(key, _)| key != place::LOCATION).cloned().collect(),
         user_data: guest::metadata::decoded(vm, "guestinfo.userdata"),
         meta_data: guest::metadata::decoded(vm, "guestinfo.metadata"),
     }

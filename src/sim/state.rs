@@ -51,6 +51,14 @@ pub struct HostFile {
     /// What an inventory said that it was loaded with.
     #[serde(default)]
     pub loaded: Option<Loaded>,
+    /// Whether the host was shut down, and comes up with the next process.
+    #[serde(default)]
+    pub down: bool,
+    /// The PCI devices whose passthrough was changed.
+    #[serde(default)]
+    pub passthrough: Vec<super::esx::pci::Set>,
+    #[serde(default)]
+    pub autostart: super::esx::autostart::Autostart,
     /// The resource pools below the root pool.
     #[serde(default)]
     pub pools: Vec<super::esx::pools::Pool>,
@@ -169,6 +177,9 @@ impl HostFile {
             mounts: Vec::new(),
             maintenance: false,
             loaded: None,
+            down: false,
+            passthrough: Vec::new(),
+            autostart: super::esx::autostart::Autostart::default(),
             pools: Vec::new(),
             firewall: Default::default(),
             services: Default::default(),

@@ -15,6 +15,7 @@ use super::esx::events;
 use super::fault::VimFault;
 use super::server::Host;
 use super::value::{Data, Ref, Value};
+use super::vm::question::{self, Asked};
 use super::world::World;
 
 /// Finished tasks that are remembered.
@@ -83,20 +84,51 @@ pub fn change(
     entity: &Ref,
     work: impl FnOnce(&Arc<Host>, &mut World) -> Result<Option<Value>, VimFault> + Send + 'static,
 ) -> Answer {
+    asking(world, call, entity, |_| Ok(None), |host, world, _| work(host, world))
+}
+
+/// The same where the machine may ask something first: `ask` says what, and `work` is told the number of the choice. While the question
+/// waits the task runs on. A question that somebody asked for comes before it; an answer that refuses ends the task.
+pub fn asking(
+    world: &mut World,
+    call: &Call,
+    entity: &Ref,
+    ask: impl FnOnce(&World) -> Result<Option<Asked>, VimFault> + Send + 'static,
+    work: impl FnOnce(&Arc<Host>, &mut World, Option<usize>) -> Result<Option<Value>, VimFault> + Send + 'static,
+) -> Answer {
     let task = begin(world, call, entity, false);
     let host = Arc::clone(&call.host);
-    let running = task.clone();
+    let (running, entity, topic) = (task.clone(), entity.clone(), call.ask);
     tokio::spawn(async move {
         tokio::time::sleep(host.options.task_delay).await;
+        let canned = |world: &World| Some(Asked::canned(topic?, world.vm(&entity).ok()?));
+        let canned = canned(&host.world());
+        let answered = match answered(&host, &entity, canned).await {
+            Ok(_) => {
+                let asked = ask(&host.world());
+                match asked {
+                    Ok(asked) => answered(&host, &entity, asked).await,
+                    Err(fault) => Err(fault),
+                }
+            }
+            refused => refused,
+        };
         let mut world = host.world();
         if world.tasks.get(&running.id).is_none() && !world.tasks.detached.remove(&running) {
             return;
         }
-        let outcome = work(&host, &mut world);
+        let outcome = answered.and_then(|choice| work(&host, &mut world, choice));
         finish(&mut world, &running, outcome);
         host.announce(world.tick());
     });
     Ok(Reply::Value(task.into()))
+}
+
+/// Puts a question, where there is one, and waits. Faults: the answer ends what was asked about.
+async fn answered(host: &Arc<Host>, entity: &Ref, asked: Option<Asked>) -> Result<Option<usize>, VimFault> {
+    let Some(asked) = asked else { return Ok(None) };
+    let choice = question::ask(host, entity, asked.clone()).await?;
+    if asked.topic().refuses(choice) { Err(asked.ended()) } else { Ok(Some(choice)) }
 }
 
 /// Begins a task that works outside the world's lock: on files, or over a while. It may be cancelled between its steps.

@@ -23,6 +23,7 @@ use super::state::{self, HostFile, Store};
 use super::task::Tasks;
 use super::value::Ref;
 use super::view::View;
+use super::vm::question::Questions;
 use super::vm::{Vm, filler, snapshot};
 use crate::error::Fault;
 
@@ -45,6 +46,7 @@ pub struct World {
     pub certificate: Certificate,
     pub leases: Leases,
     pub events: Events,
+    pub questions: Questions,
     /// The configuration that is to be downloaded, and one that was uploaded.
     pub bundle: Option<(uuid::Uuid, Vec<u8>)>,
     pub uploaded: Option<Vec<u8>>,
@@ -86,6 +88,7 @@ impl World {
             certificate: Certificate::load(store.folder())?,
             leases: Leases::default(),
             events: Events::default(),
+            questions: Questions::default(),
             bundle: None,
             uploaded: None,
             guests: Guests::new(store.folder().join("guests")),
@@ -252,6 +255,11 @@ impl World {
         self.store.forget_machine(id).map_err(|error| VimFault::system(format!("the state was not saved: {error}")))?;
         let vm = self.vms.remove(&id).ok_or_else(|| VimFault::not_found(object))?;
         self.forget(object);
+        self.questions.forget(id);
+        if self.file.autostart.forget(id) {
+            self.keep_host()?;
+            self.touch(&esx::autostart::MANAGER);
+        }
         self.touch_topology();
         Ok(vm)
     }

@@ -67,7 +67,10 @@ fn a_host_is_administered_by_commands() {
         health.as_array().unwrap().iter().any(|row| row["type"] == "temperature" && row["reading"] == 23.0),
         "{health}"
     );
-    assert_eq!(names(sim(&machine, &["host", "devices"]).ok()), ["Simulated accelerator"]);
+    assert_eq!(
+        names(sim(&machine, &["host", "devices"]).ok()),
+        ["Simulated accelerator", "Simulated storage controller"]
+    );
 }
 
 #[test]

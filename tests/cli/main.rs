@@ -19,6 +19,7 @@ mod host_probe;
 mod host_scripts;
 mod host_vcsim;
 mod logs;
+mod machine_asks;
 mod machine_guest;
 mod machine_hardware;
 mod machine_inventory;

@@ -1,5 +1,6 @@
 //! Our halves against programs that are not ours: vcsim answers our client, pyVmomi checks what it sends.
 
+mod asks_on_sim;
 mod changes_on_sim;
 mod client_on_sim;
 mod files_on_sim;

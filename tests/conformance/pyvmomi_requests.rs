@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
-    CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail, DiskContent, DiskSpec, EventFilter, FilePath,
-    Firmware, GuestLogin, GuestProgram, Host, HostOptions, Method, Network, NewVm, NfsMount, NicChange, NicSpec,
-    Observer, OvfFile, Placement, PortGroup, Provisioning, Reconfigure, Search, Slot, SnapshotSpec, TaskFilter, silent,
+    AutostartDefaults, AutostartSetting, CloneSpec, Content, ControllerKind, CreateSpec, Datastore, Detail,
+    DiskContent, DiskSpec, EventFilter, FilePath, Firmware, GuestLogin, GuestProgram, Host, HostOptions, Method,
+    Network, NewVm, NfsMount, NicChange, NicSpec, Observer, OvfFile, Placement, PortGroup, Provisioning, Reconfigure,
+    Search, Slot, SnapshotSpec, StopAction, TaskFilter, silent,
 };
 use ceso::units::Bytes;
 
@@ -347,8 +348,36 @@ async fn beyond_vcsim(options: HostOptions, server: &ceso::sim::Server) {
     host.power_off(&child, &silent).await.unwrap();
     host.destroy(&child, &silent).await.unwrap();
     assert!(host.linked_clones(&template, true).await.unwrap().is_empty());
+    asked(&host, server, &template).await;
     administer(&host).await;
     host.logout().await.unwrap();
+}
+
+/// A question and its answer, a PCI device, and what starts with the host.
+async fn asked(host: &Host, server: &ceso::sim::Server, vm: &Checked<ceso::esxi::Vm>) {
+    let this = checked(host.lookup_host());
+    host.attach_pci(vm, "0000:0c:00.0", &silent).await.unwrap();
+    let held = host.vm_info(vm).await.unwrap().hardware.pci.remove(0);
+    host.detach_pci(vm, &held, true, &silent).await.unwrap();
+    server.fault(ceso::sim::read_fault("PowerOnVM_Task:ask=moved:1").unwrap()).unwrap();
+    assert_eq!(host.power_on(vm, &silent).await.unwrap_err().kind(), "esxi.waits_for_answer");
+    let question = host.question(vm).await.unwrap().unwrap();
+    host.answer(vm, &question, question.choice("2").unwrap(), &silent).await.unwrap();
+    host.power_off(vm, &silent).await.unwrap();
+    let defaults = AutostartDefaults {
+        enabled: Some(true),
+        start_delay: Some(Duration::from_secs(5)),
+        stop_delay: Some(Duration::from_secs(6)),
+        wait_for_heartbeat: Some(true),
+        stop_action: Some(StopAction::GuestShutdown),
+    };
+    host.set_autostart_defaults(&this, &defaults).await.unwrap();
+    let setting = AutostartSetting { order: Some(1), ..AutostartSetting::STARTED };
+    host.set_autostart(vm, &setting).await.unwrap();
+    let told = host.autostart(&this).await.unwrap();
+    assert!(told.enabled && told.stop_action == StopAction::GuestShutdown && told.of(vm) == Some(&setting));
+    host.set_autostart(vm, &AutostartSetting::LEFT_ALONE).await.unwrap();
+    assert!(host.autostart(&this).await.unwrap().machines.is_empty());
 }
 
 /// Everything that is done to a host itself, its end included.

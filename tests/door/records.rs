@@ -138,7 +138,7 @@ fn end(door: &Arc<Door>) -> ceso::door::record::Closed {
 /// Changes that find nothing to do here, or refuse what they are given before they would say what they intend: the file is no OVA, no
 /// delta is without its snapshot, the machine's own cloud-init data is not ceso's, the path is no configuration's, and neither disk nor
 /// card nor drive is one that the machine has; nothing is mounted from a path that no server exports, nor taken away, and the host is at
-/// work already.
+/// work already, and told nothing of what it is to start.
 const NOTHING_TO_DO: &[&str] = &[
     "vm.import",
     "vm.register",
@@ -153,6 +153,7 @@ const NOTHING_TO_DO: &[&str] = &[
     "datastore.mount_nfs",
     "datastore.unmount_nfs",
     "host.exit_maintenance",
+    "host.set_autostart",
 ];
 
 #[test]

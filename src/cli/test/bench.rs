@@ -211,6 +211,7 @@ impl Bench for TestBench {
             Trouble::Drop { after: false } => sim::Trouble::Drop,
             Trouble::Drop { after: true } => sim::Trouble::DropAnswer,
             Trouble::Expire => sim::Trouble::Expire,
+            Trouble::Ask(word) => sim::read_fault(&format!("{}:ask={word}", rule.method))?.trouble,
             Trouble::Fill(left) => sim::Trouble::Fill(left.0),
             Trouble::Partition(away) => sim::Trouble::Partition(away.0),
             Trouble::Restart(away) => sim::Trouble::Restart { away: away.0, finishes: false },

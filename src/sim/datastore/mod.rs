@@ -70,6 +70,11 @@ impl Datastore {
         self.capacity = Some(used(&self.root).saturating_add(left));
     }
 
+    /// Whether nothing that grows finds room any more.
+    pub fn is_full(&self) -> bool {
+        self.capacity.is_some() && self.space().1 == 0
+    }
+
     /// Capacity and free space in bytes: of the file system below, or of the size that was given, by what the files take up.
     pub fn space(&self) -> (u64, u64) {
         let (whole, free) = self.file_system();

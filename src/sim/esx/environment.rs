@@ -187,5 +187,6 @@ fn target(world: &World) -> Data {
         .with("smcPresent", false)
         .with("datastore", vec![store])
         .with("network", networks)
+        .with("pciPassthrough", super::pci::targets(world))
         .with("maxMemMBOptimalPerf", i32::try_from(host::MEMORY >> 20).unwrap_or(i32::MAX))
 }

@@ -121,34 +121,6 @@ pub fn health() -> Data {
         .with("hardwareStatusInfo", hardware)
 }
 
-/// The devices of the machine's PCI bus: its network card, and one that may be handed through to a guest.
-const PCI: [(&str, &str, &str, bool); 2] = [
-    ("0000:0b:00.0", "ceso", "Simulated network card", false),
-    ("0000:0c:00.0", "ceso", "Simulated accelerator", true),
-];
-
-/// The devices of the bus: address, vendor, name, whether a guest may have it.
-pub fn devices() -> &'static [(&'static str, &'static str, &'static str, bool)] {
-    &PCI
-}
-
-fn pci(at: usize) -> Data {
-    let (id, vendor, device, _) = PCI[at];
-    filled("HostPciDevice").but("id", id).but("vendorName", vendor).but("deviceName", device)
-}
-
-pub fn passthrough() -> Vec<Data> {
-    let of = |(id, _, _, capable): &(&'static str, &str, &str, bool)| {
-        Data::new("HostPciPassthruInfo")
-            .with("id", *id)
-            .with("dependentDevice", *id)
-            .with("passthruEnabled", *capable)
-            .with("passthruCapable", *capable)
-            .with("passthruActive", *capable)
-    };
-    PCI.iter().map(of).collect()
-}
-
 fn hardware(world: &World) -> Data {
     let hertz = i64::from(MHZ) * 1_000_000;
     let system =
@@ -171,7 +143,7 @@ fn hardware(world: &World) -> Data {
         .with("cpuPkg", vec![package])
         .with("memorySize", MEMORY)
         .with("smcPresent", false)
-        .with("pciDevice", vec![pci(0), pci(1)])
+        .with("pciDevice", super::pci::devices())
         .with("biosInfo", Data::new("HostBIOSInfo").with("biosVersion", "ceso").with("vendor", "ceso"))
 }
 
@@ -201,6 +173,7 @@ fn managers() -> Data {
         .with("datastoreSystem", Ref::fixed("HostDatastoreSystem", "datastoresystem"))
         .with("storageSystem", Ref::fixed("HostStorageSystem", "storageSystem"))
         .with("networkSystem", network::SYSTEM)
+        .with("autoStartManager", super::autostart::MANAGER)
         .with("firmwareSystem", Ref::fixed("HostFirmwareSystem", "firmwareSystem"))
         .with("healthStatusSystem", Ref::fixed("HostHealthStatusSystem", "healthStatusSystem"))
         .with("pciPassthruSystem", Ref::fixed("HostPciPassthruSystem", "pciPassthruSystem"))
@@ -229,6 +202,7 @@ fn config(world: &World, wanted: Wanted<'_>) -> Data {
     if wanted.wants("firewall") {
         config = config.with("firewall", firewall::info(world));
     }
+    config = config.with("autoStart", super::autostart::config(world));
     config = config.with("option", options::list(world, &OPTIONS));
     if wanted.wants("dateTimeInfo") {
         config = config.with("dateTimeInfo", services::clock(world));
@@ -237,7 +211,10 @@ fn config(world: &World, wanted: Wanted<'_>) -> Data {
         let bytes: Vec<i32> = world.certificate.public().bytes().map(i32::from).collect();
         config = config.with("certificate", bytes);
     }
-    config.with("pciPassthruInfo", passthrough()).with("adminDisabled", false).with("lockdownMode", "lockdownDisabled")
+    config
+        .with("pciPassthruInfo", super::pci::passthrough(world))
+        .with("adminDisabled", false)
+        .with("lockdownMode", "lockdownDisabled")
 }
 
 pub fn administrator() -> Data {

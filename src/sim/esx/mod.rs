@@ -4,6 +4,7 @@
 //! mod    the tree and its names       host      hardware, summary, configuration
 //! guests the guest operating systems  network   switches and port groups
 //! environment  what machines may be   licence   the licence manager
+//! autostart which machines start by themselves   pci   the devices of its bus
 //! events what happened                 upkeep    maintenance, shutdown, the configuration, NFS mounts
 //! services  services and the clock    logs      what the host wrote down
 //! firewall  rulesets                   certificates  the host's certificate
@@ -13,6 +14,7 @@
 //! ```
 
 mod access;
+pub mod autostart;
 mod certificates;
 mod environment;
 pub mod events;
@@ -24,6 +26,7 @@ pub mod logs;
 mod metrics;
 pub mod network;
 pub mod options;
+pub mod pci;
 pub mod pools;
 pub mod services;
 pub mod upkeep;
@@ -101,6 +104,7 @@ const FIXED: &[(&str, &str)] = &[
     ("firmwareSystem", "HostFirmwareSystem"),
     ("healthStatusSystem", "HostHealthStatusSystem"),
     ("pciPassthruSystem", "HostPciPassthruSystem"),
+    ("ha-autostart-mgr", "HostAutoStartManager"),
     ("firewallSystem", "HostFirewallSystem"),
     ("vnicManager", "HostVirtualNicManager"),
     ("certificateManager", "HostCertificateManager"),
@@ -254,8 +258,9 @@ pub fn property(world: &World, object: &Ref, property: &str, wanted: Wanted<'_>)
         "AuthorizationManager" | "UserDirectory" => access::property(object.kind, property),
         "EventManager" | "EventHistoryCollector" => events::property(world, object, property),
         "PerformanceManager" => metrics::property(property),
+        "HostAutoStartManager" => (property == "config").then(|| autostart::config(world).into()),
         "HostHealthStatusSystem" => (property == "runtime").then(|| host::health().into()),
-        "HostPciPassthruSystem" => (property == "pciPassthruInfo").then(|| host::passthrough().into()),
+        "HostPciPassthruSystem" => (property == "pciPassthruInfo").then(|| pci::passthrough(world).into()),
         _ => None,
     };
     own.or_else(|| entity(world, object, property))
@@ -334,6 +339,8 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         ("LicenseManager" | "LicenseAssignmentManager", _) => licence::call(call),
         ("OptionManager", _) => options::call(world, call),
         ("EventManager" | "EventHistoryCollector", _) => events::call(world, call),
+        ("HostAutoStartManager", _) => autostart::call(world, call),
+        ("HostPciPassthruSystem", _) => pci::call(world, call),
         ("HostFirmwareSystem" | "HostHealthStatusSystem", _) => upkeep::call(world, call),
         ("HostDatastoreSystem", "CreateNasDatastore" | "RemoveDatastore") => upkeep::call(world, call),
         (

@@ -85,6 +85,9 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
             let more = vec![("reason", call.method.into())];
             events::note_with(world, "HostShutdownEvent", &user, None, message, more);
             task::change(world, call, &HOST, |host, world| {
+                super::autostart::stop(world)?;
+                world.file.down = true;
+                world.keep_host()?;
                 let machines: Vec<Vm> = world.vms.values().filter(|vm| vm.power == Power::On).cloned().collect();
                 // Whoever still runs loses its power with the host.
                 for mut vm in machines {
@@ -158,6 +161,7 @@ fn bundle(world: &World) -> Result<Vec<u8>, VimFault> {
     let mut bytes = MAGIC.to_vec();
     let kept = serde_json::json!({
         "networks": world.file.networks, "vlans": world.file.vlans, "mounts": world.file.mounts, "uuid": world.file.uuid,
+        "autostart": world.file.autostart,
     });
     bytes.extend(serde_json::to_vec(&kept).map_err(VimFault::system)?);
     Ok(bytes)
@@ -170,6 +174,8 @@ struct Bundle {
     vlans: std::collections::BTreeMap<String, i32>,
     mounts: Vec<Mount>,
     uuid: String,
+    #[serde(default)]
+    autostart: super::autostart::Autostart,
 }
 
 fn restore(world: &mut World, call: &Call) -> Answer {
@@ -192,6 +198,7 @@ fn restore(world: &mut World, call: &Call) -> Answer {
             .with("hostBuildNumber", 0));
     }
     (world.file.networks, world.file.vlans, world.file.mounts) = (bundle.networks, bundle.vlans, bundle.mounts);
+    world.file.autostart = bundle.autostart;
     world.keep_host()?;
     world.touch_topology();
     // A host restarts with it at once: its sessions are over.

@@ -4,7 +4,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::namespace::{Column, Command, Kind, Namespace, Shape, Told, one};
-use crate::sim::esx::host::{CORES, MEMORY, devices};
+use crate::sim::esx::host::{CORES, MEMORY};
+use crate::sim::esx::pci;
 
 use Kind::{Number, Text, Truth};
 
@@ -83,10 +84,10 @@ pub const NAMESPACES: &[Namespace] = &[
                 ],
             ),
             act: |_, _, _| {
-                let row = |(id, vendor, device, capable): &(&str, &str, &str, bool)| {
-                    vec![one(id), one(vendor), one(device), one(capable)]
+                let row = |device: &pci::Device| {
+                    vec![one(device.id), one(device.vendor_name), one(device.name), one(device.capable)]
                 };
-                Ok(Told::Rows(devices().iter().map(row).collect()))
+                Ok(Told::Rows(pci::DEVICES.iter().map(row).collect()))
             },
         }],
     },

@@ -13,6 +13,7 @@ use super::esx;
 use super::fault::VimFault;
 use super::schema::{Kind, schema};
 use super::value::Value;
+use super::vm::question::Topic;
 use crate::error::{Fault, nearest};
 
 pub use read::read;
@@ -66,6 +67,8 @@ pub enum Trouble {
     NoRanges,
     /// Of a query for changed blocks: it is answered wrongly, as hosts have been seen to.
     Lie(Lie),
+    /// The machine asks something before its task is done, which runs until somebody answers.
+    Ask(Topic),
     /// Before it is carried out somebody fills the datastore, but for so many bytes.
     Fill(u64),
     /// It is carried out, and the answer comes after a while.
@@ -195,6 +198,12 @@ impl Faults {
             }
             Trouble::Lie(_) if rule.method != CHANGES => {
                 return Err(wrong(format!("{} tells nothing of changed blocks", rule.method)).hint(CHANGES));
+            }
+            Trouble::Ask(_)
+                if !rule.method.ends_with("_Task") || schema().method("VirtualMachine", &rule.method).is_none() =>
+            {
+                return Err(wrong(format!("{} is no task of a machine, which could ask something", rule.method))
+                    .hint("such as PowerOnVM_Task"));
             }
             Trouble::LeaveDelta if !REMOVING.contains(&rule.method.as_str()) => {
                 return Err(wrong(format!("{} leaves no delta behind", rule.method))

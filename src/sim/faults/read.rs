@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use super::{Lie, Rule, Trouble};
 use crate::error::Fault;
+use crate::sim::vm::question::TOPICS;
 use crate::units::{Bytes, Span};
 
 /// How long nobody is answered where a rule does not say.
 const AWAY: Duration = Duration::from_secs(1);
 
 const FORM: &str = "write METHOD:FAULT[:TIMES][:after=N][:chance=P], such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, \
-    drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s], restart-after[=2s], lie=missing|everything|unknown, or of a transfer \
+    drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s], restart-after[=2s], lie=missing|everything|unknown, ask=moved|space|door, or of a transfer \
     cut=BYTES or no-ranges";
 
 /// Reads `METHOD:FAULT[:TIMES][:after=N][:chance=P]`. METHOD is one of the API, a transfer such as `GET folder`, or `*`; FAULT is a
 /// fault's name, a status such as `503`, `drop`, `drop-answer`, `expire`, `leave-delta`, `delay=TIME`, `late=TIME` (the answer alone),
-/// `fill[=BYTES]`, `partition[=TIME]`, `restart[=TIME]` (the work of tasks stops), `restart-after[=TIME]` (it goes on), or of a file transfer `cut=BYTES`
+/// `ask=TOPIC` (of a machine's task: it asks something first), `fill[=BYTES]`, `partition[=TIME]`, `restart[=TIME]` (the work of tasks stops), `restart-after[=TIME]` (it goes on), or of a file transfer `cut=BYTES`
 /// and `no-ranges`. Faults: `sim.fault`.
 pub fn read(text: &str) -> Result<Rule, Fault> {
     let wrong = || {
@@ -53,6 +54,7 @@ fn trouble(what: &str) -> Option<Trouble> {
         ("lie", Some("missing")) => Trouble::Lie(Lie::Missing),
         ("lie", Some("everything")) => Trouble::Lie(Lie::Everything),
         ("lie", Some("unknown")) => Trouble::Lie(Lie::Unknown),
+        ("ask", Some(word)) => Trouble::Ask(TOPICS.iter().find(|(own, _)| *own == word)?.1),
         ("fill", None) => Trouble::Fill(0),
         ("fill", Some(value)) => Trouble::Fill(bytes(value)?),
         ("partition", _) => Trouble::Partition(time()?),
@@ -70,6 +72,7 @@ fn trouble(what: &str) -> Option<Trouble> {
 mod tests {
     use super::super::Faults;
     use super::*;
+    use crate::sim::vm::question::Topic;
 
     #[test]
     fn a_rule_is_read_from_a_line() {
@@ -88,6 +91,10 @@ mod tests {
                 "CopyVirtualDisk_Task:fill:1:after=1",
                 Rule { times: Some(1), after: 1, ..rule("CopyVirtualDisk_Task", Trouble::Fill(0)) },
             ),
+            (
+                "PowerOnVM_Task:ask=moved:1",
+                Rule { times: Some(1), ..rule("PowerOnVM_Task", Trouble::Ask(Topic::Moved)) },
+            ),
             ("CreateVM_Task:fill=4 KiB", rule("CreateVM_Task", Trouble::Fill(4096))),
             ("*:drop:chance=0.25", Rule { chance: 0.25, ..rule("*", Trouble::Drop) }),
             ("CreateVM_Task:partition=3s", rule("CreateVM_Task", Trouble::Partition(seconds(3)))),
@@ -98,10 +105,27 @@ mod tests {
             assert_eq!(read, expected, "{text}");
             Faults::new(1).add(read).unwrap();
         }
-        for text in ["Login:delay", "Login:cut=1", "Login:no-ranges", "Login:partition=1000s", "Login:drop:chance=2"] {
+        for text in [
+            "Login:delay",
+            "Login:cut=1",
+            "Login:no-ranges",
+            "Login:partition=1000s",
+            "Login:drop:chance=2",
+            "Login:ask=moved",
+            "PowerOnVM_Task:ask",
+        ] {
             assert!(Faults::new(1).add(read(text).unwrap()).is_err(), "{text}");
         }
-        for text in ["", "Login", "Login:x:y", "Login:delay=z", "GET folder:cut=x", "Login:drop:a=1", "Login:drop=1"] {
+        for text in [
+            "",
+            "Login",
+            "Login:x:y",
+            "Login:delay=z",
+            "GET folder:cut=x",
+            "Login:drop:a=1",
+            "Login:drop=1",
+            "PowerOnVM_Task:ask=x",
+        ] {
             assert_eq!(read(text).unwrap_err().kind(), "sim.fault", "{text}");
         }
     }

@@ -12,8 +12,8 @@ use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::{self, disk_fault, vmdk};
 use crate::sim::fault::VimFault;
 use crate::sim::server::Host;
-use crate::sim::value::Value;
-use crate::sim::vm::{Power, Vm, filler};
+use crate::sim::value::{Data, Value};
+use crate::sim::vm::{Power, Vm, filler, power};
 use crate::sim::world::World;
 
 /// Where the records begin.
@@ -58,6 +58,12 @@ fn record(chain: &Chain, what: &str) -> Result<(), vmdk::VmdkError> {
     chain.write(FIRST + number * 512, &bytes)
 }
 
+/// Whether a write may take more of the datastore: a thin disk, or a delta.
+fn grows(disk: &Data) -> bool {
+    let backing = disk.data("backing");
+    backing.is_some_and(|backing| backing.boolean("thinProvisioned") == Some(true) || backing.get("parent").is_some())
+}
+
 /// Has every running guest write again and again, until the simulator is gone.
 pub fn again(host: &Arc<Host>, every: Duration) {
     let host = Arc::downgrade(host);
@@ -66,15 +72,24 @@ pub fn again(host: &Arc<Host>, every: Duration) {
             tokio::time::sleep(every).await;
             let Some(host) = host.upgrade() else { return };
             let world = host.world();
+            let full = world.datastore.is_full();
+            let mut halted = Vec::new();
             for vm in world.vms.values().filter(|vm| vm.power == Power::On && vm.system) {
                 // Nobody's files are made for this.
-                if filler::number(vm.id).is_some() && !filler::made(&world, vm) {
+                if (filler::number(vm.id).is_some() && !filler::made(&world, vm)) || world.questions.waits(vm.id) {
+                    continue;
+                }
+                if let Some(disk) = vm.disks().find(|disk| grows(disk)).filter(|_| full) {
+                    let file = disk.at("backing.fileName").and_then(Value::as_text).unwrap_or_default();
+                    halted.push((vm.reference(), file.rsplit('/').next().unwrap_or(file).to_owned()));
                     continue;
                 }
                 if let Err(fault) = write(&world, vm, "time") {
                     tracing::debug!(vm = vm.name, message = %fault.message, "a guest could not write");
                 }
             }
+            drop(world);
+            halted.into_iter().for_each(|(object, disk)| power::out_of_space(&host, object, disk));
         }
     });
 }

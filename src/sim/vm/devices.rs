@@ -4,7 +4,7 @@
 //! in the same spec; `fileOperation` makes and destroys a disk's files.
 
 use super::reconfig::Undo;
-use super::{Vm, backing, disks, drives, hardware, render};
+use super::{Vm, backing, disks, drives, hardware, passthrough, render};
 use crate::sim::datastore::path::DatastorePath;
 use crate::sim::fault::VimFault;
 use crate::sim::schema::schema;
@@ -21,6 +21,9 @@ pub(super) fn spec_fault(kind: &'static str, index: i32, why: impl std::fmt::Dis
 pub fn change(world: &mut World, vm: &mut Vm, change: &Data, index: i32, undo: &mut Undo) -> Result<(), VimFault> {
     let wanted = change.data("device").ok_or_else(|| spec_fault("InvalidDeviceSpec", index, "it has no device"))?;
     let files = change.text("fileOperation");
+    if wanted.kind == passthrough::KIND && !vm.is_off() {
+        return Err(VimFault::invalid_power_state(Some("poweredOff"), vm.power.name()));
+    }
     match change.text("operation") {
         Some("add") => add(world, vm, wanted.clone(), files, index, undo),
         Some("remove") => {
@@ -71,6 +74,8 @@ fn add(
         place_controller(vm, &mut new, index)?;
     } else if schema().is_a(new.kind, "VirtualEthernetCard") {
         network(world, vm, &mut new, index)?;
+    } else if new.kind == passthrough::KIND {
+        passthrough::add(world, vm, &mut new, index)?;
     } else {
         place_on_controller(vm, &mut new, index, &undo.aliases)?;
     }
@@ -86,9 +91,10 @@ fn add(
     let number = match controller {
         true => new.int("busNumber").unwrap_or_default(),
         false => {
+            // Passed-through devices are counted from 0.
             i32::try_from(vm.devices.iter().filter(|other| hardware::names(other.kind).0 == label).count())
                 .unwrap_or_default()
-                + 1
+                + i32::from(new.kind != passthrough::KIND)
         }
     };
     if new.kind == "VirtualCdrom" {

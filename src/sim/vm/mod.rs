@@ -8,6 +8,8 @@
 //! devices   devices added, edited, removed   disks      the files of disks added, edited
 //! backing   disks that build on others
 //! drives    CD-ROM drives, IDE controllers     console    tickets, pictures of the screen
+//! question  what a machine asks before it goes on
+//! place     where it ran last                  passthrough   PCI devices of the host
 //! snapshot/ saved states                       tracking   which blocks of a disk changed
 //! template  debian-12                          filler     vm-0001 …
 //! ```
@@ -21,7 +23,10 @@ mod drives;
 pub mod filler;
 pub mod hardware;
 mod layout;
+mod passthrough;
+pub mod place;
 pub mod power;
+pub mod question;
 mod reconfig;
 mod record;
 mod render;
@@ -175,8 +180,16 @@ pub fn links(backing: &Data) -> impl Iterator<Item = &str> {
         .filter_map(|backing| backing.text("fileName"))
 }
 
+/// Methods that a machine which waits for an answer refuses. Those that begin a task look for another one first.
+const HELD_UP: &[&str] = &["UnregisterVM", "ShutdownGuest", "RebootGuest", "StandbyGuest"];
+
 pub fn call(world: &mut World, call: &Call) -> Answer {
+    let begins = call.method.ends_with("_Task") && world.tasks.running_on(&call.this).is_none();
+    if call.this.kind == "VirtualMachine" && (begins || HELD_UP.contains(&call.method)) {
+        question::check(world, &call.this)?;
+    }
     match call.method {
+        "AnswerVM" => question::answer(world, call),
         "CreateVM_Task" | "CreateChildVM_Task" => create::create(world, call),
         "RegisterVM_Task" | "RegisterChildVM_Task" => create::register(world, call),
         "UnregisterVM" => create::unregister(world, call),
@@ -227,7 +240,7 @@ pub fn property(world: &World, object: &Ref, name: &str, wanted: Wanted<'_>) -> 
         "parent" => Some(esx::VM_FOLDER.into()),
         "summary" => Some(render::summary(world, vm, wanted).into()),
         "config" => Some(render::config(vm, wanted).into()),
-        "runtime" => Some(render::runtime(vm).into()),
+        "runtime" => Some(render::runtime(world, vm).into()),
         "guest" => Some(render::guest(vm, seen().as_ref()).into()),
         "guestHeartbeatStatus" => Some(if seen().is_some() { "green" } else { "gray" }.into()),
         "capability" => Some(render::capability(vm).into()),

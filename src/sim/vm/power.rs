@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Power, Vm, snapshot, vmx};
+use super::question::{self, Asked, Topic};
+use super::{Power, Vm, passthrough, place, snapshot, vmx};
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::datastore::chain::Chain;
 use crate::sim::datastore::path::DatastorePath;
@@ -26,7 +27,17 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
     }
     match call.method {
         "PowerOnVM_Task" => {
-            task::change(world, call, &object.clone(), move |host, world| on(host, world, &object).map(|()| None))
+            let asked = object.clone();
+            task::asking(
+                world,
+                call,
+                &object.clone(),
+                move |world| place::altered(world, &asked),
+                move |host, world, choice| {
+                    place::settle(world, &object, choice)?;
+                    on(host, world, &object).map(|()| None)
+                },
+            )
         }
         "PowerOffVM_Task" => task::change(world, call, &object.clone(), move |_, world| {
             let vm = expect(world, &object, Power::On, "poweredOff")?;
@@ -79,6 +90,7 @@ pub fn on(host: &Arc<Host>, world: &mut World, object: &Ref) -> Result<(), VimFa
 
 /// Whether its first disk has a system; a disk that is not there, or that another machine runs on, refuses the power-on.
 fn starts(world: &World, vm: &Vm) -> Result<bool, VimFault> {
+    passthrough::check(world, vm)?;
     let mut boots = false;
     for file in vm.disk_files() {
         let path = datastore::open(world, file)?;
@@ -149,6 +161,7 @@ pub fn off(world: &mut World, mut vm: Vm) -> Result<(), VimFault> {
 }
 
 fn suspend(world: &mut World, mut vm: Vm) -> Result<(), VimFault> {
+    passthrough::check_state(&vm)?;
     vm.power = Power::Suspended;
     vm.suspended = Some(OffsetDateTime::now_utc());
     world.put(vm)
@@ -177,6 +190,23 @@ fn ask_guest(world: &mut World, call: &Call) -> Answer {
         host.announce(world.tick());
     });
     Ok(Reply::Nothing)
+}
+
+/// Has a running machine stand still until there is room for its disk, or nobody waits for it any more: it then loses its power.
+pub fn out_of_space(host: &Arc<Host>, object: Ref, disk: String) {
+    let host = Arc::clone(host);
+    tokio::spawn(async move {
+        let answered = question::ask(&host, &object, Asked::new(Topic::Space, disk)).await;
+        if !matches!(answered, Ok(choice) if Topic::Space.refuses(choice)) {
+            return;
+        }
+        let mut world = host.world();
+        let ended = expect(&world, &object, Power::On, "poweredOff").and_then(|vm| off(&mut world, vm));
+        if let Err(fault) = ended {
+            tracing::debug!(message = %fault.message, "a machine whose session was ended runs on");
+        }
+        host.announce(world.tick());
+    });
 }
 
 /// Removes a machine with its configuration, its disks, and its folder where nothing else is left in it.

@@ -155,6 +155,11 @@ pub fn apply(world: &mut World, vm: &mut Vm, spec: &Data) -> Result<Undo, VimFau
             vm.settings.set(name, merged);
         }
     }
+    if vm.settings.boolean("memoryReservationLockedToMax") == Some(true) {
+        let whole = Data::new("ResourceAllocationInfo").with("reservation", i64::from(vm.memory_mb));
+        let merged = render::overlaid(vm.settings.get("memoryAllocation"), &whole.into());
+        vm.settings.set("memoryAllocation", merged);
+    }
     if let Some(operations) = spec.get("powerOpInfo") {
         vm.settings.set("defaultPowerOps", operations.clone());
     }

@@ -24,7 +24,7 @@ pub fn summary(world: &World, vm: &Vm, wanted: Wanted<'_>) -> Data {
     let seen = crate::sim::guest::seen(world, vm);
     Data::new("VirtualMachineSummary")
         .with("vm", vm.reference())
-        .when(wanted, "runtime", || runtime(vm))
+        .when(wanted, "runtime", || runtime(world, vm))
         .when(wanted, "guest", || guest_summary(vm, seen.as_ref()))
         .when(wanted, "config", || config_summary(vm))
         .when(wanted, "storage", || layout::summary(world, vm))
@@ -103,7 +103,7 @@ fn quick_stats(vm: &Vm, running: bool) -> Data {
         .with("uptimeSeconds", up.and_then(|up| i32::try_from(up).ok()).unwrap_or_default())
 }
 
-pub fn runtime(vm: &Vm) -> Data {
+pub fn runtime(world: &World, vm: &Vm) -> Data {
     Data::new("VirtualMachineRuntimeInfo")
         .with("host", esx::HOST)
         .with("connectionState", "connected")
@@ -113,6 +113,7 @@ pub fn runtime(vm: &Vm) -> Data {
         .maybe("suspendTime", vm.suspended)
         .maybe("bootTime", vm.powered_on.filter(|_| vm.power == Power::On))
         .with("suspendInterval", 0i64)
+        .maybe("question", super::question::info(world, vm))
         .maybe("memoryOverhead", (vm.power == Power::On).then_some(48i64 << 20))
         .with("maxCpuUsage", vm.cpus * esx::host::MHZ)
         .with("maxMemoryUsage", vm.memory_mb)
@@ -320,7 +321,8 @@ fn virtual_hardware(vm: &Vm) -> Data {
 }
 
 fn options(vm: &Vm) -> Vec<Data> {
-    vm.extra.iter().map(|(key, value)| Data::new("OptionValue").with("key", key).with("value", value)).collect()
+    let told = vm.extra.iter().filter(|(key, _)| key != super::place::LOCATION);
+    told.map(|(key, value)| Data::new("OptionValue").with("key", key).with("value", value)).collect()
 }
 
 fn allocation(shares: i32) -> Data {

@@ -59,7 +59,9 @@ pub fn write(world: &World, vm: &Vm) -> Result<(), VimFault> {
         &record::text("settings", &vm.settings, "VirtualMachineConfigInfo").map_err(VimFault::system)?,
     );
     vm.extra.iter().for_each(|(key, value)| line(key, value));
+    let home = vm.folder().to_string();
     for (number, device) in vm.devices.iter().enumerate() {
+        let device = &files(device, &|file| file.strip_prefix(&home)?.strip_prefix('/').map(str::to_owned));
         usual(device, &vm.devices).into_iter().for_each(|(key, value)| line(&key, &value));
         let whole = record::text("device", device, "VirtualDevice").map_err(VimFault::system)?;
         line(&format!("ceso.device.{number}"), &whole);
@@ -89,6 +91,19 @@ fn usual(device: &Data, devices: &[Data]) -> Vec<(String, String)> {
             let place = format!("{name}{}:{unit}", bus(controller));
             let file = text("backing.fileName");
             vec![(format!("{place}.present"), "TRUE".to_owned()), (format!("{place}.fileName"), file)]
+        }
+        super::passthrough::KIND => {
+            let place = format!("pciPassthru{}", (unit - 18).max(0));
+            let vendor = device
+                .at("backing.vendorId")
+                .and_then(|value| if let Value::Int(id) = value { Some(*id) } else { None });
+            vec![
+                (format!("{place}.present"), "TRUE".to_owned()),
+                (format!("{place}.id"), text("backing.id")),
+                (format!("{place}.deviceId"), format!("0x{}", text("backing.deviceId"))),
+                (format!("{place}.vendorId"), format!("0x{:x}", vendor.unwrap_or_default())),
+                (format!("{place}.systemId"), text("backing.systemId")),
+            ]
         }
         kind => match adapter(kind) {
             Some((name, virtual_device)) if !virtual_device.is_empty() => {
@@ -153,6 +168,7 @@ pub fn read(world: &World, path: &DatastorePath, id: u64) -> Result<Vm, VimFault
         true => (0..)
             .map_while(|number: u32| get(&format!("ceso.device.{number}")))
             .map(|text| record::data(&text, "VirtualDevice").map_err(|why| wrong(&why)))
+            .map(|device| Ok(files(&device?, &|file| beside(path, file))))
             .collect::<Result<_, _>>()?,
         false => foreign(world, path, &keys)?,
     };
@@ -191,9 +207,33 @@ pub fn read(world: &World, path: &DatastorePath, id: u64) -> Result<Vm, VimFault
     })
 }
 
+/// The file that a name without a datastore means in the configuration's folder; none where it leads out of the datastore.
+fn beside(configuration: &DatastorePath, file: &str) -> Option<String> {
+    let bare = !file.is_empty() && !file.starts_with('[');
+    bare.then(|| configuration.parent().relative(file))?.map(|path| path.to_string())
+}
+
+/// The device with other names for the files that it lies in, where `named` gives one: in the file what lies beside it stands without
+/// its folder, so that a machine's folder can be moved and copied.
+fn files(device: &Data, named: &dyn Fn(&str) -> Option<String>) -> Data {
+    fn renamed(backing: &mut Data, named: &dyn Fn(&str) -> Option<String>) {
+        if let Some(name) = backing.text("fileName").and_then(named) {
+            backing.set("fileName", name);
+        }
+        if let Some(Value::Data(parent)) = backing.get_mut("parent") {
+            renamed(parent, named);
+        }
+    }
+    let mut device = device.clone();
+    if let Some(Value::Data(backing)) = device.get_mut("backing") {
+        renamed(backing, named);
+    }
+    device
+}
+
 fn is_device(key: &str) -> bool {
     let head = key.split(['.', ':']).next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit());
-    key.starts_with("ceso.device.") || matches!(head, "scsi" | "sata" | "ide" | "nvme" | "ethernet")
+    key.starts_with("ceso.device.") || matches!(head, "scsi" | "sata" | "ide" | "nvme" | "ethernet" | "pciPassthru")
 }
 
 /// The devices of a file that another host wrote: SCSI controllers, disks in the same folder, cards on networks that are here.

@@ -85,6 +85,73 @@ managers.datastoreSystem.RemoveDatastore(store)
 assert len(system.datastore) == 1
 refused(lambda: managers.datastoreSystem.RemoveDatastore(system.datastore[0]), vim.fault.ResourceInUse)
 
+# What starts with the host: places that push others, and what takes no part.
+autostart = managers.autoStartManager
+info = vim.host.AutoStartManager.AutoPowerInfo
+def starting(order, action="powerOn", stop="systemDefault"):
+    return info(key=template, startOrder=order, startDelay=-1, waitForHeartbeat="systemDefault", startAction=action, stopDelay=-1, stopAction=stop)
+def configured(**what):
+    autostart.ReconfigureAutostart(vim.host.AutoStartManager.Config(**what))
+configured(defaults=vim.host.AutoStartManager.SystemDefaults(enabled=True, startDelay=9, stopAction="guestShutdown"))
+assert autostart.config.defaults.startDelay == 9 and system.config.autoStart.defaults.enabled
+for wrong in (starting(0), starting(2), starting(1, action="none"), starting(-1, action="perhaps"), starting(-1, stop="perhaps")):
+    refused(lambda: configured(powerInfo=[wrong]), vmodl.fault.InvalidArgument)
+configured(powerInfo=[starting(1)])
+assert [(row.key, row.startOrder) for row in autostart.config.powerInfo] == [(template, 1)]
+configured(powerInfo=[starting(-1, action="none", stop="none")])
+assert not autostart.config.powerInfo
+
+# PCI devices: named as the environment tells them, by one machine that runs, with all of its memory reserved.
+assert ended(template.PowerOffVM_Task()).state == "success"
+offered = template.environmentBrowser.QueryConfigTarget(None).pciPassthrough[0]
+def handed(device, system_id):
+    backing = vim.vm.device.VirtualPCIPassthrough.DeviceBackingInfo(deviceName="", id=offered.pciDevice.id, deviceId=device, systemId=system_id, vendorId=offered.pciDevice.vendorId)
+    change = vim.vm.device.VirtualDeviceSpec(operation="add", device=vim.vm.device.VirtualPCIPassthrough(key=-1, backing=backing))
+    return ended(template.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[change])))
+number = hex(offered.pciDevice.deviceId % 2**16)[2:]
+assert isinstance(handed("1", offered.systemId).error, vim.fault.InvalidDeviceBacking)
+assert isinstance(handed(number, "elsewhere").error, vim.fault.InvalidDeviceBacking)
+assert handed(number, offered.systemId).state == "success"
+assert "sched.mem.min" in ended(template.PowerOnVM_Task()).error.reason
+assert ended(template.ReconfigVM_Task(vim.vm.ConfigSpec(memoryReservationLockedToMax=True))).state == "success"
+assert template.config.memoryAllocation.reservation == template.config.hardware.memoryMB
+assert ended(template.PowerOnVM_Task()).state == "success"
+assert isinstance(ended(template.CreateSnapshot_Task("a", "", True, False)).error, vim.fault.SnapshotIncompatibleDeviceInVm)
+assert ended(template.PowerOffVM_Task()).state == "success"
+held = next(device for device in template.config.hardware.device if isinstance(device, vim.vm.device.VirtualPCIPassthrough))
+away = vim.vm.device.VirtualDeviceSpec(operation="remove", device=held)
+assert ended(template.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[away]))).state == "success"
+setting = vim.host.PciPassthruConfig(id=offered.pciDevice.id, passthruEnabled=False)
+managers.pciPassthruSystem.UpdatePassthruConfig([setting])
+told = next(row for row in system.config.pciPassthruInfo if row.id == offered.pciDevice.id)
+assert not told.passthruEnabled and told.passthruActive, "not before the host was restarted"
+
+# What a machine asks: it was moved, for its configuration says another place.
+files = content.fileManager
+assert template.runtime.question is None
+ended(content.virtualDiskManager.CopyVirtualDisk_Task("[datastore1] debian-12/debian-12.vmdk", datacenter, "[datastore1] debian-12.vmdk", datacenter))
+files.MakeDirectory("[datastore1] copy", datacenter)
+for name in ("debian-12.vmx", "debian-12.nvram"):
+    assert ended(files.CopyDatastoreFile_Task(f"[datastore1] debian-12/{name}", datacenter, f"[datastore1] copy/{name}", datacenter)).state == "success"
+assert ended(content.virtualDiskManager.MoveVirtualDisk_Task("[datastore1] debian-12.vmdk", datacenter, "[datastore1] copy/debian-12.vmdk", datacenter)).state == "success"
+taken = ended(datacenter.vmFolder.RegisterVM_Task("[datastore1] copy/debian-12.vmx", "copy", False, template.resourcePool)).result
+task = taken.PowerOnVM_Task()
+for _ in range(500):
+    if taken.runtime.question:
+        break
+    time.sleep(0.01)
+question = taken.runtime.question
+assert question.message[0].id == "msg.uuid.altered" and task.info.state == "running"
+choices = {choice.label: choice.key for choice in question.choice.choiceInfo}
+assert question.choice.choiceInfo[question.choice.defaultIndex].label == "button.uuid.copiedTheVM"
+refused(lambda: taken.AnswerVM("elsewhere", "2"), vmodl.fault.InvalidArgument)
+refused(lambda: taken.AnswerVM(question.id, "3"), vmodl.fault.InvalidArgument)
+before = taken.config.uuid
+taken.AnswerVM(question.id, choices["button.uuid.copiedTheVM"])
+assert ended(task).state == "success" and taken.runtime.question is None and taken.config.uuid != before
+assert ended(taken.PowerOffVM_Task()).state == "success" and ended(taken.Destroy_Task()).state == "success"
+assert ended(template.PowerOnVM_Task()).state == "success"
+
 # Maintenance: not while a machine runs, and none is turned on in it.
 assert isinstance(ended(system.EnterMaintenanceMode_Task(timeout=1)).error, vim.fault.Timedout)
 refused(lambda: system.ShutdownHost_Task(force=False), vim.fault.InvalidState)

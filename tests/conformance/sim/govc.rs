@@ -296,3 +296,80 @@ async fn govc_administers_a_host() {
     assert!(server.is_down());
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_tells_what_a_machine_asks_and_answers_it() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    assert!(govc.ok(&["vm.question", "-vm", "debian-12"]).await.contains("No pending question"));
+    server.fault(ceso::sim::read_fault("PowerOnVM_Task:ask=moved:1").expect("a rule")).expect("a rule");
+    let mut power = govc.command(&["vm.power", "-on", "debian-12"]).spawn().expect("govc");
+    let mut told = String::new();
+    for _ in 0..300 {
+        told = govc.ok(&["vm.question", "-vm", "debian-12"]).await;
+        if told.contains("Possible answers") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(told.contains("moved or copied") && told.contains("2) button.uuid.copiedTheVM"), "{told}");
+    assert!(govc.refused(&["vm.question", "-vm", "debian-12", "-answer", "7"]).await.contains("not correct"));
+    govc.ok(&["vm.question", "-vm", "debian-12", "-answer", "2"]).await;
+    let done = tokio::task::spawn_blocking(move || power.wait()).await.expect("a thread").expect("an end");
+    assert!(done.success(), "the power-on goes on");
+    assert!(govc.ok(&["vm.info", "debian-12"]).await.contains("poweredOn"));
+    server.ask("debian-12", "space").expect("a question");
+    assert!(govc.refused(&["vm.power", "-off", "debian-12"]).await.contains("question pending"));
+    govc.ok(&["vm.question", "-vm", "debian-12", "-answer", "0"]).await;
+    govc.ok(&["vm.power", "-off", "debian-12"]).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_sets_what_starts_with_the_host() {
+    let server = start(Options { vms: 2, ..options() }).await;
+    let govc = Govc(&server);
+    govc.ok(&["host.autostart.configure", "-enabled=true", "-stop-action", "suspend", "-start-delay", "7"]).await;
+    govc.ok(&["host.autostart.add", "-start-order", "1", "debian-12"]).await;
+    assert!(govc.refused(&["host.autostart.add", "-start-order", "4", "vm-0001"]).await.contains("startOrder"));
+    assert!(govc.refused(&["host.autostart.add", "-start-order", "0", "vm-0001"]).await.contains("startOrder"));
+    govc.ok(&["host.autostart.add", "-start-order", "1", "-stop-action", "powerOff", "vm-0001"]).await;
+    let told = govc.ok(&["host.autostart.info"]).await;
+    let row = |name: &str| {
+        told.lines().find(|line| line.contains(name)).map(|line| line.split_whitespace().collect::<Vec<_>>())
+    };
+    assert_eq!(row("vm-0001").expect("a row")[1..6], ["powerOn", "-1", "1", "powerOff", "-1"], "{told}");
+    assert_eq!(row("debian-12").expect("a row")[3], "2", "it was pushed: {told}");
+    let told = govc.ok(&["host.autostart.info", "-json"]).await;
+    assert!(told.contains("\"startDelay\": 7") && told.contains("\"stopAction\": \"suspend\""), "{told}");
+    govc.ok(&["host.autostart.remove", "vm-0001"]).await;
+    assert!(!govc.ok(&["host.autostart.info"]).await.contains("vm-0001"));
+    govc.ok(&["vm.destroy", "debian-12"]).await;
+    assert!(!govc.ok(&["host.autostart.info"]).await.contains("debian-12"), "who is gone takes no part");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_hands_a_pci_device_through() {
+    let server = start(options()).await;
+    let govc = Govc(&server);
+    let told = govc.ok(&["device.pci.ls", "-vm", "debian-12"]).await;
+    assert!(told.contains("0000:0c:00.0") && !told.contains("0000:0d:00.0"), "{told}");
+    govc.refused(&["device.pci.add", "-vm", "debian-12", "0000:0d:00.0"]).await;
+    govc.ok(&["device.pci.add", "-vm", "debian-12", "0000:0c:00.0"]).await;
+    let told = govc.ok(&["device.info", "-vm", "debian-12", "pcipassthrough-*"]).await;
+    assert!(told.contains("PCI device 0") && told.contains("13000"), "{told}");
+    assert!(govc.refused(&["vm.power", "-on", "debian-12"]).await.contains("sched.mem.min"));
+    govc.ok(&["vm.change", "-vm", "debian-12", "-memory-pin"]).await;
+    govc.ok(&["vm.power", "-on", "debian-12"]).await;
+    govc.refused(&["snapshot.create", "-vm", "debian-12", "-m=true", "memory"]).await;
+    govc.ok(&["snapshot.create", "-vm", "debian-12", "-m=false", "disks"]).await;
+    govc.refused(&["device.pci.remove", "-vm", "debian-12", "pcipassthrough-13000"]).await;
+    govc.ok(&["vm.power", "-off", "debian-12"]).await;
+    govc.ok(&["device.pci.remove", "-vm", "debian-12", "pcipassthrough-13000"]).await;
+    assert!(!govc.ok(&["device.ls", "-vm", "debian-12"]).await.contains("pcipassthrough"));
+    server.stop().await;
+}

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 
 use super::power::keep;
 use super::render;
-use super::{Power, Vm, backing, tracking};
+use super::{Power, Vm, backing, passthrough, question, tracking};
 use crate::sim::call::{Answer, Call, Reply};
 use crate::sim::datastore;
 use crate::sim::fault::VimFault;
@@ -105,6 +105,7 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
     if let Some(task) = world.tasks.running_on(&object) {
         return Err(VimFault::task_in_progress(task));
     }
+    question::check(world, &object)?;
     let flag = |name: &str| call.args.boolean(name);
     let suppress = flag("suppressPowerOn") == Some(true);
     // A host merges unless it is told not to; what somebody asked for may leave a delta behind.
@@ -201,6 +202,9 @@ fn take(world: &mut World, object: &Ref, wanted: Taking) -> Result<Option<Value>
         ));
     }
     let memory = wanted.memory && vm.power == Power::On;
+    if memory {
+        passthrough::check_state(&vm)?;
+    }
     if memory && vm.disks().any(|disk| !backing::takes_part(disk)) {
         return Err(VimFault::new(
             "MemorySnapshotOnIndependentDisk",
