@@ -299,8 +299,8 @@ impl Inventory {
         if own.snapshots.iter().filter(|snapshot| snapshot.current).count() > 1 {
             return Err("it has more than one current snapshot".to_owned());
         }
-        let guest = own.guest.iter().flat_map(|guest| guest.hostname.iter().chain(&guest.addresses));
-        guest.map(|text| plain(text, 255)).collect()
+        let mut guest = own.guest.iter().flat_map(|guest| guest.hostname.iter().chain(&guest.addresses));
+        guest.try_for_each(|text| plain(text, 255))
     }
 
     fn check_path(&self, path: &str) -> Result<(), String> {

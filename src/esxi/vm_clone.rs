@@ -432,7 +432,7 @@ impl Plan {
 
     /// How many of so many processors are one socket: as many as in the template, or one where that does not come out even.
     pub(super) fn cores_for(&self, cpus: u32) -> Option<u32> {
-        self.cores_per_socket.map(|cores| if cores > 0 && cpus % cores == 0 { cores } else { 1 })
+        self.cores_per_socket.map(|cores| if cores > 0 && cpus.is_multiple_of(cores) { cores } else { 1 })
     }
 
     fn devices(&self, making: &Making<'_>, spec: &CloneSpec<'_>) -> Result<Vec<Element>, Error> {

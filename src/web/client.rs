@@ -14,11 +14,14 @@ use super::error::{Error, same};
 use crate::error::Fault;
 use crate::units::{Bytes, Span};
 
+/// Says whether a URL may be asked for.
+pub type Asked = Arc<dyn Fn(&Address) -> Result<(), Fault> + Send + Sync>;
+
 /// Who may be asked.
 #[derive(Clone)]
 pub struct Rules {
     /// Whether a URL may be asked for; where its host is an address, whether that may be connected to.
-    pub url: Arc<dyn Fn(&Address) -> Result<(), Fault> + Send + Sync>,
+    pub url: Asked,
     /// Whether an address may be connected to that a host's name leads to.
     pub address: Allowed,
 }

@@ -314,7 +314,7 @@ async fn vcsim_vcenter_files_go_to_the_datacenter_that_is_meant() {
         .unwrap();
     assert_eq!(rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(), ["isos/a b.iso"]);
     let (_, got) = {
-        let sink: ceso::esxi::Sink = Box::new(Vec::new());
+        let sink: ceso::esxi::Sink = Box::<Vec<u8>>::default();
         one.download(&store, &file, ceso::esxi::Had::default(), sink, &silent).await.unwrap()
     };
     drop(got);

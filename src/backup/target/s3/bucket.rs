@@ -254,7 +254,7 @@ impl Bucket {
                     progress.counted().map_err(wrong)?;
                     let key = meta.location.as_ref();
                     // A key that is the folder itself comes without its slash.
-                    if !key.starts_with(&prefix) && !prefix.strip_suffix('/').is_some_and(|folder| folder == key) {
+                    if !key.starts_with(&prefix) && prefix.strip_suffix('/') != Some(key) {
                         return Err(wrong("the server gives names that were not asked for".to_owned()));
                     }
                     let name = key.strip_prefix(&self.prefix).unwrap_or_default();
