@@ -90,6 +90,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: Vec<Item>,
+    /// How many events were ever put into the queue, and how many of them have had their answer.
+    put: u64,
+    answered: u64,
     urgent: bool,
     closing: bool,
     ended: bool,
@@ -98,6 +101,8 @@ struct State {
 }
 
 type Answer = Box<dyn FnOnce(Result<Receipt, Error>) + Send>;
+
+type Then = Box<dyn FnOnce(&Result<Receipt, Error>) + Send>;
 
 struct Item {
     event: Event,
@@ -139,10 +144,25 @@ impl Log {
     /// Records an event. With [`Sync::Now`] it is on disk when this returns, and the receipt is its own; with [`Sync::Grouped`]
     /// there is no receipt yet, and an error is that of an earlier event that could not be written.
     pub async fn write(&self, event: Event, sync: Sync) -> Result<Option<Receipt>, Error> {
+        self.send(event, sync, Box::new(|_| {})).await
+    }
+
+    /// [`Log::write`] with [`Sync::Now`], where `then` hears what became of the event although nobody waits for it any more.
+    ///
+    /// It is called on the writer's thread, ahead of the answer, and dropped without a call where the event was never taken.
+    pub async fn write_then(
+        &self,
+        event: Event,
+        then: impl FnOnce(&Result<Receipt, Error>) + Send + 'static,
+    ) -> Result<Option<Receipt>, Error> {
+        self.send(event, Sync::Now, Box::new(then)).await
+    }
+
+    async fn send(&self, event: Event, sync: Sync, then: Then) -> Result<Option<Receipt>, Error> {
         let shared = &self.0.shared;
         let mut event = Some(event);
         let (tell, told) = tokio::sync::oneshot::channel();
-        let mut tell = Some(tell);
+        let mut tell = Some((tell, then));
         loop {
             let room = shared.room.notified();
             tokio::pin!(room);
@@ -151,7 +171,8 @@ impl Log {
                 let tell = tell.take();
                 let answer: Answer = Box::new(move |result| {
                     // Whoever asked may have gone away meanwhile.
-                    if let Some(tell) = tell {
+                    if let Some((tell, then)) = tell {
+                        then(&result);
                         drop(tell.send(result));
                     }
                 });
@@ -188,6 +209,20 @@ impl Log {
             Sync::Now => told.recv().unwrap_or_else(|_| Err(shared.closed())).map(Some),
             Sync::Grouped => Ok(None),
         }
+    }
+
+    /// Waits until all that was put into the queue before has been written or refused, and whoever was to hear of it has. Must not be
+    /// called on a runtime's thread.
+    pub fn drain_blocking(&self) {
+        let shared = &self.0.shared;
+        let mut state = shared.state();
+        let last = state.put;
+        if !state.waiting.is_empty() {
+            state.urgent = true;
+            shared.wake.notify_one();
+        }
+        let under_way = |state: &mut State| state.answered < last && !state.ended;
+        drop(shared.freed.wait_while(state, under_way).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The newest record that this process knows of: its number and the head of the chain.
@@ -258,6 +293,7 @@ impl Shared {
             // The writer tries again with it, so that the log is found to be well as soon as it is.
             if let Some(event) = event.take().filter(|_| state.waiting.len() < MOST_WAITING) {
                 state.waiting.push(Item { event, answer: None });
+                state.put += 1;
                 self.wake.notify_one();
             }
             return Err(failure);
@@ -269,6 +305,7 @@ impl Shared {
         let urgent = sync == Sync::Now;
         let wake = state.waiting.is_empty() || (urgent && !state.urgent);
         state.waiting.push(Item { event, answer: urgent.then(answer) });
+        state.put += 1;
         state.urgent |= urgent;
         drop(state);
         if wake {
@@ -296,6 +333,7 @@ impl Shared {
         loop {
             let (items, closing) = self.next(writer.sync_at.into_iter().chain(writer.sign_at).min());
             let urgent = items.iter().any(|item| item.answer.is_some());
+            let taken = items.len() as u64;
             let (events, answers): (Vec<Event>, Vec<Option<Answer>>) =
                 items.into_iter().map(|item| (item.event, item.answer)).unzip();
             let result = writer.turn(events, urgent, closing, &self.options);
@@ -319,6 +357,10 @@ impl Shared {
                     writer.lost += answers.iter().filter(|answer| answer.is_none()).count() as u64;
                     answers.into_iter().flatten().for_each(|answer| answer(Err(error.clone())));
                 }
+            }
+            if taken > 0 {
+                self.state().answered += taken;
+                self.freed.notify_all();
             }
             if closing {
                 return;

@@ -1,15 +1,16 @@
 //! One call as the record of its run sees it: from its coming, over its intent, to the one event that says how it ended.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::Value as Json;
 
 use super::modes::Mode;
 use super::operation::Effect;
-use super::record::{Record, lock};
+use super::record::{Open, Record, lock};
 use super::telling;
-use crate::audit::{self, Event, FaultNote, Kind, Sync};
+use crate::audit::{self, Event, FaultNote, Kind, Receipt};
 use crate::error::Fault;
 use crate::metrics;
 use crate::redact;
@@ -78,6 +79,8 @@ pub(super) struct Noting<'a> {
     host: Option<String>,
     /// The number of the intent, once it is written.
     intent: Option<u64>,
+    /// From when the intent is being written: whether nothing came of it.
+    lost: Option<Arc<AtomicBool>>,
     /// Whether the operation may have sent something.
     intended: bool,
     unchanged: bool,
@@ -97,6 +100,7 @@ impl<'a> Noting<'a> {
             entry: None,
             host: None,
             intent: None,
+            lost: None,
             intended: false,
             unchanged: false,
             ended: false,
@@ -140,7 +144,15 @@ impl<'a> Noting<'a> {
         let outcome = self.event(Kind::Outcome);
         if written.is_ok() && self.is_written() {
             let event = Event { kind: Kind::Intent, ..outcome.clone() };
-            written = self.record.write(event, Sync::Now).await.map(|receipt| {
+            let lost = Arc::<AtomicBool>::default();
+            self.lost = Some(Arc::clone(&lost));
+            let pledge = Pledge { open: Arc::clone(&self.record.open), about: self.about, outcome, kept: false, lost };
+            let then = move |written: &Result<Receipt, audit::Error>| {
+                if let Ok(receipt) = written {
+                    pledge.keep(receipt.seq);
+                }
+            };
+            written = self.record.write_then(event, then).await.map(|receipt| {
                 self.intent = receipt.map(|receipt| receipt.seq);
             });
         }
@@ -155,9 +167,6 @@ impl<'a> Noting<'a> {
             Err(error) => return Err(self.refusal(error)),
         }
         self.intended = true;
-        if let Some(intent) = self.intent {
-            lock(&self.record.open).insert(intent, (self.about, outcome));
-        }
         Ok(())
     }
 
@@ -210,13 +219,24 @@ impl<'a> Noting<'a> {
             // The intent has them.
             event.arguments = None;
         }
-        let sync = if self.intended { Sync::Now } else { Sync::Grouped };
-        let written = self.record.write(event.clone(), sync).await;
-        if let Some(intent) = self.intent {
-            lock(&self.record.open).remove(&intent);
-        }
+        let written = if self.intended {
+            let (open, intent) = (Arc::clone(&self.record.open), self.intent);
+            let close = move || intent.map(|intent| lock(&open).remove(&intent));
+            let closed = close.clone();
+            let written = self.record.write_then(event.clone(), move |written| {
+                if written.is_ok() {
+                    drop(closed());
+                }
+            });
+            let written = written.await.map(drop);
+            // What could not be written is owed from here on.
+            drop(close());
+            written
+        } else {
+            self.record.write(event.clone()).await
+        };
         match written {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error) if self.intended => {
                 self.record.unrecorded.fetch_add(1, Ordering::Relaxed);
                 (self.record.warn)(&format!(
@@ -247,10 +267,33 @@ impl<'a> Noting<'a> {
     }
 }
 
-impl Drop for Noting<'_> {
-    /// Nobody waits for the call any more. An open intent is closed at the run's end, a read is noted.
+/// What becomes of an intent, also where nobody waits for it any more: from the moment that it is written the change is open.
+struct Pledge {
+    open: Open,
+    about: About,
+    outcome: Event,
+    kept: bool,
+    lost: Arc<AtomicBool>,
+}
+
+impl Pledge {
+    fn keep(mut self, intent: u64) {
+        lock(&self.open).insert(intent, (self.about, self.outcome.clone()));
+        self.kept = true;
+    }
+}
+
+impl Drop for Pledge {
     fn drop(&mut self) {
-        if self.ended || self.intent.is_some() {
+        self.lost.store(!self.kept, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Noting<'_> {
+    /// Nobody waits for the call any more. An open intent, or one that is on its way, is closed at the run's end; a read is noted.
+    fn drop(&mut self) {
+        let is_open = self.lost.as_ref().is_some_and(|lost| !lost.load(Ordering::Relaxed));
+        if self.ended || is_open {
             return;
         }
         count(self.about, self.record.mode, Ending::Dropped, Some(self.began));

@@ -23,6 +23,9 @@ use crate::error::Fault;
 use crate::redact;
 use crate::wire::Value;
 
+/// Changes by the numbers of their intents: what each is about, and the outcome that it has where nobody says another.
+pub(super) type Open = Arc<Mutex<BTreeMap<u64, (About, Event)>>>;
+
 /// Says something to the person, on a line of standard error.
 pub type Warn = Arc<dyn Fn(&str) + Send + std::marker::Sync>;
 
@@ -36,9 +39,9 @@ pub struct Record {
     /// The event that begins the run, until it is written: ahead of everything else.
     begin: Mutex<Option<Event>>,
     /// Changes whose intent is written and whose outcome is not, by the number of the intent.
-    pub(super) open: Mutex<BTreeMap<u64, (About, Event)>>,
+    pub(super) open: Open,
     /// What could not be written when it happened.
-    pub(super) owed: Mutex<Vec<Event>>,
+    pub(super) owed: Arc<Mutex<Vec<Event>>>,
     pub(super) unrecorded: AtomicU64,
     warned: AtomicBool,
     calls: AtomicU64,
@@ -82,8 +85,8 @@ impl Record {
             warn,
             script: Mutex::new(script),
             begin: Mutex::new(begin),
-            open: Mutex::default(),
-            owed: Mutex::default(),
+            open: Arc::default(),
+            owed: Arc::default(),
             unrecorded: AtomicU64::new(0),
             warned: AtomicBool::new(false),
             calls: AtomicU64::new(0),
@@ -136,13 +139,30 @@ impl Record {
         })
     }
 
-    pub(super) async fn write(&self, event: Event, sync: Sync) -> Result<Option<Receipt>, audit::Error> {
+    /// Writes what nobody waits for.
+    pub(super) async fn write(&self, event: Event) -> Result<(), audit::Error> {
+        let Some(log) = self.begun().await? else { return Ok(()) };
+        log.write(event, Sync::Grouped).await.map(drop)
+    }
+
+    /// Writes an event; it is on disk when this returns. `then` hears of it although the call that waits is dropped meanwhile.
+    pub(super) async fn write_then(
+        &self,
+        event: Event,
+        then: impl FnOnce(&Result<Receipt, audit::Error>) + Send + 'static,
+    ) -> Result<Option<Receipt>, audit::Error> {
+        let Some(log) = self.begun().await? else { return Ok(None) };
+        log.write_then(event, then).await
+    }
+
+    /// The log, with the run's begin in it; none where nothing is recorded.
+    async fn begun(&self) -> Result<Option<&Log>, audit::Error> {
         let Some(log) = self.ledger.log() else { return Ok(None) };
         let log = log?;
         if let Some(begin) = self.take_begin() {
             log.write(begin, Sync::Grouped).await?;
         }
-        log.write(event, sync).await
+        Ok(Some(log))
     }
 
     /// Says once that reads go on without a record.
@@ -154,11 +174,14 @@ impl Record {
 
     /// Writes what is owed from before; while that cannot be written, nothing else is promised.
     pub(super) async fn settle(&self) -> Result<(), audit::Error> {
-        loop {
-            let Some(event) = lock(&self.owed).first().cloned() else { return Ok(()) };
-            self.write(event, Sync::Now).await?;
-            lock(&self.owed).remove(0);
+        while let Some(debt) = Debt::first(&self.owed) {
+            self.write_then(debt.event.clone(), |written| {
+                let mut debt = debt;
+                debt.paid = written.is_ok();
+            })
+            .await?;
         }
+        Ok(())
     }
 
     /// Whether the log is known to be of no use now.
@@ -194,6 +217,8 @@ impl Record {
         if let Some(begin) = self.take_begin() {
             log.write_blocking(begin, Sync::Grouped)?;
         }
+        // Calls that were dropped may have left something on its way.
+        log.drain_blocking();
         let mut events = std::mem::take(&mut *lock(&self.owed));
         for (intent, (about, event)) in std::mem::take(&mut *lock(&self.open)) {
             count(about, self.mode, Ending::Unknown, None);
@@ -227,6 +252,29 @@ impl Record {
     /// How many calls there were, allowed or not.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+}
+
+/// An owed event while it is being written: owed again, unless it was.
+struct Debt {
+    owed: Arc<Mutex<Vec<Event>>>,
+    event: Event,
+    paid: bool,
+}
+
+impl Debt {
+    fn first(owed: &Arc<Mutex<Vec<Event>>>) -> Option<Self> {
+        let mut events = lock(owed);
+        let event = (!events.is_empty()).then(|| events.remove(0))?;
+        Some(Self { owed: Arc::clone(owed), event, paid: false })
+    }
+}
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        if !self.paid {
+            lock(&self.owed).insert(0, self.event.clone());
+        }
     }
 }
 

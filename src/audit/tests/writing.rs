@@ -90,3 +90,20 @@ fn a_reader_begins_anywhere_without_reading_what_comes_before() {
     assert_eq!(numbers, (newest.seq - 1999..=newest.seq).collect::<Vec<_>>());
     assert_eq!(super::super::newest(&place.file()).unwrap(), Some(newest));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_to_hear_of_a_record_does_although_nobody_waits_for_it() {
+    let place = Place::new();
+    let log = Log::open(place.options()).unwrap();
+    for number in 0..200 {
+        let (tell, told) = std::sync::mpsc::channel();
+        let write = log.write_then(note(&number.to_string()), move |written| drop(tell.send(written.is_ok())));
+        // Its future is dropped at the first wait.
+        assert!(futures_util::FutureExt::now_or_never(write).is_none_or(|written| written.is_ok()));
+        let log = log.clone();
+        tokio::task::spawn_blocking(move || log.drain_blocking()).await.unwrap();
+        assert_eq!(told.try_recv(), Ok(true), "{number}");
+    }
+    log.close().unwrap();
+    assert_eq!(place.text().matches("\"note\"").count(), 200);
+}
