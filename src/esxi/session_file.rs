@@ -244,10 +244,10 @@ mod tests {
             let reason = place.read().err().unwrap_or_else(|| panic!("{wrong}"));
             assert!(!reason.contains("abc") && !reason.contains("secret"), "{reason}");
         }
+        place.write(&good).unwrap();
         let other = SessionFile { datacenter: Some("DC1".into()), ..place.clone() };
         assert!(other.read().err().unwrap().contains("another datacenter"));
         let other = SessionFile { username: Some("admin".into()), ..place.clone() };
-        place.write(&good).unwrap();
         assert!(other.read().is_err());
     }
 }

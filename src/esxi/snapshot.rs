@@ -90,6 +90,14 @@ fn described(description: &str, consistency: Consistency) -> String {
     if description.is_empty() { line } else { format!("{description}\n{line}") }
 }
 
+impl SnapshotRow {
+    /// The description as a host keeps it, which tells the consistency too.
+    pub fn kept_description(&self) -> String {
+        self.consistency
+            .map_or_else(|| self.description.clone(), |consistency| described(&self.description, consistency))
+    }
+}
+
 /// Takes the mark out of a description.
 fn told(description: &str) -> (String, Option<Consistency>) {
     let (before, last) = description.rsplit_once('\n').unwrap_or(("", description));

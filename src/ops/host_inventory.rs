@@ -226,7 +226,7 @@ fn machine(info: VmInfo, own: &Inventory) -> inventory::Machine {
             .map(|row| inventory::Snapshot {
                 id: number(row),
                 name: hidden(Some(row.snapshot.name.clone())),
-                description: hidden(Some(row.description.clone())),
+                description: hidden(Some(row.kept_description())),
                 created: row.created.clone(),
                 parent: parent(row),
                 current: row.current,

@@ -31,6 +31,7 @@ const ROOMS: &[&str] = &[
     "door",
     "error",
     "esxi",
+    "inventory",
     "metrics",
     "ops",
     "ova",
@@ -40,6 +41,7 @@ const ROOMS: &[&str] = &[
     "sim",
     "units",
     "vmdk",
+    "web",
     "wire",
     "xml",
 ];

@@ -196,6 +196,26 @@ fn create(world: &World, name: &str, spec: &Data) -> Result<Option<Value>, VimFa
     Ok(Some(path.to_string().into()))
 }
 
+/// Makes a disk larger; one that is not thin takes its space at once.
+fn enlarge(
+    world: &World,
+    path: &DatastorePath,
+    at: &std::path::Path,
+    old: &Descriptor,
+    capacity: u64,
+) -> Result<(), VimFault> {
+    if !old.thin && capacity.saturating_sub(old.capacity) > world.datastore.space().1 {
+        return Err(no_space(path));
+    }
+    vmdk::extend(at, capacity).map_err(|error| disk_fault(path, &error))
+}
+
+/// The same of the disk behind a machine's device.
+pub fn grow(world: &World, path: &DatastorePath, capacity: u64) -> Result<(), VimFault> {
+    let at = world.datastore.resolve(path)?;
+    enlarge(world, path, &at, &read(path, &at)?, capacity)
+}
+
 fn extend(world: &mut World, name: &str, capacity: u64) -> Result<Option<Value>, VimFault> {
     on_free(world, name, |path, at| {
         let old = read(path, at)?;
@@ -208,10 +228,7 @@ fn extend(world: &mut World, name: &str, capacity: u64) -> Result<Option<Value>,
         if capacity < old.capacity {
             return Err(VimFault::invalid_argument("newCapacityKb", "a disk cannot be made smaller"));
         }
-        if !old.thin && capacity - old.capacity > world.datastore.space().1 {
-            return Err(no_space(path));
-        }
-        vmdk::extend(at, capacity).map_err(|error| disk_fault(path, &error))
+        enlarge(world, path, at, &old, capacity)
     })?;
     let file = open(world, name)?.to_string();
     let users: Vec<_> = world.vms.values().filter(|vm| vm.disk_files().any(|own| own == file)).cloned().collect();

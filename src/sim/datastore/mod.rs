@@ -12,7 +12,7 @@ mod browser;
 pub mod chain;
 pub mod changes;
 mod delta;
-mod disks;
+pub mod disks;
 mod files;
 pub mod folder;
 pub mod path;

@@ -191,7 +191,7 @@ fn grow(world: &World, vm: &Vm, device: &mut Data, wanted: &Data, index: i32) ->
     if datastore::locked_by(world, &path).is_some_and(|other| other.id != vm.id) {
         return Err(VimFault::file("FileLocked", path.to_string()));
     }
-    vmdk::extend(&world.datastore.resolve(&path)?, new).map_err(|error| datastore::disk_fault(&path, &error))?;
+    datastore::disks::grow(world, &path, new)?;
     device.set("capacityInKB", datastore::long(new >> 10));
     device.set("capacityInBytes", datastore::long(new));
     let label = device.data("deviceInfo").and_then(|info| info.text("label")).unwrap_or_default().to_owned();
