@@ -45,7 +45,7 @@ pub fn command() -> Command {
                 .long("from")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Begin with the inventory of another host, as `ceso host inventory save` wrote it; disks are empty"),
+                .help("Begin with the inventory of another host, as `ceso host inventory save` wrote it; its disks are listed, and no files"),
         )
         .arg(
             Arg::new("state")

@@ -1,7 +1,7 @@
 //! Another host's inventory to begin with: its datastores, networks and machines, as a file tells them.
 //!
-//! The file was checked when it was read. What it has no word for is as on every new simulator; disks have their sizes and nothing in them,
-//! and only those on `datastore1` are there as files.
+//! The file was checked when it was read. What it has no word for is as on every new simulator. Disks have their sizes and are no files: they
+//! can be listed with their machines, and neither read nor copied.
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,7 @@
 //! It reads the declarations of the operations, the kinds of handles, the capability vocabulary and the modules of the standard
 //! library. It must not hold a fact of its own that a declaration could hold.
 
+mod families;
 pub mod luau;
 pub mod modules;
 pub mod page;
