@@ -104,7 +104,8 @@ impl Operation for Places {
     const EFFECT: Effect = Effect::Read;
     const PLACE: Place = Place::Method { kind: "host", name: "places" };
     const TOUCHES: &'static [Touch] = READS;
-    const USAGE: &'static str = "local there, places = pcall(host.places, host)\nif there then\n  print(#places)\nend";
+    const USAGE: &'static str =
+        "local there, places: any = pcall(host.places, host)\nif there then\n  print(#places)\nend";
 
     type Bound = BoundHost;
     type Output = Vec<PlaceFound>;
@@ -150,8 +151,7 @@ impl Operation for Migrate {
         touch("vm", "migrate", Selector::Argument("vm")),
         touch("datastore", "write", Selector::Given { argument: "datastore", given: "datastore" }),
     ];
-    const USAGE: &'static str =
-        "local moved, why = pcall(function()\n  vm:migrate({ place = \"C1/esx2\" })\nend)\nprint(moved or why.kind)";
+    const USAGE: &'static str = "local moved, why: any = pcall(function(): any\n  vm:migrate({ place = \"C1/esx2\" })\n  return nil\nend)\nprint(moved or why.kind)";
 
     type Bound = BoundMove;
     type Output = ();
@@ -200,8 +200,7 @@ impl Operation for MarkTemplate {
     const EFFECT: Effect = Effect::Change;
     const PLACE: Place = Place::Method { kind: "vm", name: "mark_template" };
     const TOUCHES: &'static [Touch] = &[touch("vm", "configure", Selector::Argument("vm"))];
-    const USAGE: &'static str =
-        "local marked, why = pcall(function()\n  vm:mark_template()\nend)\nprint(marked or why.kind)";
+    const USAGE: &'static str = "local marked, why: any = pcall(function(): any\n  vm:mark_template()\n  return nil\nend)\nprint(marked or why.kind)";
 
     type Bound = BoundVm;
     type Output = ();
@@ -236,8 +235,7 @@ impl Operation for CreateFolder {
     const PLACE: Place = Place::Method { kind: "host", name: "create_folder" };
     const POSITIONAL: &'static [&'static str] = &["path"];
     const TOUCHES: &'static [Touch] = &[touch("host", "administer", Selector::Argument("host"))];
-    const USAGE: &'static str =
-        "local made, why = pcall(function()\n  host:create_folder(\"prod\")\nend)\nprint(made or why.kind)";
+    const USAGE: &'static str = "local made, why: any = pcall(function(): any\n  host:create_folder(\"prod\")\n  return nil\nend)\nprint(made or why.kind)";
 
     type Bound = BoundHost;
     type Output = ();
