@@ -47,7 +47,13 @@ impl Context {
 
     /// Prints a result on standard output.
     pub fn print(&self, matches: &ArgMatches, value: &Value) -> Result<(), Fault> {
-        output::print(value, &self.style(matches)?, &mut io::stdout().lock())
+        self.print_columns(matches, value, &[])
+    }
+
+    /// Prints a result on standard output; as a table of these columns, where there are any.
+    pub fn print_columns(&self, matches: &ArgMatches, value: &Value, columns: &[String]) -> Result<(), Fault> {
+        let style = Style { columns: columns.to_vec(), ..self.style(matches)? };
+        output::print(value, &style, &mut io::stdout().lock())
     }
 
     /// Says something to the person, on standard error, which is not part of the result.

@@ -84,6 +84,8 @@ pub struct Style {
     pub width: Option<u16>,
     /// A line above a table, such as SIMULATOR; programs read it from the result itself.
     pub caption: Option<String>,
+    /// The columns of a table of maps, in this order; all of them where this is empty.
+    pub columns: Vec<String>,
 }
 
 impl Style {
@@ -96,6 +98,7 @@ impl Style {
             color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             width: terminal.then(terminal_size::terminal_size).flatten().map(|(width, _)| width.0),
             caption: None,
+            columns: Vec::new(),
         }
     }
 
@@ -181,6 +184,12 @@ fn rows(items: &[Value]) -> Rows<'_> {
     Rows { columns: columns.into_iter().map(Cow::Borrowed).collect(), rows }
 }
 
+/// The rows with these columns alone; what is no map has none of them.
+fn chosen<'a>(items: &'a [Value], columns: &'a [String]) -> Rows<'a> {
+    let rows = items.iter().map(|item| columns.iter().map(|column| item.get(column)).collect()).collect();
+    Rows { columns: columns.iter().map(|column| Cow::Borrowed(column.as_str())).collect(), rows }
+}
+
 /// A script's tables have no order, so their fields come by alphabet; a person looks for the name first.
 fn name_first(columns: &mut Vec<&str>) {
     if let Some(at) = columns.iter().position(|column| *column == "name") {
@@ -224,7 +233,7 @@ fn table(value: &Value, style: &Style) -> String {
         Value::Array(items) if items.iter().any(Value::is_object) => {
             let mut items = items.clone();
             shorten(&mut items);
-            let rows = rows(&items);
+            let rows = if style.columns.is_empty() { rows(&items) } else { chosen(&items, &style.columns) };
             let header = rows.columns.iter().map(|column| column.to_uppercase().replace('_', " ")).collect();
             let cells = |row: &Vec<Option<&Value>>| {
                 rows.columns.iter().zip(row).map(|(column, value)| marked(column, shown(*value))).collect()
@@ -381,6 +390,17 @@ mod tests {
         );
         let bare = show(&machines(), &Style { color: false, ..style });
         assert!(!bare.contains('\x1b'));
+    }
+
+    #[test]
+    fn a_table_has_the_columns_that_were_chosen_and_json_and_csv_have_all() {
+        let style = Style { columns: vec!["power".into(), "name".into(), "gone".into()], ..Style::default() };
+        assert_eq!(show(&machines(), &style), "POWER  NAME   GONE\non     web-1  -\noff    db     -\n");
+        assert_eq!(show(&json!([5, { "name": "x" }]), &style), "POWER  NAME  GONE\n-      -     -\n-      x     -\n");
+        assert_eq!(show(&json!({ "name": "x" }), &style), "name  x\n");
+        let all = |format| show(&machines(), &Style { format, ..style.clone() });
+        assert!(all(Format::Json).contains("\"disks\""));
+        assert!(all(Format::Csv).starts_with("name,power,ip,disks"), "{}", all(Format::Csv));
     }
 
     #[test]

@@ -65,8 +65,12 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
     let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())), Kind::Run)?;
     let output = request.output.clone();
     keep_apart(&output, matches, context)?;
-    let report = run::run(request, |declaration| params::resolve(&declaration.params, &given).map(Decision::Go));
-    finish(report, &output, matches, globals, context)
+    let mut columns = Vec::new();
+    let report = run::run(request, |declaration| {
+        columns.clone_from(&declaration.columns);
+        params::resolve(&declaration.params, &given).map(Decision::Go)
+    });
+    finish(report, &output, matches, &columns, globals, context)
 }
 
 /// A result for programs is alone on standard output.
@@ -105,6 +109,7 @@ fn run_command(
     let request = request(&config, globals, source, folder, Arc::new(Configured::new(config.clone())), Kind::Command)?;
     let output = request.output.clone();
     let mut parsed = None;
+    let mut columns = Vec::new();
     let mut stopped = None;
     let report = run::run(request, |declaration| {
         let command = workflow::command(&workflow.name(), declaration)?.arg(Format::argument());
@@ -114,6 +119,7 @@ fn run_command(
                 keep_apart(&output, &matches, context)?;
                 let given = workflow::given(declaration, &matches);
                 parsed = Some(matches);
+                columns.clone_from(&declaration.columns);
                 let hint = format!("ceso {} --help lists the parameters", workflow.name());
                 params::resolve(&declaration.params, &given).map(Decision::Go).map_err(|fault| fault.hint(hint))
             }
@@ -126,7 +132,7 @@ fn run_command(
     if let Some(error) = stopped {
         return Ok(misused(&error));
     }
-    finish(report, &output, &parsed.unwrap_or_default(), globals, context)
+    finish(report, &output, &parsed.unwrap_or_default(), &columns, globals, context)
 }
 
 /// Prints the help of a workflow, for which nothing is run, and no configuration needs to be right.
@@ -280,11 +286,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Prints what came of a run; the result on standard output, everything else on standard error.
 ///
-/// What the script printed stands before all of it.
+/// What the script printed stands before all of it. A table has the columns that the playbook names, or all.
 pub fn finish(
     report: Report,
     output: &Output,
     matches: &ArgMatches,
+    columns: &[String],
     globals: &Globals,
     context: &Context,
 ) -> Result<ExitCode, Fault> {
@@ -309,7 +316,7 @@ pub fn finish(
     notes.extend(report.receipt.iter().map(|receipt| format!("audit {receipt}")));
     let code = match &report.result {
         Ok(value) => {
-            printed = context.print(matches, &value.to_json());
+            printed = context.print_columns(matches, &value.to_json(), columns);
             ExitCode::SUCCESS
         }
         Err(ended) => {

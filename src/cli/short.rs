@@ -1,4 +1,4 @@
-//! Rows as a person reads them: ids by their first digits, times to the second. JSON and CSV have all of both.
+//! Rows as a person reads them: ids by their first digits, times to the second, sizes by their first digits. JSON and CSV have all of them.
 
 use serde_json::Value;
 
@@ -8,7 +8,8 @@ const IDS: [&str; 4] = ["id", "backup", "from", "parent"];
 /// The fewest digits of an id that commands take.
 const DIGITS: usize = 8;
 
-/// Shortens the ids of rows to as many first digits as tell them apart, and times to their seconds: all of it is in JSON and CSV.
+/// Shortens the ids of rows to as many first digits as tell them apart, times to their seconds, and sizes to a number below 1,024: all of
+/// it is in JSON and CSV.
 pub fn shorten(items: &mut [Value]) {
     for column in IDS {
         let mut ids: Vec<&str> =
@@ -28,9 +29,9 @@ pub fn shorten(items: &mut [Value]) {
     }
     for value in items.iter_mut().filter_map(Value::as_object_mut).flat_map(|fields| fields.values_mut()) {
         if let Value::String(text) = value
-            && let Some(whole) = to_the_second(text)
+            && let Some(short) = to_the_second(text).or_else(|| to_three_digits(text))
         {
-            *text = whole;
+            *text = short;
         }
     }
 }
@@ -53,6 +54,28 @@ fn to_the_second(text: &str) -> Option<String> {
     let shape = whole.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
     let fits = shape.eq(*b"0000-00-00T00:00:00") && !parts.is_empty() && parts.bytes().all(|b| b.is_ascii_digit());
     fits.then(|| format!("{whole}Z"))
+}
+
+/// A size in the unit in which it is below 1,024, where a text is one that its own unit makes long: `264212084 KiB` is about `252 GiB`.
+fn to_three_digits(text: &str) -> Option<String> {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (number, unit) = text.split_once(' ')?;
+    let mut unit = UNITS.iter().position(|known| *known == unit)?;
+    if !number.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let number = number.parse::<u64>().ok().filter(|number| *number >= 1024)?;
+    let mut tenths = number.checked_mul(10)?;
+    while tenths >= 10_235 && unit + 1 < UNITS.len() {
+        tenths = tenths / 1024 + u64::from(tenths % 1024 >= 512);
+        unit += 1;
+    }
+    let unit = UNITS.get(unit)?;
+    Some(if tenths < 1000 {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    } else {
+        format!("{} {unit}", (tenths + 5) / 10)
+    })
 }
 
 #[cfg(test)]
@@ -91,5 +114,34 @@ mod tests {
         shorten(&mut same);
         assert_eq!(same[0]["id"], "1aaaaaaa");
         assert_eq!(to_the_second(&"ä".repeat(40)), None);
+    }
+
+    #[test]
+    fn a_size_that_its_unit_makes_long_is_told_in_a_larger_one() {
+        for (exact, short) in [
+            ("264212084 KiB", "252 GiB"),
+            ("1536 KiB", "1.5 MiB"),
+            ("1024 B", "1.0 KiB"),
+            ("3000672123123 B", "2.7 TiB"),
+            ("1048575 KiB", "1.0 GiB"),
+            ("102297 KiB", "99.9 MiB"),
+            ("102399 KiB", "100 MiB"),
+            ("4096 PiB", "4096 PiB"),
+        ] {
+            assert_eq!(to_three_digits(exact).as_deref(), Some(short), "{exact}");
+        }
+        for same in [
+            "252 GiB",
+            "1023 KiB",
+            "0 B",
+            "-2048 KiB",
+            "2048 kB",
+            "2048",
+            "2048 KiB free",
+            "99999999999999999999 B",
+            " B",
+        ] {
+            assert_eq!(to_three_digits(same), None, "{same}");
+        }
     }
 }

@@ -12,10 +12,12 @@ pub struct Declaration {
     pub summary: String,
     pub doc: String,
     pub params: Vec<Param>,
+    /// The columns of its result as a table for people, in their order; all of them where there are none. JSON and CSV have all of it.
+    pub columns: Vec<String>,
     needs: Value,
 }
 
-const FIELDS: &[&str] = &["summary", "doc", "params", "needs", "run"];
+const FIELDS: &[&str] = &["summary", "doc", "params", "columns", "needs", "run"];
 
 impl Declaration {
     /// Reads the table that a playbook returned, without its `run`.
@@ -40,9 +42,21 @@ impl Declaration {
             Some(Value::Text(text)) => Ok(text.clone()),
             Some(other) => Err(wrong(format!("{name}: expected a string, found {}", other.shape()))),
         };
+        let columns = match table.get("columns") {
+            None => Vec::new(),
+            Some(Value::List(names)) => {
+                let name = |name: &Value| match name {
+                    Value::Text(name) => Ok(name.clone()),
+                    other => Err(wrong(format!("columns: expected names, found {}", other.shape()))),
+                };
+                names.iter().map(name).collect::<Result<_, _>>()?
+            }
+            Some(Value::Map(fields)) if fields.is_empty() => Vec::new(),
+            Some(other) => return Err(wrong(format!("columns: expected a list of names, found {}", other.shape()))),
+        };
         let params = params::declared(table.get("params").unwrap_or(&Value::Nil))?;
         let needs = table.get("needs").cloned().unwrap_or(Value::Nil);
-        let declaration = Self { summary: text("summary")?, doc: text("doc")?, params, needs };
+        let declaration = Self { summary: text("summary")?, doc: text("doc")?, params, columns, needs };
         declaration.check_needs()?;
         Ok(declaration)
     }

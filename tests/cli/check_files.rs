@@ -66,6 +66,9 @@ fn check_names_the_part_of_a_declaration_that_is_wrong_and_a_run_refuses_it_too(
             "did you mean type?",
         ),
         (long.as_str(), "usage.declaration", "doc"),
+        ("return { columns = 'name', run = function() end }", "usage.declaration", "columns: expected a list of names"),
+        ("return { columns = { name = 1 }, run = function() end }", "usage.declaration", "columns: expected a list"),
+        ("return { columns = { 'name', 5 }, run = function() end }", "usage.declaration", "columns: expected names"),
         (
             "return { needs = { vm = { read = '{nam}' } }, params = { name = { type = 'string' } }, run = function() end }",
             "usage.declaration",

@@ -58,6 +58,8 @@ export type Playbook = {
   summary: string?,
   doc: string?,
   params: { [string]: Parameter }?,
+  --- The columns of its result as a table for people, in their order. Default: all. JSON and CSV have all of the result.
+  columns: { string }?,
   needs: Needs?,
   run: (parameters: any) -> any,
 }

@@ -250,6 +250,98 @@ fn a_server_that_trickles_holds_up_no_call() {
     }
 }
 
+/// A server that takes a file slowly: each piece after a pause. It has nothing else, and counts the files that came whole and those begun.
+fn swallowing(piece: usize, pause: Duration) -> (SocketAddr, Arc<[AtomicU64; 2]>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let counts: Arc<[AtomicU64; 2]> = Arc::default();
+    let counted = Arc::clone(&counts);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, counts) = (client.unwrap(), Arc::clone(&counted));
+            std::thread::spawn(move || swallow(client, piece, pause, &counts));
+        }
+    });
+    (address, counts)
+}
+
+fn swallow(mut client: std::net::TcpStream, piece: usize, pause: Duration, [whole, begun]: &[AtomicU64; 2]) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read > 0) {
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let (mut left, is_probe) = (length.unwrap_or(0), head.contains("/probe http"));
+    let is_file = head.starts_with("put ") && !is_probe;
+    begun.fetch_add(u64::from(is_file), Ordering::SeqCst);
+    let mut buffer = vec![0; piece];
+    while left > 0 {
+        if is_file {
+            std::thread::sleep(pause);
+        }
+        let most = left.min(buffer.len());
+        match client.read(&mut buffer[..most]) {
+            Ok(read) if read > 0 => left -= read,
+            // The client has gone.
+            _ => return,
+        }
+    }
+    whole.fetch_add(u64::from(is_file), Ordering::SeqCst);
+    let (status, body) = match () {
+        () if head.contains("list-type") => LIST,
+        () if is_file => (200, ""),
+        () if is_probe => (412, "<Error><Code>PreconditionFailed</Code></Error>"),
+        () => (404, "<Error><Code>NoSuchKey</Code></Error>"),
+    };
+    let date = "Date: Sun, 22 Nov 2026 22:18:54 GMT\r\nConnection: close";
+    write!(client, "HTTP/1.1 {status} X\r\n{date}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok();
+}
+
+/// Uploads a file of so many MiB.
+fn upload(address: SocketAddr, mib: usize, slowest: bounds::Slowest) -> (Result<()>, tempfile::TempDir) {
+    let patience = Patience {
+        attempts: 2,
+        first: Duration::from_millis(2),
+        longest: Duration::from_millis(9),
+        slowest,
+        ..Patience::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let access = Access { spool: Some(folder.path().to_owned()), ..access(&format!("http://{address}")) };
+    let target = S3Target::with_patience("bucket", "pre/fix", &access, patience).unwrap();
+    let mut spool = target.spool().unwrap();
+    for _ in 0..mib {
+        spool.write(&[7; 1 << 20]).unwrap();
+    }
+    (target.put_spool("data/ab/abcd", spool), folder)
+}
+
+#[test]
+fn an_upload_that_is_taken_too_slowly_is_tried_again_and_then_an_error() {
+    // More than the buffers of both ends, which take in what nobody reads.
+    let slowest = bounds::Slowest { after: Duration::from_millis(50), floor: 1 << 30 };
+    let (address, counts) = swallowing(1, Duration::from_millis(5));
+    let (done, spool) = upload(address, 24, slowest);
+    let error = done.unwrap_err();
+    assert!(error.to_string().contains("trickles"), "{error}");
+    assert!(!error.is_damage() && !error.is_missing(), "{error}");
+    let [whole, begun] = &*counts;
+    assert_eq!((whole.load(Ordering::SeqCst), begun.load(Ordering::SeqCst)), (0, 3));
+    assert_eq!(std::fs::read_dir(spool.path()).unwrap().count(), 0, "what was to be sent stays on this machine");
+}
+
+#[test]
+fn an_upload_that_is_slow_and_not_too_slow_arrives() {
+    let slowest = bounds::Slowest { after: Duration::from_millis(50), floor: 8 << 10 };
+    let (address, counts) = swallowing(1 << 20, Duration::from_millis(20));
+    let (done, _spool) = upload(address, 24, slowest);
+    done.unwrap();
+    let [whole, begun] = &*counts;
+    assert_eq!((whole.load(Ordering::SeqCst), begun.load(Ordering::SeqCst)), (1, 1));
+}
+
 #[test]
 fn what_is_locked_is_told_after_the_others_were_deleted() {
     let body = "<DeleteResult><Deleted><Key>pre/fix/index/a</Key></Deleted><Error><Key>pre/fix/index/b</Key>\
