@@ -1,0 +1,87 @@
+//! Files over the session: asked for and sent with its cookie, which is renewed where it has run out.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use url::Url;
+
+use crate::esxi::error::Error;
+
+use super::{Link, RENEWALS};
+
+impl Link {
+    /// Uploads a file to a datastore, renewing the session where it has run out. The path is relative to the datastore.
+    pub(in crate::esxi) async fn upload(&self, datastore: &str, path: &str, content: Bytes) -> Result<(), Error> {
+        for attempt in 0..=RENEWALS {
+            let generation = self.epoch();
+            let cookie = self.cookie();
+            let began = Instant::now();
+            let timeout = self.options.timeouts.request;
+            let url = self.folder_url(datastore, path);
+            let reply = self.transport.put(url, cookie.as_deref(), content.clone(), timeout).await;
+            self.transport.count("PUT folder", &reply, began);
+            let status = reply?.status;
+            match status {
+                200..=204 => return Ok(()),
+                401 if attempt < RENEWALS => self.renew(generation).await?,
+                429 | 503 => return Err(Error::Busy { host: self.host().to_owned(), status }),
+                _ => {
+                    let reason = format!("HTTP {status} to the upload of [{datastore}] {path}");
+                    return Err(Error::BadAnswer { host: self.host().to_owned(), reason });
+                }
+            }
+        }
+        Err(Error::BadAnswer { host: self.host().to_owned(), reason: "no session for an upload".to_owned() })
+    }
+
+    /// The URL of a file on a datastore of the one datacenter that the connection is about. The path is relative to the datastore.
+    pub(in crate::esxi) fn folder_url(&self, datastore: &str, path: &str) -> Url {
+        self.transport.folder_url(self.contract().content.datacenter_path(), datastore, path)
+    }
+
+    /// Asks for a file, from a byte on where `from` says so; the body is still to be read. The session is renewed where it has run out.
+    pub(in crate::esxi) async fn fetch(
+        &self,
+        method: reqwest::Method,
+        url: &Url,
+        from: Option<u64>,
+    ) -> Result<reqwest::Response, Error> {
+        let mut tried = 0;
+        loop {
+            let generation = self.epoch();
+            let cookie = self.cookie();
+            let label = if method == reqwest::Method::HEAD { "HEAD file" } else { "GET file" };
+            let timeout = self.options.timeouts.request;
+            let opened = self.transport.open(method.clone(), url, cookie.as_deref(), from, label, timeout).await;
+            let response = match opened {
+                // A kept connection that the host has closed meanwhile looks the same as one that breaks.
+                Err(Error::Lost { .. }) if tried == 0 => {
+                    tried += 1;
+                    continue;
+                }
+                opened => opened?,
+            };
+            if response.status().as_u16() != 401 || tried >= RENEWALS {
+                return Ok(response);
+            }
+            tried += 1;
+            self.renew(generation).await?;
+        }
+    }
+
+    /// Sends a file with the session as it is; the status that came back.
+    pub(in crate::esxi) async fn send_file(
+        &self,
+        url: &Url,
+        label: &'static str,
+        length: Option<u64>,
+        body: reqwest::Body,
+    ) -> Result<u16, Error> {
+        self.transport.send_file(url, self.cookie().as_deref(), label, length, body).await
+    }
+
+    /// Counts what came of a file.
+    pub(in crate::esxi) fn count_received(&self, bytes: usize) {
+        self.transport.count_received(bytes as u64);
+    }
+}
