@@ -128,19 +128,6 @@ impl Host {
         let reason = format!("{} is a part of the virtual disk {disk}", path.on(&datastore.name));
         Err(Error::Invalid { reason, hint: Some(format!("name {disk}: its parts go with it")) })
     }
-
-    /// Says how much was missing where a copy did not fit.
-    pub(super) async fn with_space<T>(
-        &self,
-        datastore: &Datastore,
-        needed: Option<u64>,
-        result: Result<T, Error>,
-    ) -> Result<T, Error> {
-        match (result, needed) {
-            (Err(error), Some(needed)) => Err(self.missing_space(datastore, needed, error).await),
-            (result, _) => result,
-        }
-    }
 }
 
 /// What a copy's descriptor is to say of its adapter.

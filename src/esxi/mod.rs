@@ -56,6 +56,7 @@ mod session_file;
 mod sessions;
 mod snapshot;
 mod soap;
+mod space;
 mod storage;
 mod task;
 mod task_found;

@@ -1,0 +1,270 @@
+//! Downloads: streamed, summed on the way, taken up again where they broke off.
+//!
+//! What breaks off goes on by Range; a host that answers without it sends the beginning again, which is compared by its sum.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use url::Url;
+
+use crate::esxi::checked::Checked;
+use crate::esxi::error::Error;
+use crate::esxi::file_path::FilePath;
+use crate::esxi::host::{Host, Progress, Step};
+use crate::esxi::object::Datastore;
+use crate::esxi::pieces::{Broken, Identity, State, write_pieces};
+use crate::esxi::transport::last_reason;
+use crate::units::{self, Span};
+
+use super::{Had, Sink, Transferred, local, percent};
+
+/// How often a download that gets nowhere is tried again.
+const TRIES: u32 = 5;
+
+impl Host {
+    /// Downloads a file, going on where it broke off. The sink comes back, whole.
+    ///
+    /// Errors: `esxi.file_not_found`, `esxi.file_refused` (a running machine's disk), `local.file` where the sink cannot take it.
+    pub async fn download(
+        &self,
+        datastore: &Checked<Datastore>,
+        path: &FilePath,
+        had: Had,
+        sink: Sink,
+        progress: Progress<'_>,
+    ) -> Result<(Transferred, Sink), Error> {
+        let source = path.on(&datastore.name);
+        let url = self.link.folder_url(&datastore.name, path.as_str());
+        let mut state = State { sink, sum: had.sum, at: had.bytes };
+        let begun = had.bytes > 0;
+        let (mut resumed, mut fruitless, mut known) = (0, 0, None);
+        let got = loop {
+            let before = state.at;
+            let ended;
+            (state, ended) = self.receive(&url, &source, state, begun || resumed > 0, &mut known, progress).await;
+            match ended {
+                Ok(()) => break Ok(()),
+                Err(error) if !again(&error) => break Err(error),
+                Err(error) => {
+                    fruitless = if state.at > before { 0 } else { fruitless + 1 };
+                    if fruitless >= TRIES {
+                        break Err(error);
+                    }
+                    tracing::info!(
+                        host = self.name(),
+                        at = state.at,
+                        "a download broke off and is taken up again: {error}"
+                    );
+                    self.link.label().retry("download");
+                    resumed += 1;
+                    tokio::time::sleep(Duration::from_millis(200) * 2u32.pow(fruitless.min(5))).await;
+                }
+            }
+        };
+        let State { mut sink, sum, at } = state;
+        let flushed = match got {
+            Ok(()) => tokio::task::spawn_blocking(move || sink.flush().map(|()| sink)).await.map_err(|e| local(&e)),
+            Err(error) => return Err(error.doing(format!("download {source}"))),
+        };
+        let sink = flushed.and_then(|flushed| flushed.map_err(|error| local(&error)))?;
+        Ok((Transferred { bytes: at, sha256: sum.finalize().into(), resumed }, sink))
+    }
+
+    /// Reads a small file whole. Errors: as of a download; `esxi.invalid_argument` where it is larger than `limit`.
+    pub async fn read_small(
+        &self,
+        datastore: &Checked<Datastore>,
+        path: &FilePath,
+        limit: u64,
+    ) -> Result<Vec<u8>, Error> {
+        let source = path.on(&datastore.name);
+        let read = async {
+            let url = self.link.folder_url(&datastore.name, path.as_str());
+            let mut response = self.link.fetch(reqwest::Method::GET, &url, None).await?;
+            match response.status().as_u16() {
+                200 => {}
+                status => return Err(self.refused(status, &source)),
+            }
+            let mut read = Vec::new();
+            let patience = self.link.options.timeouts.request;
+            loop {
+                let chunk = match tokio::time::timeout(patience, response.chunk()).await {
+                    Ok(Ok(Some(chunk))) => chunk,
+                    Ok(Ok(None)) => return Ok(read),
+                    Ok(Err(error)) => {
+                        let reason = last_reason(&error);
+                        return Err(Error::Lost { host: self.name().to_owned(), reason });
+                    }
+                    Err(_) => return Err(Error::Timeout { host: self.name().to_owned(), after: Span(patience) }),
+                };
+                self.link.count_received(chunk.len());
+                if (read.len() + chunk.len()) as u64 > limit {
+                    let hint = Some("download it to a file instead".to_owned());
+                    let reason = format!("it is larger than {}", units::Bytes(limit));
+                    return Err(Error::Invalid { reason, hint });
+                }
+                read.extend_from_slice(&chunk);
+            }
+        };
+        read.await.map_err(|error: Error| error.doing(format!("read {source}")))
+    }
+
+    /// Asks for a file from a byte on, where `rest` is known to stand: whether that comes, and what was seen. Whatever is known of the
+    /// host, it is asked.
+    pub async fn try_range(
+        &self,
+        datastore: &Checked<Datastore>,
+        path: &FilePath,
+        at: u64,
+        rest: &[u8],
+    ) -> Result<(bool, String), Error> {
+        let url = self.link.folder_url(&datastore.name, path.as_str());
+        let mut response = self.link.fetch(reqwest::Method::GET, &url, Some(at)).await?;
+        let status = response.status().as_u16();
+        if status != 206 {
+            return Ok((false, format!("HTTP {status} to a Range")));
+        }
+        let first = Identity::of(&response).first;
+        if first != Some(at) {
+            return Ok((false, format!("HTTP 206 with another part than was asked for: it begins at {first:?}")));
+        }
+        let patience = self.link.options.timeouts.request;
+        let mut left = rest;
+        loop {
+            let chunk = match tokio::time::timeout(patience, response.chunk()).await {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(error)) => {
+                    return Ok((false, format!("HTTP 206, cut off: {}", last_reason(&error))));
+                }
+                Err(_) => return Err(Error::Timeout { host: self.name().to_owned(), after: Span(patience) }),
+            };
+            let Some(chunk) = chunk else { break };
+            self.link.count_received(chunk.len());
+            match left.strip_prefix(chunk.as_ref()) {
+                Some(behind) => left = behind,
+                None => return Ok((false, "HTTP 206 with other bytes than stand there".to_owned())),
+            }
+        }
+        match left.len() {
+            0 => Ok((true, "HTTP 206 with what stands there".to_owned())),
+            missing => Ok((false, format!("HTTP 206 with {missing} bytes too few"))),
+        }
+    }
+
+    /// Streams out what a URL of this host gives, from its beginning to its end, once: what a lease packs cannot be taken up again.
+    pub(in crate::esxi) async fn stream_out(
+        &self,
+        url: &Url,
+        source: &str,
+        sink: Sink,
+        progress: Progress<'_>,
+    ) -> Result<(Transferred, Sink), Error> {
+        let state = State { sink, sum: Sha256::new(), at: 0 };
+        let (state, ended) = self.receive(url, source, state, false, &mut None, progress).await;
+        ended?;
+        Ok((Transferred { bytes: state.at, sha256: state.sum.finalize().into(), resumed: 0 }, state.sink))
+    }
+
+    /// One attempt of a download. What has come stays, whatever happens.
+    async fn receive(
+        &self,
+        url: &Url,
+        source: &str,
+        state: State,
+        go_on: bool,
+        known: &mut Option<Identity>,
+        progress: Progress<'_>,
+    ) -> (State, Result<(), Error>) {
+        let from = (go_on && state.at > 0 && self.abilities().resumes()).then_some(state.at);
+        let mut response = match self.link.fetch(reqwest::Method::GET, url, from).await {
+            Ok(response) => response,
+            Err(error) => return (state, Err(error)),
+        };
+        let status = response.status().as_u16();
+        let identity = Identity::of(&response);
+        let skip = match (status, from) {
+            (200, Some(at)) => at,
+            (200, None) => 0,
+            (206, Some(at)) if identity.first == Some(at) => 0,
+            // All that there is has come already.
+            (416, Some(at)) if identity.total == Some(at) => return (state, Ok(())),
+            (206 | 416, _) => {
+                let reason = format!("another part of {source} than was asked for");
+                return (state, Err(Error::BadAnswer { host: self.name().to_owned(), reason }));
+            }
+            (status, _) => return (state, Err(self.refused(status, source))),
+        };
+        let changed = known.as_ref().is_some_and(|known| known.differs(&identity));
+        if changed || identity.total.is_some_and(|total| total < state.at) {
+            let reason = format!("{source} has changed since the download began");
+            return (state, Err(Error::FileChanged { host: self.name().to_owned(), reason }));
+        }
+        let total = identity.total;
+        *known = Some(identity);
+        let passed = Arc::new(AtomicU64::new(state.at));
+        let (queue, writing) = write_pieces(state, skip, passed.clone());
+        let mut ended = self.fill(&mut response, &queue, &passed, total, progress).await;
+        drop(queue);
+        let (state, written) = match writing.await {
+            Ok(written) => written,
+            Err(error) => return (State { sink: Box::new(io::sink()), sum: Sha256::new(), at: 0 }, Err(local(&error))),
+        };
+        match written {
+            Ok(()) => {}
+            Err(Broken::Local(error)) => ended = Err(local(&error)),
+            Err(Broken::Other) => {
+                let reason = format!("{source} does not begin any more as what has come of it");
+                ended = Err(Error::FileChanged { host: self.name().to_owned(), reason });
+            }
+        }
+        if ended.is_ok() && total.is_some_and(|total| total != state.at) {
+            let reason = format!("{source} was cut off after {} bytes", state.at);
+            ended = Err(Error::Lost { host: self.name().to_owned(), reason });
+        }
+        (state, ended)
+    }
+
+    /// Puts the body of an answer into a queue, piece by piece.
+    pub(in crate::esxi) async fn fill(
+        &self,
+        response: &mut reqwest::Response,
+        queue: &mpsc::Sender<Bytes>,
+        passed: &AtomicU64,
+        total: Option<u64>,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
+        let patience = self.link.options.timeouts.request;
+        let host = || self.name().to_owned();
+        let mut told = None;
+        loop {
+            let chunk = match tokio::time::timeout(patience, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => {
+                    return Err(Error::Lost { host: host(), reason: last_reason(&error) });
+                }
+                Err(_) => return Err(Error::Timeout { host: host(), after: Span(patience) }),
+            };
+            self.link.count_received(chunk.len());
+            // The thread has ended early: it says why.
+            if queue.send(chunk).await.is_err() {
+                return Ok(());
+            }
+            let percent = total.and_then(|total| percent(passed.load(Ordering::Relaxed), total));
+            if percent != told {
+                progress(Step { what: "download", percent });
+                told = percent;
+            }
+        }
+    }
+}
+
+/// Whether a download may simply go on.
+fn again(error: &Error) -> bool {
+    matches!(error.root(), Error::Lost { .. } | Error::Timeout { .. } | Error::Unreachable { .. } | Error::Busy { .. })
+}

@@ -1,0 +1,75 @@
+//! Files over HTTP between a host's datastore and this machine: streamed, summed on the way, taken up again where they broke off.
+//!
+//! A file is never held in memory: pieces go through a short queue between the socket and a thread that reads or writes and sums.
+//! Specification: a host's `/folder`; RFC 9110, Range.
+
+mod download;
+mod upload;
+
+use std::io::{self, Read, Write};
+
+use sha2::Sha256;
+
+use super::error::Error;
+use super::file_path::FilePath;
+use super::host::Host;
+use super::object::Datastore;
+
+/// What went over the wire, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transferred {
+    pub bytes: u64,
+    pub sha256: [u8; 32],
+    /// How often it was taken up again.
+    pub resumed: u32,
+}
+
+/// What is uploaded: so many bytes, read anew for each attempt.
+pub struct Content<'a> {
+    pub length: u64,
+    pub open: &'a (dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync),
+}
+
+/// Where a download goes; a download that is taken up again goes on in the same.
+pub type Sink = Box<dyn Write + Send>;
+
+/// The part of a download that this machine has already, from the beginning.
+#[derive(Clone, Default)]
+pub struct Had {
+    pub bytes: u64,
+    pub sum: Sha256,
+}
+
+impl Host {
+    /// How long a file is; `None` where there is none.
+    pub(super) async fn length_of(&self, datastore: &Datastore, path: &FilePath) -> Result<Option<u64>, Error> {
+        let url = self.link.folder_url(&datastore.name, path.as_str());
+        let response = self.link.fetch(reqwest::Method::HEAD, &url, None).await?;
+        let length = response.headers().get(reqwest::header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
+        match response.status().as_u16() {
+            200 | 206 => length.map(Some).ok_or_else(|| Error::BadAnswer {
+                host: self.name().to_owned(),
+                reason: format!("the length of {} is not told", path.on(&datastore.name)),
+            }),
+            404 => Ok(None),
+            status => Err(self.refused(status, &path.on(&datastore.name))),
+        }
+    }
+
+    pub(super) fn refused(&self, status: u16, file: &str) -> Error {
+        match status {
+            429 | 503 => Error::Busy { host: self.name().to_owned(), status },
+            status => Error::Transfer { host: self.name().to_owned(), file: file.to_owned(), status },
+        }
+    }
+}
+
+/// An error of this machine, not of the host.
+pub(super) fn local(error: &dyn std::fmt::Display) -> Error {
+    Error::Local { reason: error.to_string() }
+}
+
+fn percent(done: u64, total: u64) -> Option<u8> {
+    u8::try_from(done.saturating_mul(100).checked_div(total)?.min(100)).ok()
+}
