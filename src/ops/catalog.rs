@@ -1,30 +1,26 @@
-//! Operations of the catalog: what is known of backups, machines, hosts, repositories and runs, without asking any of them.
+//! Operations of the catalog: what is known of machines and their backups, without asking anybody. Each sees the machines that it may read.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::catalog_rows::{
-    CatalogBackup, CatalogBackups, CatalogChild, CatalogDrill, CatalogHost, CatalogHostProbe, CatalogMachine,
-    CatalogMachines, CatalogRepository, CatalogRuns, CatalogTag, Rebuilt, RunRow, row_of,
-};
+use super::catalog_rows::{CatalogBackup, CatalogBackups, CatalogChild, CatalogDrill, CatalogMachine, CatalogMachines};
 use super::repository::{BackupState, When};
 use crate::catalog::{self, Wanted};
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
-use crate::door::repository::CheckedName;
 use crate::error::{Fault, nearest};
 
-const fn function(name: &'static str) -> Place {
+pub(super) const fn function(name: &'static str) -> Place {
     Place::Function { binding: "catalog", name }
 }
 
 /// The rows of a page where no number is given.
 const USUAL: u32 = 100;
 
-const READ: &[Touch] = &[touch("catalog", "read", Selector::Filtered)];
+pub(super) const READ: &[Touch] = &[touch("catalog", "read", Selector::Filtered)];
 
-fn limit(limit: Option<u32>) -> usize {
+pub(super) fn limit(limit: Option<u32>) -> usize {
     limit.unwrap_or(USUAL) as usize
 }
 
@@ -240,139 +236,6 @@ impl Operation for Machines {
     }
 }
 
-/// Lists the runs that have ended, the newest first, page by page. The audit log tells what each did.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Runs {
-    /// The most rows of the page, 1 to 10000. Default: 100.
-    pub limit: Option<u32>,
-    /// Where the page before ended: its `cursor`.
-    pub cursor: Option<String>,
-}
-
-impl Operation for Runs {
-    const NAME: &'static str = "catalog.runs";
-    const EFFECT: Effect = Effect::Read;
-    const PLACE: Place = function("runs");
-    const TOUCHES: &'static [Touch] = READ;
-    const USAGE: &'static str =
-        "for _, run in catalog.runs({ limit = 10 }).runs do\n  print(run.ended, run.what, run.outcome)\nend";
-
-    type Bound = ();
-    type Output = CatalogRuns;
-
-    async fn bind(&self, binder: &Binder<'_>) -> Result<(), Fault> {
-        binder.filtered("catalog", "read")
-    }
-
-    async fn act(self, (): (), pass: &Pass<'_>) -> Result<CatalogRuns, Fault> {
-        if !pass.may_read_all("catalog") {
-            return Ok(CatalogRuns { runs: Vec::new(), cursor: None });
-        }
-        pass.catalog(move |catalog| {
-            let page = catalog.runs(limit(self.limit), self.cursor.as_deref())?;
-            Ok(CatalogRuns { runs: page.rows.into_iter().map(RunRow::from).collect(), cursor: page.cursor })
-        })
-        .await
-    }
-}
-
-/// Declares an operation without arguments that lists what is of no single machine.
-macro_rules! lists {
-    ($(#[doc = $doc:literal])* $type:ident $name:literal $function:literal $usage:literal $row:ty, $ask:expr) => {
-        $(#[doc = $doc])*
-        #[derive(Debug, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields)]
-        pub struct $type {}
-
-        impl Operation for $type {
-            const NAME: &'static str = $name;
-            const EFFECT: Effect = Effect::Read;
-            const PLACE: Place = function($function);
-            const TOUCHES: &'static [Touch] = READ;
-            const USAGE: &'static str = $usage;
-
-            type Bound = ();
-            type Output = Vec<$row>;
-
-            async fn bind(&self, binder: &Binder<'_>) -> Result<(), Fault> {
-                binder.filtered("catalog", "read")
-            }
-
-            async fn act(self, (): (), pass: &Pass<'_>) -> Result<Self::Output, Fault> {
-                if !pass.may_read_all("catalog") {
-                    return Ok(Vec::new());
-                }
-                pass.catalog(|catalog| Ok($ask(catalog)?.into_iter().map(<$row>::from).collect())).await
-            }
-        }
-    };
-}
-
-lists! {
-    /// Lists the hosts that runs have spoken with.
-    Hosts "catalog.hosts" "hosts" "for _, host in catalog.hosts() do\n  print(host.name, host.product, host.last_seen)\nend"
-    CatalogHost, catalog::Catalog::hosts
-}
-
-/// Tells what is known of a host: its build, and what a probe has found out about it.
-///
-/// Errors: `catalog.unknown_host` with the nearest names.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Host {
-    /// The host's name in the configuration; `sim` for the simulator.
-    pub name: String,
-}
-
-impl Operation for Host {
-    const NAME: &'static str = "catalog.host";
-    const EFFECT: Effect = Effect::Read;
-    const PLACE: Place = function("host");
-    const POSITIONAL: &'static [&'static str] = &["name"];
-    const TOUCHES: &'static [Touch] = READ;
-    const USAGE: &'static str = "local ok, known: any = pcall(catalog.host, \"lab\")\nif ok then\n  print(known.product, known.probed, known.stale)\nend";
-
-    type Bound = ();
-    type Output = CatalogHostProbe;
-
-    async fn bind(&self, binder: &Binder<'_>) -> Result<(), Fault> {
-        binder.everything("catalog", "read")
-    }
-
-    async fn act(self, (): (), pass: &Pass<'_>) -> Result<CatalogHostProbe, Fault> {
-        pass.catalog(move |catalog| {
-            if let Some(host) = catalog.host(&self.name)? {
-                return Ok(CatalogHostProbe::from(host));
-            }
-            let name = self.name;
-            let fault = Fault::new("catalog.unknown_host", format!("no run has spoken with a host named {name:?}"));
-            let known = catalog.hosts()?;
-            Err(match nearest(&name, known.iter().map(|host| host.name.as_str())).first() {
-                Some(near) => fault.hint(format!("did you mean {near:?}?")),
-                None => fault.hint(
-                    "ceso host probe finds out what a host can, and ceso host list names those that are configured",
-                ),
-            })
-        })
-        .await
-    }
-}
-
-lists! {
-    /// Lists the repositories that were opened, each with the number of its backups that are known.
-    ///
-    /// `read` tells when all backups of it were last read; where it is nil, only some are known: `catalog.rebuild` reads them all.
-    Repositories "catalog.repositories" "repositories" "for _, repository in catalog.repositories() do\n  print(repository.name, repository.backups, repository.read)\nend"
-    CatalogRepository, catalog::Catalog::repositories
-}
-
-lists! {
-    /// Lists the tags of backups, each with the number of backups that bear it.
-    Tags "catalog.tags" "tags" "for _, tag in catalog.tags() do\n  print(tag.tag, tag.backups)\nend"
-    CatalogTag, catalog::Catalog::tags
-}
-
 /// Lists the machines that were cloned from a template, or from any.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -438,84 +301,4 @@ impl Operation for Drills {
         })
         .await
     }
-}
-
-/// Makes what is known of backups anew from the repositories: those that are named, or all of the configuration and those that it knows by
-/// a place that was typed out.
-///
-/// What it then says of their backups is what it would say had it never been lost. A repository that cannot be read is named in the
-/// result, and what was known of it stays. Errors: `catalog.busy`, `catalog.full`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rebuild {
-    /// The repositories' names in the configuration. Default: all, and those that are known by their places.
-    pub repositories: Option<Vec<String>>,
-}
-
-impl Operation for Rebuild {
-    const NAME: &'static str = "catalog.rebuild";
-    const EFFECT: Effect = Effect::Change;
-    const PLACE: Place = function("rebuild");
-    const TOUCHES: &'static [Touch] =
-        &[touch("catalog", "write", Selector::Filtered), touch("repository", "read", Selector::Found)];
-    const USAGE: &'static str = "for _, repository in catalog.rebuild() do\n  print(repository.name, repository.backups, repository.problem)\nend";
-
-    type Bound = Vec<CheckedName>;
-    type Output = Vec<Rebuilt>;
-
-    async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
-        binder.everything("catalog", "write")?;
-        binder.repositories(self.repositories.as_deref(), "read")
-    }
-
-    async fn act(self, names: Vec<CheckedName>, pass: &Pass<'_>) -> Result<Self::Output, Fault> {
-        let mut rebuilt = Vec::new();
-        for name in &names {
-            rebuilt.push(anew(name, pass).await?);
-        }
-        // After those of the configuration, which may be the same places under their names.
-        if self.repositories.is_none() {
-            for name in pass.typed_out_repositories().await? {
-                rebuilt.push(anew(&name, pass).await?);
-            }
-        }
-        Ok(rebuilt)
-    }
-}
-
-/// Replaces what is known of a repository by what is in it. One that cannot be read is told, and is no fault.
-async fn anew(name: &CheckedName, pass: &Pass<'_>) -> Result<Rebuilt, Fault> {
-    let told = |backups, problem| Rebuilt { name: name.name().to_owned(), backups, problem };
-    let (row, backups) = match read_whole(name, pass).await {
-        Ok(read) => read,
-        Err(fault) if fault.is("script") || fault.is("limit") => return Err(fault),
-        Err(fault) => return Ok(told(0, Some(fault.to_string()))),
-    };
-    let count = backups.len() as u64;
-    pass.catalog(move |catalog| {
-        // A damaged catalog is set aside at the first touch; what is asked for here is a new one.
-        match catalog.replace(&row, &backups) {
-            Err(catalog::Error::Damaged { aside: Some(_), .. }) => Ok(catalog.replace(&row, &backups)?),
-            replaced => Ok(replaced?),
-        }
-    })
-    .await?;
-    Ok(told(count, None))
-}
-
-async fn read_whole(name: &CheckedName, pass: &Pass<'_>) -> Result<(catalog::Repository, Vec<catalog::Backup>), Fault> {
-    let bound = pass.open_repository(name).await?;
-    let row = pass.read_whole(&bound).ok_or_else(|| {
-        Fault::new("backup.damaged", format!("the repository {:?} has no identity", name.name()))
-            .hint("ceso repository check tells what is wrong with it")
-    })?;
-    let repository = row.id;
-    let backups = pass
-        .blocking(move |watch| {
-            // One whose file is damaged is no backup any more, and hides no other.
-            let (found, _) = bound.watched(watch).backups_and_damaged()?;
-            Ok(found.iter().map(|(id, manifest)| row_of(*id, manifest, repository)).collect())
-        })
-        .await?;
-    Ok((row, backups))
 }

@@ -7,7 +7,9 @@ pub mod appliance;
 pub mod appliance_export;
 pub mod autostart;
 pub mod catalog;
+pub mod catalog_rebuild;
 pub mod catalog_rows;
+pub mod catalog_whole;
 pub mod cloudinit;
 pub mod datastore;
 pub mod disk;
@@ -312,14 +314,14 @@ pub fn all() -> &'static [Declared] {
         Declared::of::<catalog::GetBackup>(),
         Declared::of::<catalog::Machine>(),
         Declared::of::<catalog::Machines>(),
-        Declared::of::<catalog::Hosts>(),
-        Declared::of::<catalog::Host>(),
-        Declared::of::<catalog::Repositories>(),
-        Declared::of::<catalog::Runs>(),
+        Declared::of::<catalog_whole::Hosts>(),
+        Declared::of::<catalog_whole::Host>(),
+        Declared::of::<catalog_whole::Repositories>(),
+        Declared::of::<catalog_whole::Runs>(),
         Declared::of::<catalog::Drills>(),
         Declared::of::<catalog::Children>(),
-        Declared::of::<catalog::Tags>(),
-        Declared::of::<catalog::Rebuild>(),
+        Declared::of::<catalog_whole::Tags>(),
+        Declared::of::<catalog_rebuild::Rebuild>(),
         Declared::of::<repository_keys::Keys>(),
         Declared::of::<repository_copy::Copy>(),
     ];
