@@ -214,6 +214,19 @@ def started_vcsim(bench, machines, request):
     return server, took
 
 
+# What needs nothing of the others, by the name that `--only` takes.
+APART = {
+    "tasks": many_tasks,
+    "transfers": transfers,
+    "watched": watched,
+    "tests": playbook_tests,
+    "provision": provision,
+    "repository": repository,
+    "vmdk": exporting,
+    "growth": growing,
+}
+
+
 def compare(bench):
     request = servers.recorded_request(bench.vcsim, bench.ceso, bench.folder)
     empty_script(bench)
@@ -227,21 +240,15 @@ def compare(bench):
         with server:
             list_machines(bench, server, many, request)
     simulator(bench, many, request, took)
-    many_tasks(bench)
-    transfers(bench)
-    watched(bench)
-    playbook_tests(bench)
-    provision(bench)
-    repository(bench)
-    exporting(bench)
-    growing(bench)
-    bench.report.summary()
+    for comparison in APART.values():
+        comparison(bench)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/bench/run", description="ceso beside its peers, on the same work, in one run")
     parser.add_argument("--smoke", action="store_true", help="small numbers: shows that the benches run")
-    smoke = parser.parse_args().smoke
+    parser.add_argument("--only", action="append", choices=APART, metavar="NAME", help=f"only this; may be repeated: {', '.join(APART)}")
+    options = parser.parse_args()
     # A request to end takes the same way out as any other end: the servers are ended, the folder is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     measure.adopt_orphans()
@@ -254,8 +261,13 @@ def main():
             sys.exit(f"{peers / peer} is missing: run tests/peers/prepare")
     with tempfile.TemporaryDirectory(prefix="ceso-bench-") as folder:
         paths = (Path(os.environ["BENCH_CESO"]), Path(os.environ["PING_PONG"]), peers, Path(folder))
+        bench = Bench(*paths, options.smoke, measure.Report())
         try:
-            compare(Bench(*paths, smoke, measure.Report()))
+            for name in options.only or []:
+                APART[name](bench)
+            if not options.only:
+                compare(bench)
+            bench.report.summary()
         except Failed as failed:
             sys.exit(f"bench: {failed}")
 

@@ -14,7 +14,7 @@ local host = esxi.connect()
 local off = host:find({{ name = "vm-*" }})
 assert(#off == {count}, #off)
 for _, result in task.parallel(off, function(vm) vm:power_off() end, {{ at_once = {count} }}) do
-    assert(result.ok, result.error and result.error.message)
+    assert(result.ok, if result.ok then nil else result.fault.message)
 end
 """
 
@@ -38,9 +38,11 @@ def many_tasks(bench):
     bench.report.section(f"{count} tasks of {DELAY} s at once, counted on the simulator")
     script = bench.script("tasks.luau", SCRIPT.format(count=count))
     rows, seen = [], {}
+    # A script has 64 calls at once unless its operator gives it more.
+    limits = {"CESO_SANDBOX_CALLS_AT_ONCE": str(count)}
     for name, more in {"one connection": {"CESO_CONNECTION_POOL_MAX_CONNECTIONS": "1", "CESO_CONNECTION_POOL_MIN_CONNECTIONS": "0"}, "the pool": {}}.items():
         with servers.ceso_sim(bench.ceso, count, "--task-delay", f"{DELAY}s") as server:
-            environment = {**server.environment(bench.folder / f"tasks-{name.replace(' ', '-')}"), **more}
+            environment = {**server.environment(bench.folder / f"tasks-{name.replace(' ', '-')}"), **limits, **more}
             before, _ = asked(server)
             wall, cpu = Command(name, [bench.ceso, "run", "--timeout", "10m", script], environment).run()
             after, requests = asked(server)

@@ -2,7 +2,8 @@
 
 Each client sends the same file under a new name, and fetches one to a new file; what it made is removed before the next one's turn. ceso
 sums what it carries (SHA-256), sends it under another name first and moves it, and syncs what it fetched; govc and curl do none of
-that. A wall of ceso that is at most 1/0.95 of curl's is the target's 0.95 of its throughput.
+that, so curl goes a second time with openssl sha256 beside it. A wall of ceso that is at most 1/0.95 of curl's is the target's 0.95 of its
+throughput.
 """
 
 import hashlib
@@ -71,6 +72,9 @@ def commands(bench, server, store, file, there, names):
     govc = {"GOVC_URL": f"https://{user}@{server.host}:{server.port}/sdk", "GOVC_INSECURE": "1", "GOVMOMI_HOME": str(folder / "govmomi")}
     tool = bench.peers / "bin/govc"
     curl = ["curl", "-sSfk", "-b", store.cookie]
+    # What goes up is read twice, what comes down goes through both: neither waits for the other's end.
+    beside = ["bash", "-c", 'file=$1; shift; "$@" & openssl sha256 "$file" && wait $!', "upload"]
+    through = ["bash", "-c", 'file=$1; shift; set -o pipefail; "$@" | tee "$file" | openssl sha256', "download"]
 
     def to(make):
         def made():
@@ -91,11 +95,16 @@ def commands(bench, server, store, file, there, names):
             ("ceso", to(lambda name: Command("ceso", [bench.ceso, "datastore", "upload", file, f"[datastore1] {name}"], ours))),
             ("govc", to(lambda name: Command("govc", [tool, "datastore.upload", "-ds", "datastore1", file, name], govc))),
             ("curl", to(lambda name: Command("curl", [*curl, "-o", "/dev/null", "-T", file, base + store.url(name)]))),
+            (
+                "curl and openssl sha256",
+                to(lambda name: Command("curl", [*beside, file, *curl, "-o", "/dev/null", "-T", file, base + store.url(name)])),
+            ),
         ],
         "download": [
             ("ceso", back(lambda path: Command("ceso", [bench.ceso, "datastore", "download", f"[datastore1] {there}", path], ours))),
             ("govc", back(lambda path: Command("govc", [tool, "datastore.download", "-ds", "datastore1", there, path], govc))),
             ("curl", back(lambda path: Command("curl", [*curl, "-o", path, base + store.url(there)]))),
+            ("curl and openssl sha256", back(lambda path: Command("curl", [*through, path, *curl, base + store.url(there)]))),
         ],
     }
 
