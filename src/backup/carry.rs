@@ -48,7 +48,7 @@ impl<'a, 'r> Carrier<'a, 'r> {
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.sort_by_key(|location| (location.pack, location.entry.offset));
         wanted.dedup();
-        let groups = together(&wanted, |location| location);
+        let groups = together(&wanted, self.repository.target().at_once(), |location| location);
         let next = AtomicUsize::new(0);
         let work = || -> Result<()> {
             let (mut press, mut bytes, mut opened) = (Press::new(Codec::Stored), Vec::new(), Vec::new());

@@ -35,14 +35,12 @@ impl Location {
     }
 }
 
-/// Blobs that lie no further apart in a pack are read together,
+/// Blobs that lie no further apart in a pack are read together.
 const GAP: u64 = 128 << 10;
 
-/// up to so many bytes.
-const TOGETHER: u64 = 4 << 20;
-
-/// Parts what is sorted by pack and offset into groups that are read at once. Some may lie at the same place.
-pub(super) fn together<T>(sorted: &[T], place: impl Fn(&T) -> &Location) -> Vec<&[T]> {
+/// Parts what is sorted by pack and offset into groups that are read at once, of at most so many bytes or of one blob. Some may lie at the
+/// same place.
+pub(super) fn together<T>(sorted: &[T], at_once: u64, place: impl Fn(&T) -> &Location) -> Vec<&[T]> {
     let mut groups = Vec::new();
     let mut rest = sorted;
     while let Some(first) = rest.first().map(&place) {
@@ -52,7 +50,7 @@ pub(super) fn together<T>(sorted: &[T], place: impl Fn(&T) -> &Location) -> Vec<
             let range = other.range();
             let is_near = other.pack == first.pack
                 && range.start <= end.saturating_add(GAP)
-                && range.end <= first.range().start.saturating_add(TOGETHER);
+                && range.end <= first.range().start.saturating_add(at_once);
             if is_near {
                 end = end.max(range.end);
             }

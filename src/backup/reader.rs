@@ -277,7 +277,7 @@ impl DiskReader<'_> {
             }
         }
         found.sort_by_key(|(location, chunk)| (location.pack, location.entry.offset, *chunk));
-        for group in together(&found, |(location, _)| location) {
+        for group in together(&found, repository.target().at_once(), |(location, _)| location) {
             let (Some((first, _)), Some(end)) = (group.first(), group.iter().map(|(at, _)| at.range().end).max())
             else {
                 continue;

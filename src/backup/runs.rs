@@ -14,6 +14,8 @@ use super::id::Id;
 use super::pack::Entry;
 
 const BLOCK: usize = 4096;
+/// How many blocks are read at once where all are.
+const AT_ONCE: usize = 32;
 const RECORD: usize = 49;
 const IN_BLOCK: usize = 83;
 const MAGIC: &[u8; 8] = b"cesorun1";
@@ -240,15 +242,15 @@ impl Run {
 
     /// Whether every block is as it was written: what was in a folder for long may not be.
     pub fn is_whole(&self) -> bool {
-        let mut bytes = vec![0; BLOCK * 256];
+        let mut bytes = vec![0; BLOCK * AT_ONCE];
         let mut left = self.heads.len();
         let mut at = 0;
         while left > 0 {
-            let some = &mut bytes[..left.min(256) * BLOCK];
+            let some = &mut bytes[..left.min(AT_ONCE) * BLOCK];
             if self.file.read_exact_at(some, at).is_err() || !some.as_chunks::<BLOCK>().0.iter().all(sound) {
                 return false;
             }
-            left -= left.min(256);
+            left -= left.min(AT_ONCE);
             at += some.len() as u64;
         }
         true

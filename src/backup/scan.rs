@@ -17,9 +17,6 @@ use super::pack::{self, Entry, HEADER};
 use super::repository::Repository;
 use super::threads::{on_threads, processors};
 
-/// Blobs are read together up to this many bytes.
-const AT_ONCE: u64 = 4 << 20;
-
 /// What reading a damaged pack showed.
 pub(super) struct Damage {
     pub id: Id,
@@ -102,11 +99,12 @@ impl Repository {
         };
         let mut hasher = Sha256::new_with_prefix(self.target().get(&file, 0..(HEADER as u64).min(size))?);
         let (mut rest, mut bytes) = (entries.as_slice(), Vec::new());
+        let at_once = self.target().at_once();
         let mut end = HEADER as u64;
         while let Some(first) = rest.first() {
             let from = u64::from(first.offset);
             let near = |entry: &&Entry| {
-                u64::from(entry.offset) + u64::from(entry.stored) <= from + AT_ONCE && entry.offset >= first.offset
+                u64::from(entry.offset) + u64::from(entry.stored) <= from + at_once && entry.offset >= first.offset
             };
             let count = rest.iter().take_while(near).count().max(1);
             let (group, after) = rest.split_at(count);

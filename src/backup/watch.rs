@@ -101,6 +101,10 @@ impl Target for Watched {
         self.target.get_into(name, range, bytes)
     }
 
+    fn at_once(&self) -> u64 {
+        self.target.at_once()
+    }
+
     fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         self.watch.check()?;
         self.target.get_all(name, limit)

@@ -172,6 +172,10 @@ impl Target for Faulty {
         self.read(self.inner.get(name, range))
     }
 
+    fn at_once(&self) -> u64 {
+        self.inner.at_once()
+    }
+
     fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         self.read(self.inner.get_all(name, limit))
     }

@@ -326,6 +326,11 @@ impl Target for FolderTarget {
         file.read_exact_at(bytes, range.start).map_err(Self::fail(&path, "read"))
     }
 
+    /// A file system reads ahead by itself: larger requests take memory and no less time.
+    fn at_once(&self) -> u64 {
+        1 << 20
+    }
+
     fn get_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         let path = self.path(name)?;
         let mut bytes = Vec::new();

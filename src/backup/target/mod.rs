@@ -70,6 +70,12 @@ pub trait Target: Send + Sync {
         Ok(())
     }
 
+    /// How many bytes of a file one request for neighbours should bring: more where each request waits for an answer. Every thread that
+    /// reads holds as many.
+    fn at_once(&self) -> u64 {
+        4 << 20
+    }
+
     /// A whole file of at most `limit` bytes.
     ///
     /// Errors: `Missing`; `Damaged` where it is longer.
