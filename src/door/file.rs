@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -182,7 +183,7 @@ impl Part {
     pub fn writer(&self) -> io::Result<impl Write + Send + use<>> {
         let mut file = self.file.try_clone()?;
         file.seek(SeekFrom::Start(self.from))?;
-        Ok(Overlapping { file, expected: self.expected.clone() })
+        Ok(Overlapping { file, expected: self.expected.clone(), at: self.from, handed: self.from })
     }
 
     /// The file itself, for what is not written front to back.
@@ -216,23 +217,47 @@ impl Part {
     }
 }
 
+/// So many bytes are handed to the disk while more come: the sync at the end then waits for little.
+const HANDED: u64 = 8 << 20;
+
 /// Compares what comes with what was there, then writes.
 struct Overlapping {
     file: File,
     expected: Vec<u8>,
+    /// The place that is written next, and the place up to which all is on its way to the disk.
+    at: u64,
+    handed: u64,
+}
+
+impl Overlapping {
+    /// Lets the kernel begin to write what has come since the last time. Only a wish: what counts is the sync at the end.
+    fn hand_over(&mut self) {
+        if let Some(length) = self.at.checked_sub(self.handed).filter(|length| *length >= HANDED).and_then(NonZero::new)
+        {
+            if let Err(error) = rustix::fs::fadvise(&self.file, self.handed, Some(length), rustix::fs::Advice::DontNeed)
+            {
+                tracing::debug!("a file's pages cannot be handed to the disk early: {error}");
+            }
+            self.handed = self.at;
+        }
+    }
 }
 
 impl Write for Overlapping {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         let count = self.expected.len().min(piece.len());
         if count == 0 {
-            return self.file.write(piece);
+            let written = self.file.write(piece)?;
+            self.at += written as u64;
+            self.hand_over();
+            return Ok(written);
         }
         if self.expected.get(..count) != piece.get(..count) {
             return Err(io::Error::other("the part on this machine is of another file: remove it and begin anew"));
         }
         self.expected.drain(..count);
         self.file.seek(SeekFrom::Current(i64::try_from(count).map_err(io::Error::other)?))?;
+        self.at += count as u64;
         Ok(count)
     }
 

@@ -1,10 +1,11 @@
 //! The threads of a transfer: one that reads or writes a file of this machine and sums it, and a short queue to the socket.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use reqwest::header::{CONTENT_RANGE, LAST_MODIFIED};
 use sha2::{Digest, Sha256};
@@ -16,6 +17,52 @@ use super::transfer::Sink;
 /// How large a piece is, and how many wait between the socket and the thread.
 const PIECE: usize = 256 << 10;
 const QUEUE: usize = 8;
+
+/// Buffers that are used again once whoever was given their content has dropped it: a new one each time costs the kernel more than the copy.
+#[derive(Default)]
+struct Buffers(VecDeque<BytesMut>);
+
+impl Buffers {
+    /// An empty buffer with room for a piece.
+    fn next(&mut self) -> BytesMut {
+        let used = self.0.pop_front().and_then(|mut used| used.try_reclaim(PIECE).then_some(used));
+        used.unwrap_or_else(|| BytesMut::with_capacity(PIECE))
+    }
+
+    /// What a buffer holds, as a piece. The buffer is kept.
+    fn hand_out(&mut self, mut full: BytesMut) -> Bytes {
+        let piece = full.split().freeze();
+        // Besides those that wait in the queue, each side holds one.
+        if self.0.len() < QUEUE + 2 {
+            self.0.push_back(full);
+        }
+        piece
+    }
+}
+
+/// Puts together what comes out of a socket in small parts, so that the thread which writes is not woken for each of them.
+#[derive(Default)]
+pub(super) struct Gathered {
+    buffers: Buffers,
+    piece: BytesMut,
+}
+
+impl Gathered {
+    /// Takes what has come, and returns a piece where one is whole.
+    pub(super) fn take(&mut self, part: &[u8]) -> Option<Bytes> {
+        if self.piece.capacity() == 0 {
+            self.piece = self.buffers.next();
+        }
+        self.piece.extend_from_slice(part);
+        if self.piece.len() < PIECE { None } else { self.rest() }
+    }
+
+    /// What has come since the last piece.
+    pub(super) fn rest(&mut self) -> Option<Bytes> {
+        let piece = std::mem::take(&mut self.piece);
+        (!piece.is_empty()).then(|| self.buffers.hand_out(piece))
+    }
+}
 
 /// What tells one state of a file from another.
 pub(super) struct Identity {
@@ -94,10 +141,11 @@ pub(super) fn read_pieces(
 ) -> (Pieces, JoinHandle<io::Result<[u8; 32]>>) {
     let (queue, pieces) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
     let summing = tokio::task::spawn_blocking(move || {
-        let mut sum = Sha256::new();
+        let (mut sum, mut buffers) = (Sha256::new(), Buffers::default());
         let mut left = length;
         while left > 0 {
-            let mut piece = vec![0; usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))];
+            let mut piece = buffers.next();
+            piece.resize(usize::try_from(left).map_or(PIECE, |left| left.min(PIECE)), 0);
             let mut count = 0;
             while let Some(rest) = piece.get_mut(count..).filter(|rest| !rest.is_empty()) {
                 match reader.read(rest) {
@@ -115,7 +163,7 @@ pub(super) fn read_pieces(
             sum.update(&piece);
             left -= count as u64;
             // Whoever takes the pieces has gone, and says why.
-            if queue.blocking_send(Ok(Bytes::from(piece))).is_err() {
+            if queue.blocking_send(Ok(buffers.hand_out(piece))).is_err() {
                 break;
             }
             passed.fetch_add(count as u64, Ordering::Relaxed);

@@ -17,7 +17,7 @@ use crate::esxi::error::Error;
 use crate::esxi::file_path::FilePath;
 use crate::esxi::host::{Host, Progress, Step};
 use crate::esxi::object::Datastore;
-use crate::esxi::pieces::{Broken, Identity, State, write_pieces};
+use crate::esxi::pieces::{Broken, Gathered, Identity, State, write_pieces};
 use crate::esxi::transport::last_reason;
 use crate::units::{self, Span};
 
@@ -240,19 +240,20 @@ impl Host {
     ) -> Result<(), Error> {
         let patience = self.link.options.timeouts.request;
         let host = || self.name().to_owned();
-        let mut told = None;
-        loop {
+        let (mut told, mut gathered) = (None, Gathered::default());
+        let ended = loop {
             let chunk = match tokio::time::timeout(patience, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => return Ok(()),
-                Ok(Err(error)) => {
-                    return Err(Error::Lost { host: host(), reason: last_reason(&error) });
-                }
-                Err(_) => return Err(Error::Timeout { host: host(), after: Span(patience) }),
+                Ok(Ok(None)) => break Ok(()),
+                Ok(Err(error)) => break Err(Error::Lost { host: host(), reason: last_reason(&error) }),
+                Err(_) => break Err(Error::Timeout { host: host(), after: Span(patience) }),
             };
             self.link.count_received(chunk.len());
+            let Some(piece) = gathered.take(&chunk) else { continue };
+            // The socket's own buffer is free again before anything waits.
+            drop(chunk);
             // The thread has ended early: it says why.
-            if queue.send(chunk).await.is_err() {
+            if queue.send(piece).await.is_err() {
                 return Ok(());
             }
             let percent = total.and_then(|total| percent(passed.load(Ordering::Relaxed), total));
@@ -260,7 +261,12 @@ impl Host {
                 progress(Step { what: "download", percent });
                 told = percent;
             }
+        };
+        // What has come stays, however it ended; a thread that has ended early says why.
+        if let Some(rest) = gathered.rest() {
+            drop(queue.send(rest).await);
         }
+        ended
     }
 }
 
