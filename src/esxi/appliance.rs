@@ -20,7 +20,7 @@ use super::snapshot::Snapshot;
 use super::soap::{Call, Method};
 use super::task::Task;
 
-/// The largest file of firmware variables: EFI has 256 KiB or so.
+/// The largest file of firmware variables: EFI has 256 KiB or so, a BIOS a few.
 const LARGEST_NVRAM: u64 = 8 << 20;
 
 /// A file as a descriptor is to name it.
@@ -102,14 +102,18 @@ impl Host {
     pub async fn nvram(&self, vm: &Checked<Vm>, datastores: &[Checked<Datastore>]) -> Result<Option<Vec<u8>>, Error> {
         let query = Query::object(&vm.moref, "VirtualMachine", &["config.firmware", "layoutEx.file"]);
         let objects = self.link.retrieve(&query).await?;
-        let Some(object) = objects.first().filter(|object| object.text("config.firmware") == Some("efi")) else {
-            return Ok(None);
-        };
+        let Some(object) = objects.first() else { return Ok(None) };
         let files = object.get("layoutEx.file").map(|list| list.children.as_slice()).unwrap_or_default();
         let file = files.iter().find(|file| file.text_at("type").map(str::trim) == Some("nvram"));
         let Some((datastore, path)) = file.and_then(|file| split(file.text_at("name")?)) else { return Ok(None) };
         let Some(store) = datastores.iter().find(|store| store.name == datastore) else { return Ok(None) };
-        self.read_small(store, &FilePath::parse(path.trim())?, LARGEST_NVRAM).await.map(Some)
+        match self.read_small(store, &FilePath::parse(path.trim())?, LARGEST_NVRAM).await {
+            // A host may tell of a file that it writes only when the machine is first turned on. A BIOS does without.
+            Err(error) if object.text("config.firmware") != Some("efi") && error.kind() == "esxi.file_not_found" => {
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     /// Asks the host how it would make a machine of a descriptor. Nothing is made.

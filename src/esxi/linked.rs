@@ -1,6 +1,7 @@
 //! Linked clones: who builds on whose disks, and how a child goes without taking its parent's disks with it.
 //!
-//! Children are found from every machine's `backing.parent` at the time of the call, never from a record. A host that destroys a child
+//! Children are found from every machine's `backing.parent` at the time of the call, never from a record; one that is not registered is
+//! not found. A host that destroys a child
 //! may destroy its parent's disks: what is inherited is taken out of the machine first, and only files in its own folder are deleted.
 
 use std::time::Instant;

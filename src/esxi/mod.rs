@@ -71,6 +71,7 @@ mod upkeep;
 mod version;
 mod vm_clone;
 mod vm_clone_native;
+mod vm_clone_plan;
 mod vm_configure;
 mod vm_create;
 mod vm_disks;

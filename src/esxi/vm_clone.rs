@@ -1,22 +1,20 @@
 //! A clone on a standalone host, which has no `CloneVM_Task`: the disks are copied, and a machine is made on the copies; a linked
 //! clone's disks build on the template's instead. A vCenter clones by itself: [`vm_clone_native`](super::vm_clone_native).
 //!
-//! Thin stays thin. Guest id, firmware and secure boot, hardware version, controllers with bus and unit, and the types of network cards
-//! are the template's; MAC addresses are new. `guestinfo.*` is not copied: it is the template's own. CD-ROM and floppy drives, serial
-//! ports and the like are not copied either. The template must be powered off, for a disk in use cannot be copied; what a snapshot has
-//! frozen can be, whatever its machine does.
+//! Thin stays thin. Guest id, firmware with its variables (`.nvram`) and secure boot, hardware version, controllers with bus and unit, and
+//! the types of network cards are the template's; MAC addresses are new. `guestinfo.*` is not copied: it is the template's own. CD-ROM and
+//! floppy drives, serial ports and the like are not copied either. The template must be powered off, for a disk in use cannot be copied;
+//! what a snapshot has frozen can be, whatever its machine does.
 //! Specification: vSphere Web Services API, `VirtualDiskManager.CopyVirtualDisk_Task`, `Folder.CreateVM_Task`.
 
 use std::collections::BTreeMap;
 
 use crate::units::Bytes;
-use crate::xml::Element;
 
 use super::checked::Checked;
-use super::config_spec::{ConfigSpec, pairs};
+use super::config_spec::pairs;
 use super::error::Error;
-use super::files::split;
-use super::hardware::{Controller, ControllerKind, Disk, Hardware, NewDevice, known_nic};
+use super::hardware::{ControllerKind, Disk, known_nic};
 use super::host::{Host, Progress};
 use super::link::patient;
 use super::making::{Making, folder_name};
@@ -24,9 +22,10 @@ use super::moref::MoRef;
 use super::object::{Datastore, Network, NewVm, Vm};
 use super::places::{Placement, Places};
 use super::port_group::{name_port_groups, with_networks};
-use super::property::{From, Object, Query};
+use super::property::{From, Query};
 use super::snapshot::Snapshot;
-use super::vm_info::{CONFIG, Firmware, extra_config, firmware, secure_boot};
+use super::vm_clone_plan::{Plan, nvram};
+use super::vm_info::{CONFIG, Firmware};
 use super::vm_list::PowerState;
 
 /// What is to be other than in the template.
@@ -42,14 +41,13 @@ pub struct CloneSpec<'a> {
     pub linked: bool,
     /// Whether it is tried whatever is known of the host.
     pub trial: bool,
+    /// Whether it gets none of the template's network cards: whatever its guest does, nobody hears of it. Of a host's own clone alone.
+    pub without_nics: bool,
     /// For each network of the template, by name, the one that the clone's cards go to. None may be missing.
     pub networks: Vec<(&'a str, &'a Checked<Network>)>,
     /// Where it goes, on a vCenter. Default: where the template is.
     pub at: Placement,
 }
-
-/// Extra configuration that belongs to what the machine is rather than to what it was used for.
-const KEPT_KEYS: &[&str] = &["disk.EnableUUID"];
 
 /// Backings that can be copied as a disk.
 const COPIED: &[&str] =
@@ -129,8 +127,8 @@ impl Host {
         made.await.map_err(|error| error.doing(format!("clone {:?} to {:?}", template.name, new.name)))
     }
 
-    /// Makes a machine, powered off, of what a snapshot has frozen of another one, which may run. Its firmware's variables are not
-    /// copied: a snapshot does not tell where they are.
+    /// Makes a machine, powered off, of what a snapshot has frozen of another one, which may run. Its firmware's variables are those of
+    /// now, for a snapshot does not tell where its own are; they are left out while the machine holds them.
     ///
     /// Errors: as those of [`Host::clone_vm`]; there are no linked clones of snapshots.
     pub async fn clone_snapshot(
@@ -188,6 +186,9 @@ impl Host {
         query.properties.push(("Datastore", vec!["summary.freeSpace"]));
         if self.is_vcenter() {
             source.add_place(&mut query);
+        } else if source.snapshot.is_some() {
+            query.properties.push(("VirtualMachine", vec!["layoutEx.file"]));
+            query.from.push(From { object: source.vm.moref.clone(), skip: false, steps: Vec::new() });
         }
         query.from.push(From { object: datastore.moref.clone(), skip: false, steps: Vec::new() });
         let objects = self.link.retrieve(&query).await?;
@@ -199,8 +200,15 @@ impl Host {
         let mut plan = Plan::read(object);
         if let Some(machine) = find(&source.vm.moref) {
             plan.place(machine);
+            if source.snapshot.is_some() {
+                plan.nvram = nvram(machine).map(|(path, _)| path);
+                plan.held = true;
+            }
         }
         name_port_groups(&mut plan.hardware, &objects);
+        if spec.without_nics {
+            plan.hardware.nics.clear();
+        }
         self.check(&plan, source, spec)?;
         for nic in &plan.hardware.nics {
             plan.backings.push(self.nic_backing(network_for(spec, nic.network.as_deref().unwrap_or_default())?).await?);
@@ -305,7 +313,12 @@ impl Host {
         if let Some(nvram) = &plan.nvram {
             let to = making.file_path(".nvram");
             let copied = self.copy_file(nvram, &to, "copy firmware variables", progress).await;
-            making.file(to, copied)?;
+            match making.file(to, copied) {
+                // A host may tell of a file that it writes only when the machine is first turned on. A BIOS does without.
+                Err(error) if plan.firmware != Firmware::Efi && error.is("FileNotFound") => {}
+                Err(error) if plan.held && ["FileLocked", "CannotAccessFile"].iter().any(|kind| error.is(kind)) => {}
+                copied => copied?,
+            }
         }
         Ok(())
     }
@@ -325,152 +338,5 @@ fn disk_type(disk: &Disk) -> &'static str {
         (Some(true) | None, _) => "thin",
         (Some(false), true) => "eagerZeroedThick",
         (Some(false), false) => "preallocated",
-    }
-}
-
-/// A template as far as its clone needs it.
-pub(super) struct Plan {
-    power: PowerState,
-    pub hardware: Hardware,
-    /// What each of its network cards is to be connected to.
-    pub backings: Vec<Element>,
-    firmware: Firmware,
-    secure_boot: bool,
-    version: Option<String>,
-    guest_id: Option<String>,
-    notes: Option<String>,
-    cpus: Option<u32>,
-    cores_per_socket: Option<u32>,
-    memory: Option<Bytes>,
-    kept: Vec<(String, String)>,
-    /// The keys of its extra configuration.
-    pub keys: Vec<String>,
-    /// On a vCenter: its folder, its current snapshot, and whether it is marked as a template.
-    pub folder: Option<MoRef>,
-    pub snapshot: Option<MoRef>,
-    pub marked: bool,
-    nvram: Option<String>,
-    /// Bytes that the copies take at least.
-    needed: u64,
-}
-
-impl Plan {
-    fn read(object: &Object) -> Self {
-        let hardware = object.get("config.hardware.device").map(Hardware::read).unwrap_or_default();
-        let firmware = firmware(object);
-        let files = object.get("layoutEx.file").map(|list| list.children.as_slice()).unwrap_or_default();
-        let of_type =
-            |kind: &'static str| files.iter().filter(move |file| file.text_at("type").map(str::trim) == Some(kind));
-        let size = |file: &Element| file.text_at("size").and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-        let nvram = of_type("nvram").find_map(|file| file.text_at("name")).filter(|_| firmware == Firmware::Efi);
-        let thick = hardware.disks.iter().filter(|disk| disk.thin == Some(false)).map(|disk| disk.size.0);
-        let needed =
-            thick.fold(0u64, u64::saturating_add).max(of_type("diskExtent").map(size).fold(0, u64::saturating_add));
-        let needed = needed.saturating_add(nvram.and_then(|_| of_type("nvram").next()).map_or(0, size));
-        let config = extra_config(object);
-        Self {
-            power: PowerState::read(object.text("runtime.powerState").unwrap_or_default()),
-            firmware,
-            secure_boot: secure_boot(object),
-            version: object.text("config.version").map(str::to_owned),
-            guest_id: object.text("config.guestId").map(str::to_owned),
-            notes: object.text("config.annotation").map(str::to_owned),
-            cpus: object.number("config.hardware.numCPU"),
-            cores_per_socket: object.number("config.hardware.numCoresPerSocket"),
-            memory: object.number("config.hardware.memoryMB").map(super::vm_list::mebibytes),
-            keys: config.keys().cloned().collect(),
-            folder: None,
-            snapshot: None,
-            marked: false,
-            backings: Vec::new(),
-            kept: config
-                .into_iter()
-                .filter(|(key, _)| KEPT_KEYS.iter().any(|kept| key.eq_ignore_ascii_case(kept)))
-                .collect(),
-            nvram: nvram.filter(|path| split(path).is_some()).map(str::to_owned),
-            needed,
-            hardware,
-        }
-    }
-
-    fn config<'a>(
-        &'a self,
-        making: &Making<'_>,
-        new: &'a NewVm,
-        spec: &'a CloneSpec<'_>,
-        vmx: &'a str,
-    ) -> Result<ConfigSpec<'a>, Error> {
-        let mut config: Vec<(&str, &str)> =
-            self.kept.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        config.extend(pairs(&spec.extra_config)?);
-        // An odd number of CPUs cannot keep the template's sockets.
-        let cpus = spec.cpus.or(self.cpus);
-        let cores = self.cores_per_socket.filter(|cores| *cores > 0 && cpus.is_some_and(|cpus| cpus % cores == 0));
-        Ok(ConfigSpec {
-            name: Some(&new.name),
-            version: self.version.as_deref(),
-            guest_id: self.guest_id.as_deref(),
-            notes: spec.notes.as_deref().or(self.notes.as_deref()),
-            path: Some(vmx),
-            cpus,
-            cores_per_socket: cores,
-            memory: spec.memory.or(self.memory),
-            devices: self.devices(making, spec)?,
-            extra_config: config,
-            secure_boot: self.secure_boot.then_some(true),
-            firmware: Some(self.firmware.as_str()),
-            ..ConfigSpec::default()
-        })
-    }
-
-    /// Reads where the machine is on a vCenter.
-    fn place(&mut self, machine: &Object) {
-        self.folder = machine.reference("parent").filter(|parent| parent.kind == "Folder");
-        self.snapshot = machine.get("snapshot").and_then(|tree| tree.child("currentSnapshot")).and_then(MoRef::read);
-        self.marked = machine.flag("config.template").unwrap_or(false);
-    }
-
-    /// How many of so many processors are one socket: as many as in the template, or one where that does not come out even.
-    pub(super) fn cores_for(&self, cpus: u32) -> Option<u32> {
-        self.cores_per_socket.map(|cores| if cores > 0 && cpus.is_multiple_of(cores) { cores } else { 1 })
-    }
-
-    fn devices(&self, making: &Making<'_>, spec: &CloneSpec<'_>) -> Result<Vec<Element>, Error> {
-        let mut devices = Vec::new();
-        let used =
-            |controller: &&Controller| self.hardware.disks.iter().any(|disk| disk.controller_key == controller.key);
-        let used: Vec<&Controller> = self.hardware.controllers.iter().filter(used).collect();
-        // The IDE controllers 200 and 201 are part of every machine; all others are made, under keys of ours.
-        let key_of = |index: usize, controller: &Controller| match controller.kind {
-            ControllerKind::Ide => controller.key,
-            _ => -1 - i32::try_from(index).unwrap_or(i32::MAX - 1),
-        };
-        for (index, controller) in
-            used.iter().enumerate().filter(|(_, controller)| controller.kind != ControllerKind::Ide)
-        {
-            let Controller { kind, bus, sharing, .. } = controller;
-            let key = key_of(index, controller);
-            devices.push(NewDevice::Controller { key, kind, bus: *bus, sharing: sharing.as_deref() }.element());
-        }
-        for (index, disk) in self.hardware.disks.iter().enumerate() {
-            let Some(at) = used.iter().position(|controller| controller.key == disk.controller_key) else { continue };
-            let Some(controller) = used.get(at).map(|controller| key_of(at, controller)) else { continue };
-            let file = making.disk_path(index);
-            let key = -1000 - i32::try_from(index).unwrap_or_default();
-            if spec.linked {
-                let datastore = making.datastore();
-                devices
-                    .push(NewDevice::ChildDisk { key, datastore, parent: disk, controller, unit: disk.unit }.element());
-                continue;
-            }
-            let mode = if disk.mode.is_empty() { "persistent" } else { &disk.mode };
-            let disk = NewDevice::OldDisk { key, file: &file, size: disk.size, mode, controller, unit: disk.unit };
-            devices.push(disk.element());
-        }
-        for (key, (nic, backing)) in (-3000..).zip(self.hardware.nics.iter().zip(&self.backings)) {
-            let start_connected = nic.start_connected;
-            devices.push(NewDevice::Nic { key, kind: &nic.kind, backing, start_connected }.element());
-        }
-        Ok(devices)
     }
 }

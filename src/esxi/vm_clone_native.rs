@@ -17,7 +17,8 @@ use super::moref::MoRef;
 use super::object::{Datastore, NewVm, Vm};
 use super::soap::{Call, Method};
 use super::task::Task;
-use super::vm_clone::{CloneSpec, Plan};
+use super::vm_clone::CloneSpec;
+use super::vm_clone_plan::Plan;
 
 /// Extra configuration that is a machine's own, whatever is made of it.
 fn is_own(key: &str) -> bool {

@@ -154,7 +154,8 @@ pub struct Clone {
     /// Annotation. Default: the template's.
     pub notes: Option<String>,
     /// Whether its disks build on the template's instead of being copies: made at once, small, and bound to the template, which from
-    /// then on is neither powered on, reverted nor destroyed. Default: false.
+    /// then on is neither powered on, reverted nor destroyed. Clones are found among the machines that the host knows: one that was
+    /// unregistered is not, and its parent is not kept for it. Default: false.
     #[serde(default)]
     pub linked: bool,
     /// On a vCenter, the folder of machines that it is put into, such as `prod/web`. Default: the template's.
@@ -250,8 +251,8 @@ impl Operation for Clone {
 
 /// Clones what a snapshot holds of a machine, which may run, into a new machine, powered off.
 ///
-/// Disks are copied on the host as they were frozen, thin stays thin; hardware is that of the snapshot. The firmware's variables and
-/// cloud-init data are not copied. What a failed clone made is removed. Errors: `esxi.duplicate_name`, `esxi.no_disk_space`.
+/// Disks are copied on the host as they were frozen, thin stays thin; hardware is that of the snapshot. The firmware's variables are those
+/// of now, and left out while the machine runs and holds them. Cloud-init data is not copied. What a failed clone made is removed. Errors: `esxi.duplicate_name`, `esxi.no_disk_space`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CloneSnapshot {

@@ -210,11 +210,14 @@ fn an_import_that_breaks_off_leaves_no_machine_and_no_files() {
 #[test]
 fn a_machine_is_streamed_to_another_host_whole_or_not_at_all() {
     let machine = Machine::new();
-    let host = Sim::start(Options::default());
-    machine.on(&host, &["vm", "create", "small", "--disk", "96 MiB"]).ok();
+    let state = tempfile::tempdir().unwrap();
+    let host = Sim::start(Options { state: Some(state.path().to_owned()), ..Options::default() });
+    machine.on(&host, &["vm", "create", "small", "--disk", "96 MiB", "--firmware", "bios"]).ok();
     for at in [1 << 20, 70 << 20, (96 << 20) - 512] {
         host.server.write_disk("small", 0, at, &[0x5a; 512]).unwrap();
     }
+    let there = state.path().join("datastore1");
+    std::fs::write(there.join("small/small.nvram"), b"the variables of this very machine").unwrap();
     for (method, trouble) in
         [("GET nfc", Trouble::Cut(10_000)), ("GET nfc", Trouble::Drop), ("GET nfc", Trouble::Status(500))]
     {
@@ -242,7 +245,13 @@ fn a_machine_is_streamed_to_another_host_whole_or_not_at_all() {
     (0..96).for_each(|piece| whole.update(host.server.read_disk("small", 0, piece << 20, 1 << 20).unwrap()));
     let whole: String = whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(sum_of(&folder.join(file)), whole);
-    assert!(folder.join("small/small.nvram").exists());
+    // A BIOS has variables too, and they are the machine's own.
+    assert_eq!(own["firmware"], "bios");
+    machine.on(&host, &["vm", "clone", "small", "twin"]).ok();
+    for copied in [folder.join("small/small.nvram"), there.join("twin/twin.nvram")] {
+        assert_eq!(std::fs::read(copied).unwrap(), b"the variables of this very machine");
+    }
+    machine.on(&host, &["vm", "delete", "twin", "--mode", "unrestricted"]).ok();
     machine.on(&host, &["vm", "copy", "small", "--to", "sim"]).failed(4, "esxi.duplicate_name");
     machine
         .on(&host, &["vm", "copy", "small", "--to", "sim", "--as", "other", "--network", "none"])
@@ -252,6 +261,10 @@ fn a_machine_is_streamed_to_another_host_whole_or_not_at_all() {
     machine.on(&host, &["vm", "power", "small", "on"]).ok();
     machine.on(&host, &["vm", "copy", "small", "--to", "sim", "--as", "third"]).failed(4, "esxi.invalid_power_state");
     machine.on(&host, &["vm", "snapshot", "create", "small", "now"]).ok();
+    machine.file("frozen.luau", "esxi.connect():vm('small'):snapshots()[1]:clone({ name = 'frozen' })");
+    machine.on(&host, &["run", "frozen.luau"]).ok();
+    let variables = std::fs::read(there.join("frozen/frozen.nvram")).unwrap();
+    assert_eq!(variables, b"the variables of this very machine");
     host.server.write_disk("small", 0, 5 << 20, &[1; 512]).unwrap();
     machine.on(&host, &["vm", "snapshot", "export", "small", "now", "now.ova"]).ok();
     let back = sim(&machine, &["vm", "import", "now.ova", "back"]).ok().json();

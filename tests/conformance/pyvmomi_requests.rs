@@ -52,6 +52,7 @@ async fn on_a_vcenter(options: HostOptions) {
         extra_config: BTreeMap::from([("guestinfo.a".into(), "b".into())]),
         linked: false,
         trial: false,
+        without_nics: false,
         networks: vec![("DC1_DVPG0", &group)],
         at: at("/", "DC1_C0/DC1_C0_H2"),
     };
@@ -117,6 +118,7 @@ async fn everything(options: HostOptions) {
         extra_config: BTreeMap::from([("SET.guest.ipAddress".into(), "192.0.2.9".into())]),
         linked: false,
         trial: false,
+        without_nics: false,
         networks: vec![("VM Network", &network)],
         ..CloneSpec::default()
     };

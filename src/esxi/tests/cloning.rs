@@ -138,6 +138,33 @@ async fn a_clone_is_what_its_template_is() {
     assert_eq!(keys, ["disk.EnableUUID", "guestinfo.metadata"]);
 }
 
+/// The variables of a BIOS (the order of its drives, its clock) are a file too.
+#[tokio::test]
+async fn a_bios_keeps_its_variables_and_does_without_where_there_are_none_yet() {
+    for there in [true, false] {
+        let (fake, host) = fake(move |request, world| {
+            (request.method == "CopyDatastoreFile_Task" && !there)
+                .then(|| world.task(Err(fault("FileNotFound", "<file>[ds1] golden/golden.nvram</file>"))))
+        })
+        .await;
+        fake.world.lock().unwrap().set(&MoRef::new("VirtualMachine", "golden"), "config.firmware", "<val>bios</val>");
+        clone(&host, "web-1").await.unwrap();
+        assert_eq!(fake.count("CopyDatastoreFile_Task"), 1, "{there}");
+        for copied in fake.changes("CopyDatastoreFile_Task") {
+            assert_eq!(copied.text_at("destinationName"), Some("[ds1] web-1/web-1.nvram"));
+        }
+        let config = fake.changes("CreateVM_Task").remove(0);
+        assert_eq!(config.text_at("config.firmware"), Some("bios"));
+    }
+    // An EFI machine does not boot without them.
+    let (fake, host) = fake(|request, world| {
+        (request.method == "CopyDatastoreFile_Task").then(|| world.task(Err(fault("FileNotFound", ""))))
+    })
+    .await;
+    assert_eq!(clone(&host, "web-1").await.unwrap_err().kind(), "esxi.file_not_found");
+    assert_eq!(fake.count("CreateVM_Task"), 0);
+}
+
 #[tokio::test]
 async fn a_clone_that_fails_takes_away_exactly_what_it_made() {
     for failing in ["CopyVirtualDisk_Task", "CopyDatastoreFile_Task", "CreateVM_Task"] {
