@@ -261,7 +261,7 @@ pub struct CatalogHostProbe {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Fact {
     /// What it is: `ranges`, `upload`, `download`, `copies`, `thin_copies`, `untold_copies`, `tracked_changes`, `allocated_areas`,
-    /// `unchanged_areas`, `snapshot_export`, `linked_clones`, `parents_survive`, `sessions`.
+    /// `unchanged_areas`, `written_areas`, `written_allocated`, `snapshot_export`, `linked_clones`, `parents_survive`, `sessions`.
     pub name: String,
     /// Whether the host does it; nil where that could not be found out.
     pub works: Option<bool>,

@@ -10,7 +10,7 @@ use super::catalog_rows::Fact;
 use super::host_trials::Trials;
 use crate::catalog;
 use crate::door::Pass;
-use crate::door::bind::{Binder, BoundHost};
+use crate::door::bind::{Binder, BoundHost, BoundVm};
 use crate::door::object::{Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
@@ -24,6 +24,9 @@ pub(super) const MARK: &str = "ceso host probe: ";
 /// Tries what hosts do differently, with a small machine of that name: ranges of files, tracked changes, exported snapshots, the form of
 /// copied disks, linked clones, how many sessions it takes, how fast files go.
 ///
+/// With `template`, a full clone of it without network cards is turned on too, and what its guest wrote between two snapshots is held
+/// against what the host tells of it: whether tracked changes can be trusted is found out in no other way.
+///
 /// What was found is kept in the catalog with the host's build, and from then on decides how files, disks and snapshots are carried. The
 /// machines and files are removed again whatever comes of it, or the error names them; what a killed probe has left, the next one names. No
 /// more sessions are tried than the configuration would use at once. Errors: those of making a machine; `esxi.probe_left` where a machine
@@ -33,10 +36,13 @@ pub(super) const MARK: &str = "ceso host probe: ";
 pub struct Probe {
     /// The host.
     pub host: Target<kind::Host>,
-    /// The machine's name; its linked clone's has `-child` behind it.
+    /// The machine's name; its linked clone's has `-child` behind it, that of the template's clone `-guest`.
     pub name: String,
     /// Where its files go. Default: the datastore with the most free space that may be written to.
     pub datastore: Option<String>,
+    /// A machine that is off and whose guest writes when it is turned on, with a disk of 64 GiB at most. Default: none, and tracked
+    /// changes are tried with an empty disk alone.
+    pub template: Option<String>,
 }
 
 /// What a host does.
@@ -57,6 +63,8 @@ pub struct BoundProbe {
     pub(super) host: BoundHost,
     pub(super) new: Checked<NewVm>,
     pub(super) child: Checked<NewVm>,
+    /// What the guest that writes is cloned from, and the clone.
+    pub(super) guest: Option<(BoundVm, Checked<NewVm>)>,
     pub(super) datastore: Checked<esxi::Datastore>,
     /// The machines of other probes.
     others: Vec<String>,
@@ -68,6 +76,7 @@ impl Operation for Probe {
     const PLACE: Place = Place::Method { kind: "host", name: "probe" };
     const TOUCHES: &'static [Touch] = &[
         touch("vm", "create", Selector::Argument("name")),
+        touch("vm", "copy_from", Selector::Argument("template")),
         touch("datastore", "write", Selector::Argument("datastore")),
     ];
     const USAGE: &'static str =
@@ -78,8 +87,18 @@ impl Operation for Probe {
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundProbe, Fault> {
         let host = binder.host(&self.host)?;
-        let names = [self.name.clone(), format!("{}-child", self.name)];
+        if self.template.is_some() && host.host.client.is_vcenter() {
+            return Err(esxi::Error::NeedsHost { host: host.host.name.clone(), hosts: Vec::new() }.into());
+        }
+        let names = [self.name.clone(), format!("{}-child", self.name), format!("{}-guest", self.name)];
         let [new, child] = [binder.new_vm_name(&names[0])?, binder.new_vm_name(&names[1])?];
+        let guest = match &self.template {
+            Some(template) => {
+                Some((binder.vm_named(&host, template, "copy_from").await?, binder.new_vm_name(&names[2])?))
+            }
+            None => None,
+        };
+        let names = names.get(..if guest.is_some() { 3 } else { 2 }).unwrap_or_default();
         let rows = host.host.client.list_vms(&host.system, Detail::Full).await?;
         let marked = rows.iter().filter(|row| row.notes.as_deref().is_some_and(|notes| notes.starts_with(MARK)));
         let others: Vec<String> = marked.map(|row| row.vm.name.clone()).collect();
@@ -89,19 +108,20 @@ impl Operation for Probe {
             return Err(Fault::new("esxi.probe_left", message)
                 .hint(format!("remove it, then probe again: ceso vm delete {left} --mode unrestricted")));
         }
-        for name in &names {
+        for name in names {
             binder.new_vm(&host, name).await?;
         }
         let datastore = match &self.datastore {
             Some(name) => binder.datastore(&host, name, "write").await?,
             None => binder.roomiest_datastore(&host).await?,
         };
-        Ok(BoundProbe { host, new, child, datastore, others })
+        Ok(BoundProbe { host, new, child, guest, datastore, others })
     }
 
     async fn act(self, bound: BoundProbe, pass: &Pass<'_>) -> Result<Probed, Fault> {
         let host = &bound.host.host;
-        let names = vec![bound.new.name.clone(), bound.child.name.clone()];
+        let mut names = vec![bound.new.name.clone(), bound.child.name.clone()];
+        names.extend(bound.guest.iter().map(|(_, guest)| guest.name.clone()));
         pass.note_probing(host, vec![bound.new.name.clone()]).await;
         let mut trials = Trials::new(&bound, pass);
         let tried = trials.all().await;
@@ -159,7 +179,10 @@ pub fn abilities(facts: &[catalog::Fact]) -> Abilities {
     Abilities {
         ranges: works("ranges"),
         snapshot_export: works("snapshot_export"),
-        tracked_changes: both("tracked_changes", "unchanged_areas"),
+        tracked_changes: match (works("written_areas"), works("written_allocated")) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            _ => both("tracked_changes", "unchanged_areas"),
+        },
         // Only where a copy that is told its form is not as it was told, and one that is not told is: else telling it is right.
         disk_forms: match (works("thin_copies"), works("untold_copies")) {
             (Some(false), Some(true)) => Some(false),
@@ -277,6 +300,12 @@ mod tests {
             fact("tracked_changes", Some(true), None),
             fact("unchanged_areas", Some(false), None),
         ];
+        for written in ["written_areas", "written_allocated"] {
+            let lies = [fact("tracked_changes", Some(true), None), fact("unchanged_areas", Some(true), None)];
+            assert_eq!(abilities(&lies).tracked_changes, Some(true));
+            let lies = lies.into_iter().chain([fact(written, Some(false), None)]).collect::<Vec<_>>();
+            assert_eq!(abilities(&lies).tracked_changes, Some(false), "{written}");
+        }
         let can = abilities(&poor);
         assert_eq!((can.disk_forms, can.linked_clones, can.sessions), (Some(false), Some(false), Some(3)));
         assert_eq!(can.tracked_changes, Some(false));

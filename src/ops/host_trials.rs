@@ -3,6 +3,8 @@
 //! A host that cannot be reached ends them; all else is an answer. What they make is noted before it is made, and removed by
 //! [`Trials::end`], which the probe calls however they ended.
 
+mod written;
+
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +36,7 @@ pub(super) struct Trials<'a> {
     facts: Vec<Fact>,
     machine: Option<Arc<Checked<Vm>>>,
     child: Option<Arc<Checked<Vm>>>,
+    guest: Option<Arc<Checked<Vm>>>,
     files: Vec<FilePath>,
 }
 
@@ -41,7 +44,7 @@ type Told = (Option<bool>, String);
 
 impl<'a> Trials<'a> {
     pub fn new(bound: &'a BoundProbe, pass: &'a Pass<'a>) -> Self {
-        Self { bound, pass, facts: Vec::new(), machine: None, child: None, files: Vec::new() }
+        Self { bound, pass, facts: Vec::new(), machine: None, child: None, guest: None, files: Vec::new() }
     }
 
     fn client(&self) -> &'a esxi::Host {
@@ -65,7 +68,11 @@ impl<'a> Trials<'a> {
         self.files(&vm).await?;
         self.copies(&vm).await?;
         self.snapshots(&vm).await?;
-        self.linked(&vm).await
+        self.linked(&vm).await?;
+        match &bound.guest {
+            Some((template, new)) => self.written(&template.vm, new).await,
+            None => Ok(()),
+        }
     }
 
     /// Notes what came of a trial, and whether the run goes on.
@@ -314,7 +321,12 @@ impl<'a> Trials<'a> {
                 Err(error) => left.push(format!("{} ({error})", file.on(&store.name))),
             }
         }
-        for vm in [self.child.take(), self.machine.take()].into_iter().flatten() {
+        if let Some(guest) = &self.guest
+            && let Err(error) = client.power_off(guest, &progress).await
+        {
+            tracing::debug!("the guest of a probe was not turned off: {error}");
+        }
+        for vm in [self.child.take(), self.guest.take(), self.machine.take()].into_iter().flatten() {
             match again(|| client.destroy(&vm, &progress)).await {
                 Err(error) if !error.is("ManagedObjectNotFound") => {
                     left.push(format!("the machine {:?} ({error})", vm.name));

@@ -63,10 +63,60 @@ fn what_a_good_host_does_is_found_out_kept_and_shown() {
     let can = abilities(&machine, &host);
     assert_eq!((&can["ranges"], &can["linked_clones"], &can["sessions"]), (&true.into(), &true.into(), &Value::Null));
     assert!(can["copy_speed"].is_number() || can["copy_speed"].is_string(), "{can:#}");
-    // A second one finds nothing in its way.
-    probe(&machine, &host).ok();
+    // A second one finds nothing in its way; the host may be named.
+    machine.on(&host, &["host", "probe", "env", "--output", "json"]).ok();
+    let other = machine.on(&host, &["host", "probe", "enw"]);
+    assert!(other.code != 0 && other.err.contains("enw"), "{other:?}");
     let unknown = machine.run(&["host", "show", "enw"]);
     assert!(unknown.code == 1 && unknown.err.contains("did you mean \"env\"?"), "{unknown:?}");
+}
+
+/// What a guest writes while it runs is held against what the host tells: nothing else shows whether tracked changes can be trusted.
+#[test]
+fn a_guest_that_writes_shows_whether_the_host_tells_all_that_changed() {
+    let with_guest = ["host", "probe", "--template", "debian-12", "--output", "json"];
+    let probe = |machine: &Machine, host: &Sim| machine.on(host, &with_guest).ok().json();
+    let writes = Some(Duration::from_millis(20));
+    let start = || Sim::start(Options { guest_writes: writes, ..Options::default() });
+    let (machine, host) = (Machine::new(), start());
+    let paths = |machine: &Machine, host: &Sim| -> Vec<String> {
+        let rows = files(machine, host);
+        rows.as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = (names(&machine, &host), paths(&machine, &host));
+    let honest = probe(&machine, &host);
+    for name in ["written_areas", "written_allocated"] {
+        assert_eq!(fact(&honest, name)["works"], true, "{honest:#}");
+    }
+    assert_eq!(abilities(&machine, &host)["tracked_changes"], true);
+    assert_eq!((names(&machine, &host), paths(&machine, &host)), before);
+    // Its guest is heard by nobody.
+    let made = host.server.calls().into_iter().filter(|call| call.method == "CreateVM_Task").count();
+    assert_eq!(made, 3, "the machine, its linked clone, the guest");
+    // The lies that hosts have been seen to tell. None but this trial sees through the first two.
+    for (lie, found) in [
+        ("QueryChangedDiskAreas:lie=missing", "written_areas"),
+        ("QueryChangedDiskAreas:lie=missing", "written_allocated"),
+        ("QueryChangedDiskAreas:lie=unknown", "written_areas"),
+        ("QueryChangedDiskAreas:FileFault", "written_areas"),
+    ] {
+        let (machine, host) = (Machine::new(), start());
+        host.server.fault(read_fault(lie).unwrap()).unwrap();
+        let probed = probe(&machine, &host);
+        assert_ne!(fact(&probed, found)["works"], true, "{lie}: {probed:#}");
+        assert_eq!(abilities(&machine, &host)["tracked_changes"], false, "{lie}");
+        assert_eq!((names(&machine, &host), paths(&machine, &host)), before, "{lie}");
+    }
+    // Everything is no lie that loses anything.
+    let (machine, host) = (Machine::new(), start());
+    host.server.fault(read_fault("QueryChangedDiskAreas:lie=everything").unwrap()).unwrap();
+    assert_eq!(fact(&probe(&machine, &host), "written_areas")["works"], true);
+    // Where snapshots are not exported there is nothing to compare with, and nothing is claimed.
+    let (machine, host) = (Machine::new(), start());
+    host.server.fault(read_fault("ExportSnapshot:NotSupported").unwrap()).unwrap();
+    assert!(fact(&probe(&machine, &host), "written_areas")["works"].is_null());
+    assert_eq!(names(&machine, &host), ["debian-12"]);
+    machine.on(&host, &["host", "probe", "--template", "none"]).failed(4, "esxi.vm_not_found");
 }
 
 #[test]

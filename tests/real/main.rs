@@ -62,7 +62,8 @@ fn what_a_host_really_does_is_probed_and_nothing_is_left() {
     let Some(real) = Real::host() else { return };
     let before = real.ok(&["vm", "list", "--output", "json"]);
     let datastore = real.datastore();
-    let own = ["host", "probe", "--name", "ceso-real-probe", "--output", "json"];
+    let template = Real::var("ESXI_TEMPLATE");
+    let own = ["host", "probe", "--name", "ceso-real-probe", "--template", &template, "--output", "json"];
     let probed: serde_json::Value = serde_json::from_str(&real.ok(&words(&own, &datastore))).unwrap();
     println!("{probed:#}");
     let kept = std::env::var_os("ESXI_PROBE").map(PathBuf::from);

@@ -83,7 +83,7 @@ pub enum Trouble {
 /// What a host says of changed blocks that is not so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
-    /// Areas that changed are left out: nobody can see it, and a backup that trusts it is damaged.
+    /// Areas that changed are left out, the first and every other: nobody can see it, and a backup that trusts it is damaged.
     Missing,
     /// All of the disk has changed.
     Everything,

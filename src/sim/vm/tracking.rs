@@ -114,7 +114,7 @@ pub fn query(world: &World, call: &Call) -> Answer {
     let areas = match call.lie {
         None => areas,
         Some(Lie::Everything) => vec![(0, chain.capacity())],
-        Some(Lie::Missing) => areas.into_iter().step_by(2).collect(),
+        Some(Lie::Missing) => areas.into_iter().skip(1).step_by(2).collect(),
         Some(Lie::Unknown) => return Err(wrong("changeId", "it is none of this disk's")),
     };
     let behind = areas.into_iter().filter(|(first, length)| first + length > start);
