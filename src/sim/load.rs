@@ -1,7 +1,8 @@
 //! Another host's inventory to begin with: its datastores, networks and machines, as a file tells them.
 //!
-//! The file was checked when it was read. What it has no word for is as on every new simulator. Disks have their sizes and are no files: they
-//! can be listed with their machines, and neither read nor copied.
+//! The file was checked when it was read. What it has no word for is as on every new simulator. No content is in it: a machine's files are
+//! made when somebody looks at them for the first time, each disk with its size and its chain and nothing on it, but for a system that
+//! boots on the machine's first. What lies on another datastore than `datastore1` is listed and is no file.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +10,23 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::datastore;
+use super::datastore::path::DatastorePath;
+use super::datastore::vmdk::{self, Descriptor, Space};
+use super::datastore::{self, disk_fault, file_fault};
 use super::esx;
 use super::esx::upkeep::Mount;
+use super::fault::VimFault;
 use super::guest::{Applied, AppliedNic};
 use super::state::Loaded;
 use super::value::Data;
 use super::vm::snapshot::{Snapshot, Snapshots};
-use super::vm::{Power, SystemDisk, Vm, devices, hardware};
+use super::vm::{Power, SystemDisk, Vm, devices, filler, hardware, links, template, vmx};
 use super::world::World;
 use crate::error::Fault;
 use crate::inventory::{self, Controller, Guest, Inventory, Machine};
 
+/// The smallest disk that has room for a system.
+const LEAST: u64 = 8 << 20;
 /// How long machines that run have done so: their guests are up.
 const UP: Duration = Duration::hours(1);
 
@@ -59,6 +65,63 @@ pub fn put(world: &mut World, inventory: &Inventory) -> Result<(), Fault> {
         world.put(vm).map_err(|fault| refused(own, &fault.message))?;
     }
     Ok(())
+}
+
+/// Whether a machine came with an inventory, and has a place for files.
+pub fn loaded(world: &World, vm: &Vm) -> bool {
+    let loaded = world.file.loaded.as_ref().is_some_and(|loaded| loaded.committed.contains_key(&vm.id));
+    loaded && DatastorePath::parse(&vm.vmx).is_ok_and(|path| !path.parent().is_root())
+}
+
+/// Makes the files of such a machine, where they were never made.
+pub fn files(world: &World, vm: &Vm) -> Result<(), VimFault> {
+    if filler::made(world, vm) {
+        return Ok(());
+    }
+    filler::folder(world, vm)?;
+    for (number, disk) in vm.disks().enumerate() {
+        let capacity = disk.number("capacityInBytes").and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+        let Some(backing) = disk.data("backing") else { continue };
+        let space = if backing.boolean("thinProvisioned") == Some(true) { Space::Thin } else { Space::Kept };
+        let mut below: Option<(DatastorePath, Descriptor)> = None;
+        let chain: Vec<&str> = links(backing).collect();
+        for file in chain.into_iter().rev() {
+            // On another datastore there are no files.
+            let Ok(path) = DatastorePath::parse(file) else { break };
+            let own = made(world, &path, below.as_ref(), (capacity, space), number == 0)?;
+            below = Some((path, own));
+        }
+    }
+    template::nvram(world, vm)?;
+    // The configuration comes last: it tells that the others are there.
+    vmx::write(world, vm)
+}
+
+/// One link of a disk, above what it builds on; another machine's may be there already.
+fn made(
+    world: &World,
+    path: &DatastorePath,
+    below: Option<&(DatastorePath, Descriptor)>,
+    (capacity, space): (u64, Space),
+    first: bool,
+) -> Result<Descriptor, VimFault> {
+    let at = world.datastore.resolve(path)?;
+    if at.exists() {
+        return Descriptor::read(&at).map_err(|error| disk_fault(path, &error));
+    }
+    let folder = path.parent();
+    std::fs::create_dir_all(world.datastore.resolve(&folder)?).map_err(|error| file_fault(&folder, &error))?;
+    let fault = |error| disk_fault(path, &error);
+    match below {
+        Some((parent, own)) => vmdk::create_delta(&at, own, &parent.seen_from(&folder), None).map_err(fault),
+        None => {
+            let own = vmdk::create(&at, capacity, "lsilogic", space).map_err(fault)?;
+            if first && capacity >= LEAST {
+                vmdk::install(&at).map_err(fault)?;
+            }
+            Ok(own)
+        }
+    }
 }
 
 fn refused(own: &Machine, why: &str) -> Fault {

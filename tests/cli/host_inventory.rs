@@ -107,6 +107,46 @@ fn a_saved_inventory_answers_in_the_simulator_as_it_did_and_holds_no_secret() {
     }
 }
 
+/// A file of facts holds no contents: the disks of machines that were loaded have their sizes and their chains, a system that boots, and
+/// nothing else. What lies on another datastore is listed alone, and who wants more of it is told so.
+#[test]
+fn the_disks_of_a_loaded_inventory_have_their_sizes_and_a_system_that_boots_and_no_content() {
+    let (machine, host) = furnished();
+    host.server.write_disk("debian-12", 0, 64 << 20, &[7; 512]).unwrap();
+    machine.on(&host, &["host", "inventory", "save", "lab.json"]).ok();
+    let text = std::fs::read_to_string(machine.project().join("lab.json")).unwrap();
+    let copy = loaded(text.replace("[datastore1] vm-0003/", "[isos] vm-0003/").as_bytes());
+    let on = |words: &[&str]| machine.on(&copy, &[words, &["--mode", "unrestricted", "--output", "json"]].concat());
+    let before = ["debian-12", "web"].map(|name| on(&["vm", "info", name]).ok().json());
+    assert_eq!(copy.server.read_disk("debian-12", 0, 64 << 20, 512).unwrap(), [0; 512]);
+    for (disk, size) in [("debian-12/debian-12.vmdk", "2 GiB"), ("web/web_1.vmdk", "3 GiB")] {
+        let told = on(&["datastore", "disk", "info", &format!("[datastore1] {disk}")]).ok().json();
+        assert_eq!(told["size"], size, "{told:#}");
+    }
+    assert_eq!(
+        ["debian-12", "web"].map(|name| on(&["vm", "info", name]).ok().json()),
+        before,
+        "made, and told as before"
+    );
+    // A playbook finds its template, and what it makes of it boots.
+    machine.file("use.luau", "local vm = esxi.connect():clone({ template = 'debian-12', name = 'new' })\nvm:power_on()\nreturn { ip = vm:wait_for_ip() }");
+    assert!(on(&["run", "use.luau"]).ok().json()["ip"].is_string());
+    on(&["vm", "export", "debian-12", "out.ova"]).ok();
+    // A chain of snapshots is one: it goes back and is merged.
+    on(&["vm", "snapshot", "revert", "web", "one"]).ok();
+    on(&["vm", "snapshot", "remove", "web", "--all"]).ok();
+    assert_eq!(on(&["vm", "info", "web"]).ok().json()["disks"][0]["parent"], Value::Null);
+    let listed = on(&["vm", "list"]).ok().json();
+    for words in [&["vm", "clone", "vm-0003", "b"][..], &["datastore", "disk", "info", "[isos] vm-0003/vm-0003.vmdk"]] {
+        let refused = on(words);
+        assert!(
+            refused.code == 4 && refused.err.contains("error[esxi.") && !refused.err.contains("Left behind"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(on(&["vm", "list"]).ok().json(), listed);
+}
+
 #[test]
 fn a_simulator_begins_with_a_good_file_alone() {
     let (machine, host) = (Machine::new(), Sim::start(Options::default()));

@@ -24,6 +24,7 @@ use self::path::DatastorePath;
 use super::call::{Answer, Call, Reply};
 use super::esx;
 use super::fault::VimFault;
+use super::load;
 use super::state;
 use super::value::{Data, Ref, Value};
 use super::vm::{Vm, filler};
@@ -248,23 +249,25 @@ pub fn long(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The path that a client named, with the files of the numbered machine that it may lie in made first.
+/// The path that a client named, with the files of the machine that it may lie in made first, where that was never looked at.
 pub fn open(world: &World, text: &str) -> Result<DatastorePath, VimFault> {
     let path = DatastorePath::parse(text)?;
     materialise(world, &path)?;
     Ok(path)
 }
 
-/// Makes what a numbered machine's folder holds, when somebody looks at it for the first time.
+/// Makes what the folder of a numbered machine, or of one that was loaded, holds, when somebody looks at it for the first time.
 pub fn materialise(world: &World, path: &DatastorePath) -> Result<(), VimFault> {
-    let wanted = |vm: &&Vm| filler::number(vm.id).is_some();
+    let wanted = |vm: &&Vm| filler::number(vm.id).is_some() || load::loaded(world, vm);
     match path.parts().first() {
-        Some(name) => world
-            .vms
-            .values()
-            .filter(wanted)
-            .filter(|vm| vm.folder().name() == name)
-            .try_for_each(|vm| filler::files(world, vm)),
+        Some(name) => {
+            world.vms.values().filter(wanted).filter(|vm| vm.folder().parts().first() == Some(name)).try_for_each(
+                |vm| match filler::number(vm.id) {
+                    Some(_) => filler::files(world, vm),
+                    None => load::files(world, vm),
+                },
+            )
+        }
         None => world.vms.values().filter(wanted).try_for_each(|vm| filler::folder(world, vm).map(|_| ())),
     }
 }

@@ -34,7 +34,7 @@ mod screenshot;
 pub mod snapshot;
 pub mod template;
 mod tracking;
-mod vmx;
+pub mod vmx;
 
 use std::collections::BTreeMap;
 
