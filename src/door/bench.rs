@@ -183,6 +183,8 @@ pub enum Trouble {
     },
     Status(u16),
     Delay(Span),
+    /// It is carried out, and answered so much later.
+    Late(Span),
     /// The connection is closed before or after the request was carried out.
     Drop {
         after: bool,
@@ -198,4 +200,10 @@ pub enum Trouble {
     Restart(Span),
     /// A file transfer ends after so many bytes.
     Cut(Bytes),
+    /// A file transfer sends all of the file, whatever part was asked for.
+    NoRanges,
+    /// Snapshots are removed, and their deltas stay.
+    LeaveDelta,
+    /// What changed on a disk is told wrongly, by the simulator's word for how.
+    Lie(&'static str),
 }

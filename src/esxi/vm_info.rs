@@ -34,8 +34,6 @@ pub struct VmInfo {
     pub memory_hot_add: bool,
     /// Its snapshots, parents before children.
     pub snapshots: Vec<SnapshotRow>,
-    /// Whether the host says that deltas without a snapshot are there.
-    pub consolidation_needed: bool,
     /// What it asks before it goes on.
     pub question: Option<Question>,
     /// The extra configuration, `guestinfo.*` among it.
@@ -71,7 +69,6 @@ pub(super) const CONFIG: &[&str] = &[
     "config.cpuHotAddEnabled",
     "config.memoryHotAddEnabled",
     "config.extraConfig",
-    "runtime.consolidationNeeded",
     "runtime.question",
     "snapshot",
 ];
@@ -79,7 +76,7 @@ pub(super) const CONFIG: &[&str] = &[
 impl VmInfo {
     /// Whether deltas without a snapshot are there, by the host's word or by count.
     pub fn needs_consolidation(&self) -> bool {
-        self.consolidation_needed || self.hardware.disks.iter().any(|disk| self.has_unowned_deltas(disk))
+        self.row.consolidation_needed || self.hardware.disks.iter().any(|disk| self.has_unowned_deltas(disk))
     }
 
     /// Whether this disk carries more deltas than the machine's snapshots account for.
@@ -139,7 +136,6 @@ fn read(object: &Object, identity: Vm) -> VmInfo {
         cpu_hot_add: object.flag("config.cpuHotAddEnabled").unwrap_or(false),
         memory_hot_add: object.flag("config.memoryHotAddEnabled").unwrap_or(false),
         snapshots: tree(object),
-        consolidation_needed: object.text("runtime.consolidationNeeded").and_then(boolean).unwrap_or(false),
         question: object.get(super::question::PATH).and_then(Question::read),
         extra_config: extra_config(object),
     }

@@ -87,6 +87,8 @@ pub struct VmRow {
     pub template: bool,
     /// `connected` for a machine in order; else why it cannot be used, such as `inaccessible`.
     pub connection: Option<String>,
+    /// Whether the host says that deltas without a snapshot are there.
+    pub consolidation_needed: bool,
     /// On a vCenter, the host that it is on, and that one's cluster.
     pub system: Option<String>,
     pub cluster: Option<String>,
@@ -100,11 +102,16 @@ const LEAN: &[&str] = &[
     "guest.ipAddress",
     "config.hardware.numCPU",
     "config.hardware.memoryMB",
+    CONSOLIDATION,
 ];
+
+/// Whether the host says that deltas without a snapshot are there.
+const CONSOLIDATION: &str = "runtime.consolidationNeeded";
 
 pub(super) const FULL: &[&str] = &[
     "runtime.powerState",
     "runtime.connectionState",
+    CONSOLIDATION,
     "config.hardware.numCPU",
     "config.hardware.memoryMB",
     "config.guestId",
@@ -175,6 +182,7 @@ pub(super) fn row(object: &Object, vm: Vm) -> VmRow {
         committed: object.number("summary.storage.committed").map(Bytes),
         template: object.flag("config.template").unwrap_or(false),
         connection: object.text("runtime.connectionState").map(str::to_owned),
+        consolidation_needed: object.flag(CONSOLIDATION).unwrap_or(false),
         system: None,
         cluster: None,
     }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::host_change::ADMINISTERS;
+use super::linked::refuse_with_clones;
 use crate::door::Pass;
 use crate::door::bind::{Binder, BoundHost, BoundVm};
 use crate::door::object::{Target, kind};
@@ -218,7 +219,7 @@ impl Operation for SetForHost {
 ///
 /// Where it is so already, nothing is done; what is left out stays as it is. A machine that takes the place of another pushes it, and those
 /// behind it, one further. With `start = false` and no `stop_action` it takes no part any more. Nothing of it happens unless the host does
-/// so at all: `host:set_autostart`.
+/// so at all: `host:set_autostart`. A machine that linked clones build on cannot be started by it: `esxi.has_linked_clones`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetForMachine {
@@ -289,10 +290,13 @@ impl Operation for SetForMachine {
         Ok((now == wanted).then(|| row(bound.vm.name.clone(), &now)))
     }
 
-    async fn act(self, (bound, host): Self::Bound, _: &Pass<'_>) -> Result<AutostartRow, Fault> {
+    async fn act(self, (bound, host): Self::Bound, pass: &Pass<'_>) -> Result<AutostartRow, Fault> {
         let client = &bound.host.client;
         let own = client.autostart(&host.system).await?;
         let wanted = self.wanted(own.of(&bound.vm));
+        if wanted.start {
+            refuse_with_clones(&bound.host, &bound.vm, pass, "started with the host", true).await?;
+        }
         let last = own.placed_beside(&bound.vm) + 1;
         if let Some(order) = wanted.order.filter(|order| usize::try_from(*order).is_ok_and(|order| order > last)) {
             return Err(Fault::new(

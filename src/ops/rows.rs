@@ -27,6 +27,9 @@ pub struct VmFields {
     pub cpus: Option<u32>,
     /// Memory.
     pub memory: Option<Bytes>,
+    /// Whether the host says that its disks carry deltas that no snapshot owns: `vm:consolidate` merges them; nil where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consolidation_needed: Option<bool>,
     /// On a vCenter, its folder, such as `prod/web`; empty for the datacenter's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
@@ -50,6 +53,7 @@ pub fn give_row(pass: &Pass<'_>, host: &Arc<Connected>, row: esxi::VmRow) -> Res
         ip: row.address,
         cpus: row.cpus,
         memory: row.memory,
+        consolidation_needed: row.consolidation_needed.then_some(true),
         folder: row.vm.place.as_ref().and_then(|place| place.folder.clone()),
         runs_on: row.system,
         cluster: row.cluster,

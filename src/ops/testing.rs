@@ -92,8 +92,8 @@ pub struct Calls {
 
 /// Has the test's simulator answer a method with a fault, once or more often.
 ///
-/// One of `fault`, `status`, `delay`, `drop`, `expire`, `ask`, `fill`, `partition`, `restart` and `cut` says what happens. Of a method that ends in `_Task` most faults end the
-/// task, as on a host; the others come at once.
+/// One of `fault`, `status`, `delay`, `late`, `drop`, `expire`, `ask`, `fill`, `partition`, `restart`, `cut`, `no_ranges`, `leave_delta`
+/// and `lie` says what happens. Of a method that ends in `_Task` most faults end the task, as on a host; the others come at once.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddFault {
@@ -109,6 +109,8 @@ pub struct AddFault {
     pub status: Option<u16>,
     /// How long the request is held up; then it is carried out.
     pub delay: Option<Span>,
+    /// How long the answer takes, once the request was carried out.
+    pub late: Option<Span>,
     /// The connection is closed: before the `request` was carried out, or before its `answer` was sent.
     pub drop: Option<Lost>,
     /// The session has ended.
@@ -124,6 +126,12 @@ pub struct AddFault {
     pub restart: Option<Span>,
     /// Of a transfer: the connection is closed after so many bytes of the file.
     pub cut: Option<Bytes>,
+    /// Of a transfer: all of the file is sent, whatever part of it was asked for, as some hosts do.
+    pub no_ranges: Option<bool>,
+    /// Of a method that removes snapshots: they go, and what they held is not merged.
+    pub leave_delta: Option<bool>,
+    /// Of `QueryChangedDiskAreas`: what it tells is not so, as hosts have been seen to tell it.
+    pub lie: Option<Lie>,
     /// How many calls go well before. Default: 0.
     pub after: Option<u64>,
     /// How many calls go wrong, 0 for all of them from then on. Default: 1.
@@ -152,6 +160,19 @@ pub enum Asked {
     Space,
     /// Whether to open a drive whose door the guest has locked.
     Door,
+}
+
+/// What a host says of changed blocks that is not so.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Lie {
+    /// Areas that changed are left out.
+    Missing,
+    /// All of the disk has changed.
+    Everything,
+    /// It does not know what it is asked by.
+    Unknown,
 }
 
 /// Forgets the faults that the test asked for.
@@ -261,8 +282,10 @@ of_a_test!(ClearFaults, "test.clear_faults", "clear_faults", &[], "t:clear_fault
 
 impl AddFault {
     fn rule(self) -> Result<bench::Rule, Fault> {
-        let Self { fault, message, status, delay, drop, expire, ask, fill, partition, restart, cut, .. } = self;
-        let expire = expire.filter(|expire| *expire);
+        let Self { fault, message, status, delay, late, drop, expire, ask, fill, partition, restart, cut, lie, .. } =
+            self;
+        let [expire, no_ranges, leave_delta] =
+            [expire, self.no_ranges, self.leave_delta].map(|wanted| wanted.filter(|wanted| *wanted));
         let wrong = |what: &str| Fault::new("usage.argument", format!("test.fault: {what}"));
         if message.is_some() && fault.is_none() {
             return Err(wrong("a message is that of a fault, and no fault is given"));
@@ -284,11 +307,22 @@ impl AddFault {
             partition.map(bench::Trouble::Partition),
             restart.map(bench::Trouble::Restart),
             cut.map(bench::Trouble::Cut),
+            late.map(bench::Trouble::Late),
+            no_ranges.map(|_| bench::Trouble::NoRanges),
+            leave_delta.map(|_| bench::Trouble::LeaveDelta),
+            lie.map(|lie| {
+                bench::Trouble::Lie(match lie {
+                    Lie::Missing => "missing",
+                    Lie::Everything => "everything",
+                    Lie::Unknown => "unknown",
+                })
+            }),
         ];
         let mut asked = asked.into_iter().flatten();
         let (Some(trouble), None) = (asked.next(), asked.next()) else {
             return Err(wrong(
-                "exactly one of fault, status, delay, drop, expire, ask, fill, partition, restart and cut says what happens",
+                "exactly one of fault, status, delay, late, drop, expire, ask, fill, partition, restart, cut, no_ranges, \
+                 leave_delta and lie says what happens",
             ));
         };
         let times = match self.times {

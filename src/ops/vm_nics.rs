@@ -265,7 +265,7 @@ fn no_drive(bound: &BoundVm) -> Fault {
 /// Puts an ISO image into a machine's CD-ROM drive and connects it, in place of what is in it.
 ///
 /// Where the machine has no drive one is added, for which it must be off. A guest may have locked the door: then the machine asks, and
-/// `vm:questions` shows it. Errors: `esxi.file_not_found`, `esxi.invalid_power_state`, `esxi.device_not_found`.
+/// `vm:question` shows it. Errors: `esxi.file_not_found`, `esxi.invalid_power_state`, `esxi.device_not_found`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InsertImage {
@@ -360,7 +360,7 @@ impl Operation for EnsureImage {
 
 /// Takes the image out of a machine's CD-ROM drive, which stays; where there is none, nothing is done.
 ///
-/// A guest may have locked the door: then the machine asks, and `vm:questions` shows it. Errors: `esxi.device_not_found`.
+/// A guest may have locked the door: then the machine asks, and `vm:question` shows it. Errors: `esxi.device_not_found`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EjectImage {

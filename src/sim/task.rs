@@ -192,11 +192,28 @@ pub fn forget(world: &mut World, finishes: bool) {
     }
 }
 
+/// What a host calls a method where it tells of its tasks: `powerOn`, `createVm`.
+fn operation(method: &str) -> String {
+    const OTHERS: &[(&str, &str)] = &[
+        ("CreateVM_Task", "createVm"),
+        ("PowerOffVM_Task", "powerOff"),
+        ("PowerOnVM_Task", "powerOn"),
+        ("ReconfigVM_Task", "reconfigure"),
+        ("RegisterVM_Task", "registerVm"),
+        ("ResetVM_Task", "reset"),
+        ("SuspendVM_Task", "suspend"),
+    ];
+    if let Some((_, word)) = OTHERS.iter().find(|(own, _)| *own == method) {
+        return (*word).to_owned();
+    }
+    let verb = method.trim_end_matches("_Task");
+    let first = verb.chars().next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(verb.chars().skip(1)).collect()
+}
+
 fn begin(world: &mut World, call: &Call, entity: &Ref, cancelable: bool) -> Ref {
     world.tasks.begun += 1;
-    let verb = call.method.trim_end_matches("_Task");
-    let verb = verb.chars().next().map(|first| first.to_ascii_lowercase()).into_iter().chain(verb.chars().skip(1));
-    let description = format!("{}.{}", call.this.kind, verb.collect::<String>());
+    let description = format!("{}.{}", call.this.kind, operation(call.method));
     let number = world.tasks.begun;
     let object = Ref::new("Task", format!("haTask-{}-vim.{description}-{number}", entity.id));
     let session = call.session.as_deref().and_then(|key| world.sessions.by_key(key));

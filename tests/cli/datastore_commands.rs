@@ -134,6 +134,15 @@ fn disks_are_made_copied_grown_and_filled() {
         sim(&machine, &["datastore", "disk", "inflate", "[datastore1] data.vmdk"]).ok().json()["thin"].as_bool(),
         Some(false)
     );
+    let told = sim(&machine, &["datastore", "disk", "info", "[datastore1] thick.vmdk"]).ok().json();
+    assert_eq!((told["size"].as_str(), told["thin"].as_bool()), (Some("96 MiB"), Some(false)), "{told:#}");
+    sim(&machine, &["datastore", "disk", "info", "[datastore1] none.vmdk"]).failed(4, "esxi.file_not_found");
+    sim(&machine, &["datastore", "mkdir", "[datastore1] kept"]).ok();
+    sim(&machine, &["datastore", "cp", "[datastore1] data.vmdk", "[datastore1] kept/"]).ok();
+    let copied = sim(&machine, &["datastore", "disk", "info", "[datastore1] kept/data.vmdk"]).ok().json();
+    assert_eq!((copied["size"].as_str(), copied["thin"].as_bool()), (Some("96 MiB"), Some(false)), "{copied:#}");
+    sim(&machine, &["datastore", "cp", "[datastore1] data.vmdk", "[datastore1] kept/"])
+        .failed(4, "esxi.file_already_exists");
     unrestricted(&machine, &["datastore", "rm", "[datastore1] thick.vmdk"]).ok();
     assert_eq!(
         sim(&machine, &["datastore", "ls", "[datastore1]", "--pattern", "thick*"]).ok().json(),

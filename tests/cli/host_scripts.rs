@@ -1,6 +1,6 @@
 //! A host itself, by commands: what happened on it, its networks and mounts, its configuration, maintenance, and its end.
 
-use crate::support::{Done, Machine};
+use crate::support::{Done, Machine, Sim};
 
 fn sim(machine: &Machine, words: &[&str]) -> Done {
     machine.run(&[words, &["--host", "sim", "--output", "json"]].concat())
@@ -112,6 +112,33 @@ end
     );
     let hidden = machine.run(&["run", "--host", "sim", "--output", "json", hidden.to_str().unwrap()]).ok();
     assert!(!hidden.out.contains("debian-12"), "{hidden:?}");
+}
+
+/// Who follows sees what comes while it looks, and what was there before once.
+#[test]
+fn events_and_tasks_that_come_are_followed_by_the_commands() {
+    let (machine, host) = (Machine::new(), Sim::start(ceso::sim::Options::default()));
+    machine.on(&host, &["vm", "clone", "debian-12", "a"]).ok();
+    let follow = |what: &'static str, more: &'static [&'static str]| {
+        let words = [&["host", what, "--follow", "--span", "4 s"], more].concat();
+        let (home, host) = (Machine::new(), &host);
+        move || home.on(host, &words).ok().out
+    };
+    let (events, tasks) = std::thread::scope(|scope| {
+        let events = scope.spawn(follow("events", &["--vm", "a", "--type", "Vm*"]));
+        let tasks = scope.spawn(follow("tasks", &["--entity", "a", "--operation", "VirtualMachine.power*"]));
+        crate::support::eventually("both are logged in and look", || host.server.logins() >= 3);
+        std::thread::sleep(std::time::Duration::from_millis(800));
+        machine.on(&host, &["vm", "power", "a", "on"]).ok();
+        machine.on(&host, &["vm", "power", "debian-12", "on"]).ok();
+        (events.join().unwrap(), tasks.join().unwrap())
+    });
+    let times = |text: &str, word: &str| text.lines().filter(|line| line.contains(word)).count();
+    assert_eq!((times(&events, "VmCreatedEvent"), times(&events, "VmPoweredOnEvent")), (1, 1), "{events}");
+    assert!(!events.contains("debian-12") && !tasks.contains("debian-12"), "{events}{tasks}");
+    assert!(tasks.contains("VirtualMachine.powerOn") && tasks.contains("success"), "{tasks}");
+    let listed = machine.on(&host, &["host", "tasks", "--state", "success", "--output", "json"]).ok().json();
+    assert!(listed.as_array().unwrap().iter().any(|row| row["operation"] == "VirtualMachine.powerOn"), "{listed}");
 }
 
 #[test]

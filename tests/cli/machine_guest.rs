@@ -96,6 +96,32 @@ fn programs_run_in_a_guest_and_files_go_in_and_out() {
 }
 
 #[test]
+fn a_guest_is_entered_and_its_console_shown_by_commands() {
+    let machine = machine();
+    run(&machine, &["vm", "power", "debian-12", "on"]).ok();
+    machine.script("esxi.connect():vm('debian-12'):wait_for_ip()", &[]).ok();
+    let told = run(&machine, &["vm", "guest", "info", "debian-12"]).ok().json();
+    assert_eq!((&told["tools"], told["nics"].as_array().unwrap().len()), (&json!("guestToolsRunning"), 1), "{told:#}");
+    let inside = |words: &[&str]| run(&machine, &[&["vm", "guest"], words, &["--password", "env:GUEST"]].concat());
+    let ran = inside(&["run", "debian-12", "/bin/echo", "--arguments", "one", "--arguments", "two words"]).ok();
+    assert_eq!((&ran.json()["stdout"], &ran.json()["exit_code"]), (&json!("one two words\n"), &json!(0)));
+    machine.file("up.txt", "what goes up");
+    inside(&["upload", "debian-12", "up.txt", "/tmp/up"]).ok();
+    inside(&["upload", "debian-12", "up.txt", "/tmp/up"]).failed(4, "esxi.file_already_exists");
+    inside(&["upload", "debian-12", "up.txt", "/tmp/up", "--overwrite"]).ok();
+    inside(&["download", "debian-12", "/tmp/up", "down.txt"]).ok();
+    assert_eq!(std::fs::read(machine.project().join("down.txt")).unwrap(), b"what goes up");
+    inside(&["download", "debian-12", "/tmp/none", "none.txt"]).failed(4, "esxi.file_not_found");
+    assert!(!machine.project().join("none.txt").exists());
+    let shot = run(&machine, &["vm", "screenshot", "debian-12", "shot.png"]).ok().json();
+    let png = std::fs::read(machine.project().join("shot.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n") && png.ends_with(b"IEND\xae\x42\x60\x82"), "{} bytes", png.len());
+    assert!(shot["size"] == png.len() || shot["size"].is_string(), "{shot:#}");
+    run(&machine, &["vm", "power", "debian-12", "off"]).ok();
+    run(&machine, &["vm", "screenshot", "debian-12", "off.png"]).failed(4, "esxi.invalid_power_state");
+}
+
+#[test]
 fn a_guest_is_not_entered_without_the_verb() {
     let machine = machine();
     machine.file(

@@ -23,6 +23,7 @@ mod machine_asks;
 mod machine_guest;
 mod machine_hardware;
 mod machine_inventory;
+mod machine_power;
 mod many_hosts;
 mod metrics;
 mod policy_commands;
@@ -37,6 +38,7 @@ mod run_signals;
 mod run_vcsim;
 mod secret_handles;
 mod secrets;
+mod sim_flags;
 mod snapshots;
 mod status;
 mod support;
@@ -44,6 +46,7 @@ mod support;
 mod terminal;
 mod test_command;
 mod traces;
+mod typed_faults;
 #[path = "../support/vcsim.rs"]
 #[allow(dead_code, reason = "shared with other test binaries")]
 mod vcsim;

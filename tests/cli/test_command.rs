@@ -20,10 +20,24 @@ return {
 }
 "#;
 
+const DISKS: &str = r#"
+local vm = esxi.connect():clone({ template = "debian-12", name = "web-1" })
+vm:track_changes(true)
+local since = vm:snapshot({ name = "one" }):changed_areas({}).change_id
+vm:power_on()
+vm:wait_for_ip()
+local two = vm:snapshot({ name = "two" })
+local first, second = #two:changed_areas({ since = since }).areas, #two:changed_areas({ since = since }).areas
+vm:power_off()
+pcall(function() vm:remove_snapshots() end)
+return { left = vm:info().consolidation_needed, first = first, second = second }
+"#;
+
 /// Runs these tests, each the body of a function of `t`, with the playbook `web.luau` beside them.
 fn tested(tests: &[(&str, &str)], arguments: &[&str]) -> (Machine, Done) {
     let machine = Machine::new();
     machine.file("t/web.luau", PLAYBOOK);
+    machine.file("t/disks.luau", DISKS);
     let mut text = String::from("local check = require(\"@ceso/check\")\nreturn { tests = {\n");
     for (name, body) in tests {
         text.push_str(&format!("  [{name:?}] = function(t)\n{body}\n  end,\n"));
@@ -114,6 +128,18 @@ fn faults_on_demand_reach_the_playbook_as_often_as_was_asked() {
                  t:clear_faults()
                  t:fault({ method = 'CreateVM_Task', delay = '10 ms', after = 1, times = 2, chance = 0.5 })
                  check.equal(t:run('web.luau').ok, true)",
+            ),
+            (
+                "of disks and transfers",
+                "t:fault({ method = 'RemoveAllSnapshots_Task', leave_delta = true })
+                 t:fault({ method = 'QueryChangedDiskAreas', lie = 'missing', after = 1 })
+                 t:fault({ method = 'GET folder', no_ranges = true, times = 0 })
+                 t:fault({ method = 'PowerOnVM_Task', late = '200 ms' })
+                 local run = t:run('disks.luau')
+                 check.like(run, { ok = true, value = { left = true, first = 0, second = 1 } }, run.error and run.error.text)
+                 check.raises(function() t:fault({ method = 'PowerOnVM_Task', lie = 'missing' }) end, 'changed blocks')
+                 check.raises(function() t:fault({ method = 'PowerOnVM_Task', no_ranges = true }) end, 'transfer')
+                 check.raises(function() t:fault({ method = 'PowerOnVM_Task', leave_delta = true }) end, 'no delta')",
             ),
             (
                 "wrong",

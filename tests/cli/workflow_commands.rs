@@ -141,3 +141,24 @@ fn workflow_without_a_host_fails_and_names_both_ways() {
     );
     assert!(!failed.err.contains("SIMULATOR"));
 }
+
+/// A declaration that is no command's is refused when it is called, and only then.
+#[test]
+fn every_workflow_that_comes_with_ceso_is_a_command() {
+    let (machine, mut seen) = (Machine::new(), 0);
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lua/workflows"))];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let words = path.with_extension("");
+            let words = words.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/lua/workflows")).unwrap();
+            let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap()).chain(["--help"]).collect();
+            machine.run(&words).ok();
+            seen += 1;
+        }
+    }
+    assert!(seen > 70, "{seen}");
+}

@@ -13,4 +13,5 @@ mod typed_faults;
 mod vcsim;
 mod vcsim_machines;
 mod vcsim_session;
+mod vcsim_storage;
 mod vcsim_vcenter;

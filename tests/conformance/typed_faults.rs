@@ -74,7 +74,8 @@ async fn a_restricted_version_says_that_the_licence_forbids_it() {
     server.stop().await;
 }
 
-/// Which of the others say it: an upload, a copy, a disk that is made or filled (`files_on_sim`), a clone (`scenarios`).
+/// Which of the others say it: an upload, a copy, a disk that is made or filled (`files_on_sim`), a clone (`scenarios`), an import and a
+/// copy to another host (the commands' `typed_faults`).
 #[tokio::test(flavor = "multi_thread")]
 async fn no_disk_space_says_how_much_is_missing_of_a_disk_that_is_added_or_grown() {
     let (server, host) = start(Options::default()).await;

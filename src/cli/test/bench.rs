@@ -216,6 +216,10 @@ impl Bench for TestBench {
             Trouble::Partition(away) => sim::Trouble::Partition(away.0),
             Trouble::Restart(away) => sim::Trouble::Restart { away: away.0, finishes: false },
             Trouble::Cut(bytes) => sim::Trouble::Cut(bytes.0),
+            Trouble::Late(time) => sim::Trouble::Late(time.0),
+            Trouble::NoRanges => sim::Trouble::NoRanges,
+            Trouble::LeaveDelta => sim::Trouble::LeaveDelta,
+            Trouble::Lie(word) => sim::read_fault(&format!("{}:lie={word}", rule.method))?.trouble,
         };
         let Rule { method, after, times, chance, .. } = rule;
         self.server.fault(sim::Rule { method, trouble, after, times, chance })
