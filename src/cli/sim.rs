@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::context::Context;
 use crate::error::Fault;
 use crate::inventory::{self, Inventory};
-use crate::sim::{Options, Server, read_fault};
+use crate::sim::{Hindrances, Options, Server, read_fault};
 use crate::units::{Bytes, Span};
 
 pub fn command() -> Command {
@@ -45,7 +45,7 @@ pub fn command() -> Command {
                 .long("from")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Begin with the inventory of another host, as `ceso host inventory save` wrote it; its disks are listed, and no files"),
+                .help("Begin with the inventory of another host, as `ceso host inventory save` wrote it; its disks on datastore1 have their sizes and a system that boots, and nothing else on them"),
         )
         .arg(
             Arg::new("state")
@@ -103,6 +103,26 @@ pub fn command() -> Command {
                 .help("Heed no Range of a download, as some hosts do not"),
         )
         .arg(
+            Arg::new("free-licence")
+                .long("free-licence")
+                .action(ArgAction::SetTrue)
+                .help("Run on the free licence, which refuses every change"),
+        )
+        .arg(
+            Arg::new("lacks")
+                .long("lacks")
+                .value_name("PRIVILEGE")
+                .action(ArgAction::Append)
+                .help("What the account may not do, such as VirtualMachine.Interact.PowerOn; may be repeated"),
+        )
+        .arg(Arg::new("lockdown").long("lockdown").action(ArgAction::SetTrue).help("Be in lockdown mode"))
+        .arg(
+            Arg::new("managed-by")
+                .long("managed-by")
+                .value_name("ADDRESS")
+                .help("Say that the vCenter at this address manages the host"),
+        )
+        .arg(
             Arg::new("seed")
                 .long("seed")
                 .value_name("N")
@@ -115,7 +135,7 @@ pub fn command() -> Command {
                 .value_name("METHOD:FAULT[:TIMES][:after=N][:chance=P]")
                 .action(ArgAction::Append)
                 .help(
-                    "Have a method (or * for all) fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s] or restart-after[=2s], a transfer with cut=BYTES or no-ranges; may be repeated. A running one takes the same lines at /simulator/faults",
+                    "Have a method (or * for all) fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s] or restart-after[=2s], a transfer with cut=BYTES or no-ranges, a task of a machine with ask=moved, ask=space or ask=door, QueryChangedDiskAreas with lie=missing, lie=everything or lie=unknown; may be repeated. A running one takes the same lines at /simulator/faults",
                 ),
         )
 }
@@ -162,6 +182,12 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Result<ExitCode, Fault> {
         options.lease_timeout = lease.0;
     }
     options.ranges = !matches.get_flag("no-ranges");
+    options.hindrances = Hindrances {
+        free_licence: matches.get_flag("free-licence"),
+        lockdown: matches.get_flag("lockdown"),
+        managed_by: matches.get_one::<String>("managed-by").cloned(),
+        lacks: matches.get_many::<String>("lacks").unwrap_or_default().cloned().collect(),
+    };
     options.seed = matches.get_one::<u64>("seed").copied().unwrap_or(options.seed);
     if let Some(file) = matches.get_one::<PathBuf>("from") {
         options.inventory = Some(read_inventory(&context.sources().current_dir.join(file))?);

@@ -58,7 +58,12 @@ impl Pass<'_> {
 
     /// Whether lists may show the object of that name.
     pub fn may_read(&self, noun: &'static str, name: &str) -> bool {
-        self.door.policy.allows(noun, "read", name, false)
+        self.may(noun, "read", name)
+    }
+
+    /// Whether the verb is allowed for what has this name and was not made by the run.
+    pub fn may(&self, noun: &'static str, verb: &'static str, name: &str) -> bool {
+        self.door.policy.allows(noun, verb, name, false)
     }
 
     /// The same, for work on another thread: as the tables are now.

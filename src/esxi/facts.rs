@@ -58,7 +58,7 @@ const HOST: &[&str] = &[
     "config.lockdownMode",
 ];
 
-/// The edition key of the free licence.
+/// What the edition key of the free licence begins with.
 const FREE_EDITION: &str = "esxBasic";
 
 impl Host {
@@ -133,6 +133,6 @@ fn licence(objects: &[Object]) -> (Option<String>, Option<bool>) {
     let licences = list.map(|list| list.children.as_slice()).unwrap_or_default();
     let name = licences.iter().filter_map(|licence| text(licence, "name")).next();
     let editions: Vec<_> = licences.iter().filter_map(|licence| text(licence, "editionKey")).collect();
-    let restricted = (!editions.is_empty()).then(|| editions.iter().all(|edition| edition == FREE_EDITION));
+    let restricted = (!editions.is_empty()).then(|| editions.iter().all(|edition| edition.starts_with(FREE_EDITION)));
     (name, restricted)
 }

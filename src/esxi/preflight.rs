@@ -35,6 +35,8 @@ pub struct Asked<'a> {
     /// What it may take up in the end.
     pub grows_to: Option<Bytes>,
     pub power_on: bool,
+    /// Whether it comes from an appliance or another host, which takes other privileges than making it here.
+    pub imported: bool,
     /// How long there is for it.
     pub time: Option<Duration>,
 }
@@ -67,38 +69,42 @@ impl Preflight {
     }
 }
 
-/// What making a machine takes, and turning it on.
-const PRIVILEGES: &[(&str, bool)] = &[
-    ("VirtualMachine.Inventory.Create", false),
-    ("VirtualMachine.Config.AddNewDisk", false),
-    ("VirtualMachine.Config.AddRemoveDevice", false),
-    ("VirtualMachine.Config.AdvancedConfig", false),
-    ("Resource.AssignVMToPool", false),
-    ("Datastore.AllocateSpace", false),
-    ("Datastore.FileManagement", false),
-    ("Network.Assign", false),
-    ("VirtualMachine.Interact.PowerOn", true),
+/// What making a machine takes.
+const MAKING: &[&str] = &[
+    "VirtualMachine.Inventory.Create",
+    "VirtualMachine.Config.AddNewDisk",
+    "VirtualMachine.Config.AddRemoveDevice",
+    "VirtualMachine.Config.AdvancedConfig",
+    "Resource.AssignVMToPool",
+    "Datastore.AllocateSpace",
+    "Datastore.FileManagement",
+    "Network.Assign",
 ];
+
+/// What taking one in takes: the disks come through a lease, and no file is made beside it.
+const IMPORTING: &[&str] = &["VApp.Import", "Datastore.AllocateSpace"];
+
+const POWER_ON: &str = "VirtualMachine.Interact.PowerOn";
 
 /// The role that has every privilege, on every release.
 const ADMINISTRATOR: &str = "-1";
 
 impl Host {
-    /// Looks at everything that the host can tell about a machine that is to be made. `usable` says which datastores and networks
-    /// may be named and chosen.
+    /// Looks at everything that the host can tell about a machine that is to be made. `usable` says of a noun, a verb and a name whether
+    /// a datastore or network may be named (`read`), and whether a datastore may be chosen (`write`).
     pub async fn preflight(
         &self,
         host: &Checked<HostObject>,
         new: &Checked<NewVm>,
         asked: Asked<'_>,
-        usable: &(dyn Fn(&'static str, &str) -> bool + Send + Sync),
+        usable: &(dyn Fn(&'static str, &'static str, &str) -> bool + Send + Sync),
     ) -> Result<Preflight, Error> {
         let (facts, vms, stores, networks, roles) = futures_util::try_join!(
             self.host_facts(host),
             self.list_vms(host, Detail::Full),
             self.list_datastores(host),
             self.list_networks(host),
-            self.missing_privileges(asked.power_on),
+            self.missing_privileges(&asked),
         )?;
         let mut found = Preflight::default();
         of_host(&mut found, &facts, &roles, asked.power_on);
@@ -118,16 +124,20 @@ impl Host {
                 format!("the host copies so much in about {takes}, as a probe found, and the run ends in {time}"),
             );
         }
+        // Where none is named, the operation chooses among those that may be written to, and what it chooses may be hidden.
+        let verb = if asked.datastore.is_none() { "write" } else { "read" };
         let stores: Vec<DatastoreRow> =
-            stores.into_iter().filter(|row| usable("datastore", &row.datastore.name)).collect();
+            stores.into_iter().filter(|row| usable("datastore", verb, &row.datastore.name)).collect();
+        let hidden = |row: &DatastoreRow| !usable("datastore", "read", &row.datastore.name);
+        let hidden = asked.datastore.is_none() && roomiest(&stores).is_some_and(hidden);
         // Of a vCenter's datastores none is chosen, for not every host has each.
         let open = self.is_vcenter() && asked.datastore.is_none() && stores.iter().filter(is_good).count() > 1;
-        let store = match asked.without_datastore || open {
+        let store = match asked.without_datastore || open || hidden {
             true => None,
             false => datastore(&mut found, &stores, asked.datastore, space, asked.grows_to),
         };
         let networks: Vec<NetworkRow> =
-            networks.into_iter().filter(|row| usable("network", &row.network.name)).collect();
+            networks.into_iter().filter(|row| usable("network", "read", &row.network.name)).collect();
         for wanted in asked.networks {
             match networks.iter().find(|row| row.network.name == *wanted) {
                 None => found.fails("network", format!("there is no network {wanted:?}")),
@@ -140,8 +150,9 @@ impl Host {
         if let Some(store) = store {
             found.datastore = Some(store.datastore.name.clone());
             let folder = format!("[{}] {}", store.datastore.name, new.name);
-            // The folder of a machine that has the name is most likely its own: one thing to mend, not two.
-            if taken {
+            // The folder of a machine that has the name is most likely its own: one thing to mend, not two. For one that is taken in, the
+            // host makes a folder itself, under another name where this one is taken.
+            if taken || asked.imported {
                 return Ok(found);
             }
             match self.folder_files(&store.datastore, &folder).await {
@@ -156,7 +167,7 @@ impl Host {
     }
 
     /// The privileges that the account lacks on the host, as far as it can see its own roles.
-    async fn missing_privileges(&self, power_on: bool) -> Result<Vec<&'static str>, Error> {
+    async fn missing_privileges(&self, asked: &Asked<'_>) -> Result<Vec<&'static str>, Error> {
         let contract = self.link.contract();
         let mut query = self.link.everything(&[Reach::Hosts], vec![("HostSystem", vec!["effectiveRole"])]);
         if let Some(manager) = &contract.content.authorization_manager {
@@ -165,11 +176,11 @@ impl Host {
             query.from.push(From { object, skip: false, steps: Vec::new() });
         }
         let objects = self.link.retrieve(&query).await?;
-        Ok(missing(&objects, power_on))
+        Ok(missing(&objects, asked))
     }
 }
 
-fn missing(objects: &[Object], power_on: bool) -> Vec<&'static str> {
+fn missing(objects: &[Object], asked: &Asked<'_>) -> Vec<&'static str> {
     let list = |path: &str| objects.iter().find_map(|object| object.get(path)).map(|list| list.children.as_slice());
     let (Some(own), Some(roles)) = (list("effectiveRole"), list("roleList")) else { return Vec::new() };
     let own: Vec<&str> = own.iter().map(|role| role.text.trim()).collect();
@@ -179,7 +190,8 @@ fn missing(objects: &[Object], power_on: bool) -> Vec<&'static str> {
     }
     let held: BTreeSet<&str> =
         roles.iter().filter(is_own).flat_map(|role| role.all("privilege")).map(|name| name.text.trim()).collect();
-    let needed = PRIVILEGES.iter().filter(|(_, later)| power_on || !later).map(|(name, _)| *name);
+    let making = if asked.imported { IMPORTING } else { MAKING };
+    let needed = making.iter().copied().chain(asked.power_on.then_some(POWER_ON));
     needed.filter(|name| !held.contains(name)).collect()
 }
 
@@ -229,6 +241,11 @@ fn is_good(row: &&DatastoreRow) -> bool {
     row.accessible && row.writable && row.maintenance == "normal"
 }
 
+fn roomiest(stores: &[DatastoreRow]) -> Option<&DatastoreRow> {
+    let by_name = |a: &DatastoreRow, b: &DatastoreRow| b.datastore.name.cmp(&a.datastore.name);
+    stores.iter().filter(is_good).max_by(|a, b| a.free.0.cmp(&b.free.0).then_with(|| by_name(a, b)))
+}
+
 fn datastore<'a>(
     found: &mut Preflight,
     stores: &'a [DatastoreRow],
@@ -237,10 +254,7 @@ fn datastore<'a>(
     grows_to: Option<Bytes>,
 ) -> Option<&'a DatastoreRow> {
     let store = match wanted {
-        None => stores
-            .iter()
-            .filter(is_good)
-            .max_by(|a, b| a.free.0.cmp(&b.free.0).then_with(|| b.datastore.name.cmp(&a.datastore.name))),
+        None => roomiest(stores),
         Some(name) => stores.iter().find(|row| row.datastore.name == name),
     };
     let Some(row) = store else {

@@ -40,6 +40,8 @@ pub struct Preflight {
     pub disk: Option<Bytes>,
     /// Whether it is to be turned on. Default: false.
     pub power_on: Option<bool>,
+    /// Whether it comes from an appliance or another host, which takes other privileges than making it on this one. Default: false.
+    pub imported: Option<bool>,
 }
 
 /// One thing that was found.
@@ -102,9 +104,10 @@ impl Operation for Preflight {
             space: self.space,
             grows_to: self.disk,
             power_on: self.power_on == Some(true),
+            imported: self.imported == Some(true),
             time: Some(pass.time(Duration::MAX)).filter(|time| *time < Duration::MAX),
         };
-        let usable = |noun, name: &str| pass.may_read(noun, name);
+        let usable = |noun, verb, name: &str| pass.may(noun, verb, name);
         let found = bound.host.client.preflight(&bound.system, &new, asked, &usable).await?;
         if !found.failures.is_empty() {
             let told: Vec<String> = found.failures.iter().map(|finding| finding.message.clone()).collect();

@@ -224,6 +224,7 @@ fn prepare(
             .with("method", request.name.clone())
     })?;
     let args = decode::arguments(request, method, version)?;
+    world.hindrances.check(&this, method.name)?;
     let owner = this.kind;
     host.calls.note(&world, method.name, &this);
     Ok((

@@ -14,6 +14,7 @@
 //! lease/, ovf/              machines that are streamed out and in
 //! state                     what outlives the process
 //! stage, faults/, control   what a test puts in, looks at, and has go wrong
+//! hindrance                 what stands in the way of changes from the start
 //! load                      another host's inventory to begin with
 //! ```
 //!
@@ -33,6 +34,7 @@ mod esxcli;
 mod fault;
 mod faults;
 mod guest;
+mod hindrance;
 mod http;
 mod lease;
 mod load;
@@ -54,5 +56,6 @@ mod vm;
 mod world;
 
 pub use faults::{Lie, Rule, Tally, Trouble, read as read_fault};
+pub use hindrance::Hindrances;
 pub use server::{Options, Server};
 pub use stage::{Called, Machine, Stage, Staged};

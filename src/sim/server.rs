@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::esx::logs::Log;
 use super::faults::{Faults, Rule, Tally};
+use super::hindrance::Hindrances;
 use super::http;
 use super::stage::{Called, Calls};
 use super::state::Store;
@@ -54,6 +55,8 @@ pub struct Options {
     pub seed: u64,
     /// What it begins with in place of the template: another host's inventory. Its state folder must be new.
     pub inventory: Option<crate::inventory::Inventory>,
+    /// What stands in the way of changes. Default: nothing.
+    pub hindrances: Hindrances,
     /// How long to wait for another process that holds the state folder. Default 10 s.
     pub patience: Duration,
 }
@@ -78,6 +81,7 @@ impl Default for Options {
             lease_timeout: Duration::from_secs(300),
             seed: 1,
             inventory: None,
+            hindrances: Hindrances::default(),
             patience: Duration::from_secs(10),
         }
     }

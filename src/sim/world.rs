@@ -15,6 +15,7 @@ use super::esx::events::Events;
 use super::esx::upkeep::Mount;
 use super::fault::VimFault;
 use super::guest::operations::Guests;
+use super::hindrance::Hindrances;
 use super::lease::Leases;
 use super::schema::schema;
 use super::server::Options;
@@ -56,6 +57,7 @@ pub struct World {
     pub boot_delay: Duration,
     pub page_size: Option<usize>,
     pub update_size: Option<usize>,
+    pub hindrances: Hindrances,
 }
 
 impl World {
@@ -97,6 +99,7 @@ impl World {
             boot_delay: options.boot_delay,
             page_size: options.page_size,
             update_size: options.update_size,
+            hindrances: options.hindrances.clone(),
             store,
         };
         for (path, bytes) in world.store.machines()? {

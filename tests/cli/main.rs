@@ -13,6 +13,7 @@ mod config_command;
 mod config_hostile;
 mod datastore_commands;
 mod examples;
+mod hindrances;
 mod host_command;
 mod host_inventory;
 mod host_probe;

@@ -400,13 +400,13 @@ async fn vcsim_is_looked_at_before_anything_is_written() {
     let this = checked(host.lookup_host());
     let networks = ["VM Network".to_owned()];
     let asked = Asked { networks: &networks, ..Asked::default() };
-    let found = host.preflight(&this, &new("web-1"), asked, &|_, _| true).await.unwrap();
+    let found = host.preflight(&this, &new("web-1"), asked, &|_, _, _| true).await.unwrap();
     assert_eq!((found.failures.as_slice(), found.datastore.as_deref()), (&[][..], Some("LocalDS_0")));
     create(&host, "web-1").await;
     let none = ["none".to_owned()];
     let asked =
         Asked { template: Some("ha-host_VM0"), networks: &none, space: Some(Bytes(1 << 60)), ..Asked::default() };
-    let found = host.preflight(&this, &new("web-1"), asked, &|_, _| true).await.unwrap();
+    let found = host.preflight(&this, &new("web-1"), asked, &|_, _, _| true).await.unwrap();
     let what: Vec<&str> = found.failures.iter().map(|finding| finding.what).collect();
     assert_eq!(what, ["name", "template", "space", "network"]);
     host.close().await.unwrap();

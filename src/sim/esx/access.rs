@@ -1,6 +1,6 @@
 //! Who may do what: the roles of a host, its permissions and its users, as far as they can be read.
 //!
-//! There is one user, the one that the simulator was started with, and it is the administrator. Specification: vSphere Web Services API,
+//! There is one user, the one that the simulator was started with, and it is the administrator, or one that lacks a few privileges. Specification: vSphere Web Services API,
 //! `AuthorizationManager`, `UserDirectory`.
 
 use super::{ROOT_FOLDER, host};
@@ -20,7 +20,7 @@ const ROLES: [(i32, &str, &str, &[&str]); 2] = [
     (-5, "NoAccess", "Used for restricting granted access", &[]),
 ];
 
-pub fn property(kind: &str, property: &str) -> Option<Value> {
+pub fn property(world: &World, kind: &str, property: &str) -> Option<Value> {
     match (kind, property) {
         ("AuthorizationManager", "roleList") => {
             let roles = ROLES.iter().map(|(id, name, summary, privileges)| {
@@ -32,26 +32,27 @@ pub fn property(kind: &str, property: &str) -> Option<Value> {
                     .with("info", info)
                     .with("privilege", privileges.to_vec())
             });
-            Some(std::iter::once(host::administrator()).chain(roles).collect::<Vec<_>>().into())
+            let limited = world.hindrances.limited();
+            Some(std::iter::once(host::administrator()).chain(roles).chain(limited).collect::<Vec<_>>().into())
         }
         ("UserDirectory", "domainList") => Some(Value::List(Vec::new())),
         _ => None,
     }
 }
 
-/// The one permission that there is: the administrator's, on everything.
-pub fn permission(user: &str) -> Data {
+/// The one permission that there is: the user's, on everything.
+pub fn permission(world: &World, user: &str) -> Data {
     Data::new("Permission")
         .with("entity", ROOT_FOLDER)
         .with("principal", user.to_owned())
         .with("group", false)
-        .with("roleId", -1)
+        .with("roleId", world.hindrances.role())
         .with("propagate", true)
 }
 
 pub fn call(world: &World, call: &Call) -> Answer {
     let user = call.host.options.username.as_str();
-    let own = |holds: bool| if holds { vec![permission(user)] } else { Vec::new() };
+    let own = |holds: bool| if holds { vec![permission(world, user)] } else { Vec::new() };
     let found = |given: &Ref| world.find(given).ok_or_else(|| VimFault::not_found(given));
     match call.method {
         "RetrieveAllPermissions" => Ok(Reply::Value(own(true).into())),
@@ -61,14 +62,16 @@ pub fn call(world: &World, call: &Call) -> Answer {
             Ok(Reply::Value(own(entity == ROOT_FOLDER || inherited).into()))
         }
         "RetrieveRolePermissions" => match call.args.int("roleId") {
-            Some(-1) => Ok(Reply::Value(own(true).into())),
+            Some(role) if role == world.hindrances.role() => Ok(Reply::Value(own(true).into())),
+            Some(-1) => Ok(Reply::Value(own(false).into())),
             Some(role) if ROLES.iter().any(|(own, ..)| *own == role) => Ok(Reply::Value(own(false).into())),
             _ => Err(VimFault::new("NotFound", "There is no such role.")),
         },
         "HasPrivilegeOnEntity" => {
             found(call.reference("entity")?)?;
             let all = live(world, call)?;
-            Ok(Reply::Value(call.args.texts("privId").map(|_| Value::Bool(all)).collect::<Vec<_>>().into()))
+            let holds = |id: &str| Value::Bool(all && world.hindrances.grants(id));
+            Ok(Reply::Value(call.args.texts("privId").map(holds).collect::<Vec<_>>().into()))
         }
         "HasPrivilegeOnEntities" | "HasUserPrivilegeOnEntities" => {
             let all = if call.method == "HasPrivilegeOnEntities" {
@@ -79,10 +82,10 @@ pub fn call(world: &World, call: &Call) -> Answer {
             let name = if call.method == "HasPrivilegeOnEntities" { "entity" } else { "entities" };
             let mut told = Vec::new();
             for given in call.args.references(name) {
-                let each = call
-                    .args
-                    .texts("privId")
-                    .map(|id| Data::new("PrivilegeAvailability").with("privId", id.to_owned()).with("isGranted", all));
+                let each = call.args.texts("privId").map(|id| {
+                    let granted = all && world.hindrances.grants(id);
+                    Data::new("PrivilegeAvailability").with("privId", id.to_owned()).with("isGranted", granted)
+                });
                 let each: Vec<Data> = each.collect();
                 told.push(Data::new("EntityPrivilege").with("entity", found(given)?).with("privAvailability", each));
             }

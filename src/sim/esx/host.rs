@@ -66,7 +66,7 @@ fn summary(world: &World) -> Data {
         .with("product", about())
         .with("vmotionEnabled", false)
         .with("faultToleranceEnabled", false);
-    Data::new("HostListSummary")
+    let summary = Data::new("HostListSummary")
         .with("host", HOST)
         .with("hardware", hardware)
         .with("runtime", runtime(world))
@@ -79,7 +79,11 @@ fn summary(world: &World) -> Data {
                 .with("uptime", i32::try_from(up).unwrap_or(i32::MAX)),
         )
         .with("overallStatus", "green")
-        .with("rebootRequired", false)
+        .with("rebootRequired", false);
+    match &world.hindrances.managed_by {
+        Some(address) => summary.with("managementServerIp", address.clone()),
+        None => summary,
+    }
 }
 
 fn runtime(world: &World) -> Data {
@@ -214,7 +218,7 @@ fn config(world: &World, wanted: Wanted<'_>) -> Data {
     config
         .with("pciPassthruInfo", super::pci::passthrough(world))
         .with("adminDisabled", false)
-        .with("lockdownMode", "lockdownDisabled")
+        .with("lockdownMode", if world.hindrances.lockdown { "lockdownNormal" } else { "lockdownDisabled" })
 }
 
 pub fn administrator() -> Data {

@@ -213,8 +213,10 @@ pub fn entity(world: &World, object: &Ref, property: &str) -> Option<Value> {
         "name" => name(world, object).map(Value::from),
         "parent" => parent(world, object).map(Value::from),
         "overallStatus" | "configStatus" => Some("green".into()),
-        "effectiveRole" => Some(vec![-1].into()),
-        "permission" => Some(if *object == ROOT_FOLDER { vec![access::permission("root")] } else { Vec::new() }.into()),
+        "effectiveRole" => Some(vec![world.hindrances.role()].into()),
+        "permission" => {
+            Some(if *object == ROOT_FOLDER { vec![access::permission(world, "root")] } else { Vec::new() }.into())
+        }
         "recentTask" => Some(super::task::recent(world, object).into()),
         "alarmActionsEnabled" => Some(true.into()),
         "disabledMethod"
@@ -253,9 +255,9 @@ pub fn property(world: &World, object: &Ref, property: &str, wanted: Wanted<'_>)
         },
         "GuestOperationsManager" => super::guest::operations::property(object, property),
         "EnvironmentBrowser" => (property == "datastoreBrowser").then(|| datastore::BROWSER.into()),
-        "LicenseManager" => licence::property(property),
+        "LicenseManager" => licence::property(world, property),
         "OptionManager" => (property == "setting").then(|| options::list(world, object).into()),
-        "AuthorizationManager" | "UserDirectory" => access::property(object.kind, property),
+        "AuthorizationManager" | "UserDirectory" => access::property(world, object.kind, property),
         "EventManager" | "EventHistoryCollector" => events::property(world, object, property),
         "PerformanceManager" => metrics::property(property),
         "HostAutoStartManager" => (property == "config").then(|| autostart::config(world).into()),
@@ -336,7 +338,7 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
         ("HostCertificateManager", _) => certificates::call(world, call),
         ("HostNetworkSystem", _) => network::call(world, call),
         ("HostVirtualNicManager", _) => vnics::call(world, call),
-        ("LicenseManager" | "LicenseAssignmentManager", _) => licence::call(call),
+        ("LicenseManager" | "LicenseAssignmentManager", _) => licence::call(world, call),
         ("OptionManager", _) => options::call(world, call),
         ("EventManager" | "EventHistoryCollector", _) => events::call(world, call),
         ("HostAutoStartManager", _) => autostart::call(world, call),

@@ -1,6 +1,6 @@
 //! govc at work on the host itself: its firewall, its certificate, its command line, its counters, its consoles and its settings.
 
-use ceso::sim::Options;
+use ceso::sim::{Hindrances, Options};
 
 use super::govc::Govc;
 use super::started::{options, start};
@@ -232,5 +232,42 @@ async fn govc_sets_what_a_host_can_be_set_to() {
     govc.ok(&["host.storage.info", "-rescan", "-rescan-vmfs", "-refresh"]).await;
     let folder = tempfile::tempdir().expect("a folder");
     govc.ok(&["object.save", "-d", folder.path().join("saved").to_str().expect("text")]).await;
+    server.stop().await;
+}
+
+/// What stands in the way of changes, as another client meets it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs govc"]
+async fn govc_sees_and_meets_what_stands_in_the_way_of_changes() {
+    let lacks = vec!["VirtualMachine.Interact.PowerOn".to_owned()];
+    let managed_by = Some("10.0.9.9".to_owned());
+    let server = start(Options {
+        hindrances: Hindrances { lacks, managed_by, lockdown: true, ..Hindrances::default() },
+        ..options()
+    })
+    .await;
+    let govc = Govc(&server);
+    let info = govc.ok(&["host.info", "-json"]).await;
+    assert!(info.contains("\"managementServerIp\":\"10.0.9.9\"") && info.contains("lockdownNormal"), "{info}");
+    let roles = govc.ok(&["role.ls"]).await;
+    assert!(roles.contains("Limited"), "{roles}");
+    let held = govc.ok(&["role.ls", "Limited"]).await;
+    assert!(
+        held.contains("VirtualMachine.Interact.PowerOff") && !held.contains("VirtualMachine.Interact.PowerOn\n"),
+        "{held}"
+    );
+    let refused = govc.refused(&["vm.power", "-on", "debian-12"]).await;
+    assert!(refused.to_lowercase().contains("permission"), "{refused}");
+    govc.ok(&["vm.change", "-vm", "debian-12", "-annotation", "what it may"]).await;
+    server.stop().await;
+
+    let free = Hindrances { free_licence: true, ..Hindrances::default() };
+    let server = start(Options { hindrances: free, ..options() }).await;
+    let govc = Govc(&server);
+    assert!(govc.ok(&["license.ls"]).await.contains("Hypervisor"));
+    govc.ok(&["vm.info", "debian-12"]).await;
+    for change in [&["vm.power", "-on", "debian-12"][..], &["datastore.mkdir", "a"], &["vm.destroy", "debian-12"]] {
+        assert!(govc.refused(change).await.contains("prohibits execution"), "{change:?}");
+    }
     server.stop().await;
 }
