@@ -81,7 +81,9 @@ async fn vcsim_keeps_files_in_parts_and_whole_and_disks_in_their_folders() {
     host.copy_path((&store, &at("isos/new/a.iso")), (&store, &at("isos/b.iso")), &silent).await.unwrap();
     host.move_path((&store, &at("isos/b.iso")), (&store, &at("c.iso")), &silent).await.unwrap();
     let names = async |folder: &str| -> Vec<String> {
-        let rows = host.browse(&store, &at(folder), Search::default()).await.unwrap();
+        // Without a pattern vcsim finds nothing, where a host finds all.
+        let all = Search { pattern: Some("*"), ..Search::default() };
+        let rows = host.browse(&store, &at(folder), all).await.unwrap();
         rows.into_iter().map(|row| row.path).collect()
     };
     assert_eq!(names("isos/new").await, ["isos/new/a.iso"]);
