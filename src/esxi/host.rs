@@ -64,12 +64,8 @@ impl Host {
     /// inside a tokio runtime. Errors: `esxi.unreachable`, `esxi.certificate_changed`, `esxi.certificate_untrusted`,
     /// `esxi.not_a_host`, `esxi.too_old`, `esxi.invalid_login`, and what `credentials` raises.
     pub async fn connect(options: HostOptions, credentials: Arc<dyn Credentials>) -> Result<Self, Error> {
-        let ahead = options.min_connections.min(options.max_connections).saturating_sub(1);
         let link = Link::open(options, credentials).await?;
-        if ahead > 0 {
-            let link = link.clone();
-            tokio::spawn(async move { link.warm_up(ahead).await });
-        }
+        link.keep_open();
         let monitor = Monitor::new(link.clone());
         Ok(Self { link, monitor, parts: OnceCell::new(), last_scan: LastScan::default(), tasks: KnownTasks::default() })
     }

@@ -32,7 +32,7 @@ pub struct HostOptions {
     /// Objects in one page of properties; 0 leaves it to the host. Default: 0.
     pub page_size: u32,
     pub timeouts: Timeouts,
-    /// Connections opened ahead of need. Default: 1, which opens none before the first request.
+    /// Connections that are kept open although nothing uses them. Default: 0.
     pub min_connections: usize,
     /// Requests under way at once, a wait for updates not counted. Default: 8.
     pub max_connections: usize,
@@ -64,7 +64,7 @@ impl HostOptions {
             datacenter: None,
             page_size: 0,
             timeouts: Timeouts::default(),
-            min_connections: 1,
+            min_connections: 0,
             max_connections: 8,
             max_idle_time: Duration::from_secs(60),
             max_answer: 64 << 20,
@@ -92,6 +92,8 @@ pub struct Timeouts {
     pub wait: Duration,
     /// How long a lost connection is tried again while tasks are awaited. Default: 60 s.
     pub reconnect: Duration,
+    /// How long a connection may rest before the host is looked at ahead of a change. Default: 20 s.
+    pub rest: Duration,
 }
 
 impl Default for Timeouts {
@@ -101,6 +103,7 @@ impl Default for Timeouts {
             request: Duration::from_secs(120),
             wait: Duration::from_secs(50),
             reconnect: Duration::from_secs(60),
+            rest: Duration::from_secs(20),
         }
     }
 }

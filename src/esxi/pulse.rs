@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::soap::Method;
 
-/// So long a connection may rest before it is looked at ahead of a change.
-const REST: Duration = Duration::from_secs(20);
-
 /// What is known of a connection's life.
 pub(super) struct Pulse {
     opened: Instant,
@@ -36,10 +33,10 @@ impl Pulse {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the host should be looked at before it is sent this: a change, after a rest.
-    pub(super) fn is_due(&self, method: Method) -> bool {
+    /// Whether the host should be looked at before it is sent this: a change, after a rest of that length.
+    pub(super) fn is_due(&self, method: Method, rest: Duration) -> bool {
         let waits = matches!(method, Method::WaitForUpdatesEx | Method::ContinueRetrievePropertiesEx);
-        !method.repeatable() && !waits && self.idle() >= REST
+        !method.repeatable() && !waits && self.idle() >= rest
     }
 
     /// Since the host was heard last.
@@ -59,13 +56,14 @@ mod tests {
 
     #[test]
     fn only_a_change_after_a_rest_is_preceded_by_a_look() {
+        let rest = Duration::from_secs(20);
         let fresh = Pulse::new();
-        assert!(!fresh.is_due(Method::PowerOnVm));
-        let Some(opened) = Instant::now().checked_sub(REST * 2) else { return };
+        assert!(!fresh.is_due(Method::PowerOnVm, rest));
+        let Some(opened) = Instant::now().checked_sub(rest * 2) else { return };
         let rested = Pulse { opened, ..Pulse::new() };
-        assert!(rested.is_due(Method::PowerOnVm));
-        assert!(!rested.is_due(Method::RetrievePropertiesEx) && !rested.is_due(Method::WaitForUpdatesEx));
+        assert!(rested.is_due(Method::PowerOnVm, rest));
+        assert!(!rested.is_due(Method::RetrievePropertiesEx, rest) && !rested.is_due(Method::WaitForUpdatesEx, rest));
         rested.beat();
-        assert!(!rested.is_due(Method::PowerOnVm));
+        assert!(!rested.is_due(Method::PowerOnVm, rest));
     }
 }

@@ -68,6 +68,9 @@ pub fn patient<F: Future>(future: F) -> impl Future<Output = F::Output> {
 /// The first pause before a host that is away is asked again; it doubles up to eight times that.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The shortest pause between two uses of a connection that is only to stay open.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// How often a busy host is given a rest by a call that may simply be made again.
 const RESTS: u32 = 3;
 
@@ -182,7 +185,7 @@ impl Link {
 
     /// Makes one call, renewing the session where it has run out.
     pub(super) async fn call(&self, call: &Call) -> Result<Element, Error> {
-        if self.pulse.is_due(call.method) {
+        if self.pulse.is_due(call.method, self.options.timeouts.rest) {
             Box::pin(self.check_health()).await?;
         }
         for _ in 0..RENEWALS {
@@ -311,12 +314,30 @@ impl Link {
         }
     }
 
-    /// Opens connections ahead of need; a failure shows at the first real request.
-    pub(super) async fn warm_up(&self, connections: usize) {
+    /// Opens connections ahead of need, and keeps as many open for as long as the link is there: each is used before it has been unused
+    /// for too long. A failure shows at the first real request.
+    pub(super) fn keep_open(self: &Arc<Self>) {
+        let wanted = self.options.min_connections.min(self.options.max_connections);
+        let link = Arc::downgrade(self);
+        let pause = (self.options.max_idle_time / 2).max(SHORTEST);
+        if wanted == 0 {
+            return;
+        }
+        tokio::spawn(async move {
+            while let Some(link) = link.upgrade() {
+                link.use_connections(wanted).await;
+                drop(link);
+                tokio::time::sleep(pause).await;
+            }
+        });
+    }
+
+    /// Uses so many connections at once, for what needs no session.
+    async fn use_connections(&self, connections: usize) {
         let timeout = self.options.timeouts.connect;
         let ahead = (0..connections).map(|_| self.transport.get_versions(timeout));
         for failed in futures_util::future::join_all(ahead).await.into_iter().filter_map(Result::err) {
-            tracing::debug!(host = %self.options.name, "a connection was not opened ahead of need: {failed}");
+            tracing::debug!(host = %self.options.name, "a connection is not kept open: {failed}");
         }
     }
 }

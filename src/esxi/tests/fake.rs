@@ -59,6 +59,14 @@ pub struct World {
     pub files: BTreeSet<String>,
     /// The calls that change something, as text.
     pub changes: Vec<Element>,
+    /// Connections: opened so far, open now, open at once at most; requests under way now, and at once at most.
+    pub opened: usize,
+    pub open: usize,
+    pub most_open: usize,
+    pub under_way: usize,
+    pub most_under_way: usize,
+    /// How long each answer takes.
+    pub pause: Duration,
     numbers: usize,
 }
 
@@ -177,7 +185,19 @@ fn populate(world: &mut World) {
 }
 
 async fn serve(acceptor: TlsAcceptor, tcp: TcpStream, world: Arc<Mutex<World>>, script: Arc<Script>) {
-    let Ok(mut stream) = acceptor.accept(tcp).await else { return };
+    let Ok(stream) = acceptor.accept(tcp).await else { return };
+    {
+        let mut world = world.lock().unwrap();
+        world.opened += 1;
+        world.open += 1;
+        world.most_open = world.most_open.max(world.open);
+    }
+    converse(stream, &world, &script).await;
+    world.lock().unwrap().open -= 1;
+}
+
+/// Answers the requests of a connection until it ends.
+async fn converse(mut stream: TlsStream<TcpStream>, world: &Mutex<World>, script: &Script) {
     while let Some((head, body)) = read(&mut stream).await {
         let cookie = head.lines().find_map(|line| {
             let value = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("cookie"))?.1;
@@ -188,17 +208,22 @@ async fn serve(acceptor: TlsAcceptor, tcp: TcpStream, world: Arc<Mutex<World>>, 
             Err(_) => Element::new("GET"),
         };
         let request = Request { method: call.name.clone(), call, cookie };
-        let (reply, set_cookie) = {
+        let (reply, set_cookie, pause) = {
             let mut world = world.lock().unwrap();
+            world.under_way += 1;
+            world.most_under_way = world.most_under_way.max(world.under_way);
             world.seen.push(request.method.clone());
-            match script(&request, &mut world) {
+            let (reply, set_cookie) = match script(&request, &mut world) {
                 Some(reply) => (reply, None),
                 None => ordinary(&request, &mut world),
-            }
+            };
+            (reply, set_cookie, world.pause)
         };
+        tokio::time::sleep(pause).await;
         if request.method == "WaitForUpdatesEx" && request.call.text_at("version") != Some("") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        world.lock().unwrap().under_way -= 1;
         if !send(&mut stream, &request.method, reply, set_cookie).await {
             return;
         }

@@ -201,18 +201,3 @@ async fn a_wait_takes_no_connection_from_the_others() {
         });
     assert_eq!(waited.unwrap_err().kind(), "esxi.timeout");
 }
-
-#[tokio::test]
-async fn connections_are_opened_ahead_where_that_is_asked_for() {
-    let fake = FakeHost::start().await;
-    let mut options = fake.options();
-    options.min_connections = 3;
-    let host = Host::connect(options, right()).await.unwrap();
-    let opened = async {
-        while fake.count("GET") < 3 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), opened).await.unwrap();
-    host.close().await.unwrap();
-}
