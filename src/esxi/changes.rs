@@ -83,13 +83,17 @@ impl Host {
         Ok(disks.map(|disk| FrozenDisk { change_id: id(&disk), disk }).collect())
     }
 
-    /// The hardware of the machine as a snapshot has it.
+    /// The hardware of the machine as a snapshot has it, with the names of the networks that its cards were on.
     pub async fn frozen_hardware(&self, snapshot: &Checked<Snapshot>) -> Result<Hardware, Error> {
         let query = Query::object(&snapshot.moref, "VirtualMachineSnapshot", &["config.hardware.device"]);
-        let read = self.link.retrieve(&query).await;
-        let objects = read.map_err(|error| error.doing(format!("read the hardware of {:?}", snapshot.name)))?;
-        let devices = objects.iter().find_map(|object| object.get("config.hardware.device"));
-        Ok(devices.map(Hardware::read).unwrap_or_default())
+        let read = async {
+            let objects = self.link.retrieve(&query).await?;
+            let devices = objects.iter().find_map(|object| object.get("config.hardware.device"));
+            let mut hardware = devices.map(Hardware::read).unwrap_or_default();
+            self.name_networks(&mut hardware).await?;
+            Ok(hardware)
+        };
+        read.await.map_err(|error: Error| error.doing(format!("read the hardware of {:?}", snapshot.name)))
     }
 
     /// What changed of a snapshot's disk since a `changeId` of an earlier one; [`ALLOCATED`] asks for what was ever written.

@@ -6,11 +6,12 @@
 use crate::xml::Element;
 
 use super::error::Error;
-use super::hardware::Hardware;
+use super::hardware::{Hardware, Nic};
 use super::host::Host;
 use super::lookup::unescape;
 use super::moref::MoRef;
 use super::object::Network;
+use super::places::Reach;
 use super::property::{Object, Query, Traversal};
 
 /// The type of a port group of a distributed switch.
@@ -30,6 +31,20 @@ impl Host {
                 Err(Error::Invalid { reason, hint: Some(hint) })
             }
         }
+    }
+
+    /// Gives the cards on distributed port groups the names of these, whatever networks their machine is on by now: in one request, where
+    /// a card has no name yet. A port group that is gone, or may not be seen, goes by its key.
+    pub(super) async fn name_networks(&self, hardware: &mut Hardware) -> Result<(), Error> {
+        let is_unnamed = |nic: &Nic| nic.network.is_none() && nic.port_group.is_some();
+        if self.is_vcenter() && hardware.nics.iter().any(is_unnamed) {
+            let query = self.link.everything(&[Reach::Networks], vec![(DISTRIBUTED, vec!["name", "key"])]);
+            name_port_groups(hardware, &self.link.retrieve(&query).await?);
+        }
+        for nic in hardware.nics.iter_mut().filter(|nic| is_unnamed(nic)) {
+            nic.network.clone_from(&nic.port_group);
+        }
+        Ok(())
     }
 
     async fn port_backing(&self, network: &Network) -> Result<Element, Error> {

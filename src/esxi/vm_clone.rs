@@ -209,6 +209,7 @@ impl Host {
         if spec.without_nics {
             plan.hardware.nics.clear();
         }
+        self.name_networks(&mut plan.hardware).await?;
         self.check(&plan, source, spec)?;
         for nic in &plan.hardware.nics {
             plan.backings.push(self.nic_backing(network_for(spec, nic.network.as_deref().unwrap_or_default())?).await?);

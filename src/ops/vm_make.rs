@@ -190,20 +190,41 @@ pub struct BoundClone {
     networks: Vec<(String, Checked<esxi::Network>)>,
 }
 
+/// Each network that cards are on, and the one that a clone's cards go to: the one that is wanted for all, else the same.
+async fn networks(
+    binder: &Binder<'_>,
+    host: &BoundHost,
+    nics: Vec<esxi::Nic>,
+    wanted: Option<&str>,
+) -> Result<Vec<(String, Checked<esxi::Network>)>, Fault> {
+    let mut names: Vec<String> =
+        nics.into_iter().map(|nic| nic.network.or(nic.port_group).unwrap_or_default()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut networks = Vec::new();
+    for name in names {
+        let to = match wanted {
+            None if name.is_empty() => {
+                return Err(Fault::new(
+                    "usage.argument",
+                    "a card of what is cloned is on a network that has no name here",
+                )
+                .hint("name one for the clone's cards: network = \"…\""));
+            }
+            wanted => wanted.unwrap_or(&name),
+        };
+        let network = binder.network(host, to, "use").await?;
+        networks.push((name, network));
+    }
+    Ok(networks)
+}
+
 impl Clone {
     async fn bind_new(&self, binder: &Binder<'_>, host: BoundHost, new: Checked<NewVm>) -> Result<BoundClone, Fault> {
         let template = binder.vm_named(&host, &self.template, "copy_from").await?;
         let info = host.host.client.vm_info(&template.vm).await?;
         let datastore = datastore(binder, &host, self.datastore.as_deref()).await?;
-        let mut names: Vec<String> = info.hardware.nics.into_iter().filter_map(|nic| nic.network).collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut networks = Vec::new();
-        for name in names {
-            let wanted = self.network.as_deref().unwrap_or(&name);
-            let network = binder.network(&host, wanted, "use").await?;
-            networks.push((name, network));
-        }
+        let networks = networks(binder, &host, info.hardware.nics, self.network.as_deref()).await?;
         Ok(BoundClone { host, template, new, datastore, networks })
     }
 
@@ -266,6 +287,10 @@ pub struct CloneSnapshot {
     pub network: Option<String>,
     /// Annotation. Default: the machine's.
     pub notes: Option<String>,
+    /// On a vCenter, the folder of machines that it is put into, such as `prod/web`. Default: the machine's.
+    pub folder: Option<String>,
+    /// On a vCenter, what runs it: a cluster or a host, or one host or resource pool of a cluster, such as `C1/esx1`. Default: the machine's.
+    pub place: Option<String>,
 }
 
 /// The checked objects of a snapshot's clone.
@@ -295,17 +320,9 @@ impl Operation for CloneSnapshot {
         let from = binder.snapshot(&self.snapshot, "copy_from").await?;
         let host = binder.host_of_snapshot(&from);
         let new = binder.new_vm(&host, &self.name).await?;
-        let disks = host.host.client.frozen_hardware(&from.snapshot).await?;
+        let frozen = host.host.client.frozen_hardware(&from.snapshot).await?;
         let datastore = datastore(binder, &host, self.datastore.as_deref()).await?;
-        let mut names: Vec<String> = disks.nics.into_iter().filter_map(|nic| nic.network).collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut networks = Vec::new();
-        for name in names {
-            let wanted = self.network.as_deref().unwrap_or(&name);
-            let network = binder.network(&host, wanted, "use").await?;
-            networks.push((name, network));
-        }
+        let networks = networks(binder, &host, frozen.nics, self.network.as_deref()).await?;
         Ok(BoundSnapshotClone { from, new, datastore, networks })
     }
 
@@ -313,6 +330,7 @@ impl Operation for CloneSnapshot {
         let BoundSnapshotClone { from, new, datastore, networks } = bound;
         let spec = esxi::CloneSpec {
             notes: self.notes,
+            at: esxi::Placement { folder: self.folder, place: self.place },
             networks: networks.iter().map(|(name, network)| (name.as_str(), network)).collect(),
             ..esxi::CloneSpec::default()
         };

@@ -261,6 +261,39 @@ fn vcsim_vcenter_runs_a_playbook_from_create_to_destroy_and_govc_sees_it() {
     assert!(lab.govc(&["find", "/DC0/vm", "-type", "m"]).contains("/DC0/vm/ceso-4"));
 }
 
+const CLONES: &str = r#"
+local host = esxi.connect()
+local vm = host:vm("DC0_H0_VM0")
+local before = vm:snapshot({ name = "before" })
+-- What the snapshot holds is on its own network, whatever becomes of the machine.
+vm:ensure_nic({ nic = vm:info().nics[1].label, network = "VM Network" })
+local function told(made)
+  local info = made:info()
+  return { network = info.nics[1].network, runs_on = info.runs_on, cluster = info.cluster, folder = host:vm(info.name).folder }
+end
+return {
+  same = told(before:clone({ name = "ceso-same" })),
+  moved = told(before:clone({ name = "ceso-moved", network = "VM Network", folder = "prod", place = "DC0_C0/DC0_C0_H1" })),
+  nowhere = select(2, pcall(before.clone, before, { name = "ceso-none", folder = "none" })).kind,
+}
+"#;
+
+#[test]
+#[ignore = "needs vcsim"]
+fn vcsim_vcenter_clones_what_a_snapshot_holds_with_its_port_group() {
+    let lab = Lab::vcenter(&["-vm", "1"]);
+    lab.govc(&["folder.create", "/DC0/vm/prod"]);
+    let run = lab.script(CLONES, &["--mode", "standard", "--output", "json"]).ok();
+    let expected = serde_json::json!({
+        "same": { "network": "DC0_DVPG0", "runs_on": "DC0_H0", "folder": "" },
+        "moved": { "network": "VM Network", "runs_on": "DC0_C0_H1", "cluster": "DC0_C0", "folder": "prod" },
+        "nowhere": "esxi.place",
+    });
+    assert_eq!(run.json(), expected, "{run:?}");
+    let there = lab.govc(&["find", "/DC0/vm", "-type", "m"]);
+    assert!(there.contains("/DC0/vm/prod/ceso-moved") && !there.contains("ceso-none"), "{there}");
+}
+
 const OFF: &str = "return { summary = 'off', needs = { vm = { read = '*', power = { 'web-1' } } }, run = function()\n\
                    local host = esxi.connect()\n\
                    for _, vm in host:vms() do pcall(function() vm:ensure_power('off') end) end\n\

@@ -250,6 +250,7 @@ pub const FAMILIES: &[Family] = &[
         tests: &[
             "vcsim_vcenter_lets_a_machine_live_from_create_to_destroy",
             "vcsim_vcenter_clones_by_itself",
+            "vcsim_vcenter_clones_what_a_snapshot_holds_with_its_port_group",
             "vcsim_vcenter_moves_machines_and_marks_templates",
             "vcsim_vcenter_runs_a_playbook_from_create_to_destroy_and_govc_sees_it",
             "pyvmomi_knows_every_request_that_the_client_can_send",
