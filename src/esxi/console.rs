@@ -37,8 +37,8 @@ impl Host {
     }
 
     async fn read_picture(&self, datastore: &str, file: &str) -> Result<Vec<u8>, Error> {
-        let url = self.link.folder_url(datastore, file);
-        let mut response = self.link.fetch(reqwest::Method::GET, &url, None).await?;
+        let at = self.link.folder(datastore, file);
+        let mut response = self.link.fetch(reqwest::Method::GET, &at, None).await?;
         let status = response.status().as_u16();
         if status != 200 {
             return Err(self.refused(status, file));

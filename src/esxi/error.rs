@@ -63,6 +63,12 @@ pub enum Error {
     /// What is done on one host, of which a vCenter has many.
     #[error("{host} is a vCenter, and this is done on a host")]
     NeedsHost { host: String, hosts: Vec<String> },
+    /// A vCenter has a machine carry a file for which it does not vouch: that one gets nothing.
+    #[error("the vCenter {vcenter} has {system} carry the file, and cannot be taken at its word: {reason}")]
+    Unvouched { vcenter: String, system: String, reason: &'static str },
+    /// What went wrong with one of a vCenter's hosts that carries a file for it.
+    #[error("the vCenter {vcenter} has its host {system} carry the file: {source}")]
+    Carrier { vcenter: String, system: String, source: Box<Error> },
     /// Not one datacenter, but none or several.
     #[error("{}", which_datacenter(host, wanted.as_deref(), *found, among))]
     Datacenter { host: String, wanted: Option<String>, found: bool, among: Vec<String> },
@@ -140,6 +146,9 @@ impl Error {
             Self::LeftBehind { host, left, source } => {
                 Self::LeftBehind { host, left, source: Box::new(source.because(root)) }
             }
+            Self::Carrier { vcenter, system, source } => {
+                Self::Carrier { vcenter, system, source: Box::new(source.because(root)) }
+            }
             _ => root,
         }
     }
@@ -147,7 +156,9 @@ impl Error {
     /// The error underneath what was being done.
     pub fn root(&self) -> &Error {
         match self {
-            Self::While { source, .. } | Self::LeftBehind { source, .. } => source.root(),
+            Self::While { source, .. } | Self::LeftBehind { source, .. } | Self::Carrier { source, .. } => {
+                source.root()
+            }
             other => other,
         }
     }
@@ -195,7 +206,7 @@ impl Error {
             Self::NotFound { .. } => "esxi.not_found".into(),
             Self::Invalid { .. } => "esxi.invalid_argument".into(),
             Self::NeedsVcenter { .. } => "esxi.needs_vcenter".into(),
-            Self::NeedsHost { .. } => "esxi.needs_host".into(),
+            Self::NeedsHost { .. } | Self::Unvouched { .. } => "esxi.needs_host".into(),
             Self::Datacenter { .. } => "esxi.datacenter".into(),
             Self::Place { .. } => "esxi.place".into(),
             Self::WrongState { .. } => "esxi.invalid_power_state".into(),
@@ -210,7 +221,7 @@ impl Error {
             Self::NoTools { .. } => "esxi.tools_unavailable".into(),
             Self::Asks { .. } => "esxi.waits_for_answer".into(),
             Self::SessionFile { .. } => "esxi.session_file".into(),
-            Self::LeftBehind { .. } | Self::While { .. } => "esxi.error".into(),
+            Self::LeftBehind { .. } | Self::While { .. } | Self::Carrier { .. } => "esxi.error".into(),
         }
     }
 
@@ -252,6 +263,16 @@ impl Error {
             }
             Self::NeedsHost { hosts, .. } if hosts.is_empty() => "connect to the host itself".into(),
             Self::NeedsHost { hosts, .. } => format!("connect to the host itself: {}", listed(hosts)),
+            Self::Unvouched { system, .. } => format!("connect to the host itself, where {system} is one of yours"),
+            Self::Carrier { system, source, .. } => match source.root() {
+                Self::CertificateChanged { .. } => format!(
+                    "the vCenter knows another certificate of {system}: connect that host anew there, or work on the host itself"
+                ),
+                Self::Unreachable { .. } => {
+                    format!("this machine must reach the vCenter's hosts too: {system} by TCP 443, or the port that is named")
+                }
+                _ => return source.hint(),
+            },
             Self::Datacenter { among, .. } if among.is_empty() => {
                 "make one, or give the account the right to see it".into()
             }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use url::Url;
 
 use super::checked::Checked;
+use super::endpoint::Endpoint;
 use super::error::Error;
 use super::host::Host;
 use super::moref::MoRef;
@@ -22,11 +23,11 @@ impl Host {
     pub async fn backup_configuration(&self, _host: &Checked<HostObject>) -> Result<Vec<u8>, Error> {
         let doing = |error: Error| error.doing("download the host's configuration");
         let system = self.manager("configManager.firmwareSystem").await?;
-        let url = self.told_url(&system, Method::BackupFirmwareConfiguration).await.map_err(doing)?;
-        let mut response = self.link.fetch(reqwest::Method::GET, &url, None).await.map_err(doing)?;
+        let at = self.told_url(&system, Method::BackupFirmwareConfiguration).await.map_err(doing)?;
+        let mut response = self.link.fetch(reqwest::Method::GET, &at, None).await.map_err(doing)?;
         let status = response.status().as_u16();
         if status != 200 {
-            return Err(Error::Transfer { host: self.name().to_owned(), file: url.path().to_owned(), status });
+            return Err(Error::Transfer { host: self.name().to_owned(), file: at.url.path().to_owned(), status });
         }
         let length = response.content_length();
         let mut read = Vec::new();
@@ -65,12 +66,12 @@ impl Host {
     ) -> Result<(), Error> {
         let doing = |error: Error| error.doing("put back the host's configuration");
         let system = self.manager("configManager.firmwareSystem").await?;
-        let url = self.told_url(&system, Method::QueryFirmwareConfigUploadUrl).await.map_err(doing)?;
+        let at = self.told_url(&system, Method::QueryFirmwareConfigUploadUrl).await.map_err(doing)?;
         let body = Bytes::from(configuration);
         let length = body.len() as u64;
-        let status = self.link.send_file(&url, "PUT configuration", Some(length), body.into()).await.map_err(doing)?;
+        let status = self.link.send_file(&at, "PUT configuration", Some(length), body.into()).await.map_err(doing)?;
         if !(200..=204).contains(&status) {
-            return Err(Error::Transfer { host: self.name().to_owned(), file: url.path().to_owned(), status });
+            return Err(Error::Transfer { host: self.name().to_owned(), file: at.url.path().to_owned(), status });
         }
         let call = Call::new(&system, Method::RestoreFirmwareConfiguration).with_text("force", force.to_string());
         match self.link.call(&call).await {
@@ -84,10 +85,11 @@ impl Host {
     }
 
     /// The place that the host names, on the host that we know.
-    async fn told_url(&self, system: &MoRef, method: Method) -> Result<Url, Error> {
+    async fn told_url(&self, system: &MoRef, method: Method) -> Result<Endpoint, Error> {
         let answer = self.link.call(&Call::new(system, method)).await?;
         let told = answer.text_at("returnval").unwrap_or_default().trim();
-        own_url(self.link.own_url(), told).ok_or_else(|| self.bad("a configuration without a place to find it"))
+        let url = own_url(self.link.own_url(), told);
+        url.map(Endpoint::from).ok_or_else(|| self.bad("a configuration without a place to find it"))
     }
 
     fn bad(&self, reason: &str) -> Error {

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
 use crate::units::Span;
 use crate::xml::Element;
 
 use super::checked::Checked;
+use super::endpoint::Endpoint;
 use super::error::Error;
 use super::host::{Host, Progress, Step};
 use super::moref::MoRef;
@@ -245,8 +245,8 @@ impl Host {
         path: &str,
         limit: u64,
     ) -> Result<(Vec<u8>, bool), Error> {
-        let (url, size) = self.guest_source(vm, login, managers, path).await?;
-        let mut response = self.link.fetch(reqwest::Method::GET, &url, None).await?;
+        let (at, size) = self.guest_source(vm, login, managers, path).await?;
+        let mut response = self.link.fetch(reqwest::Method::GET, &at, None).await?;
         let status = response.status().as_u16();
         if status != 200 {
             return Err(self.refused(status, path));
@@ -275,14 +275,14 @@ impl Host {
         login: GuestLogin<'_>,
         managers: &Managers,
         path: &str,
-    ) -> Result<(Url, Option<u64>), Error> {
+    ) -> Result<(Endpoint, Option<u64>), Error> {
         let call = Call::new(&managers.files, Method::InitiateFileTransferFromGuest)
             .with_ref("vm", &vm.moref)
             .with(login.element())
             .with_text("guestFilePath", path);
         let answer = self.link.call(&call).await?;
         let size = answer.text_at("returnval.size").and_then(|size| size.trim().parse().ok());
-        Ok((self.transfer_url(answer.text_at("returnval.url").unwrap_or_default())?, size))
+        Ok((self.endpoint(answer.text_at("returnval.url").unwrap_or_default()).await?, size))
     }
 
     /// Streams a file out of a guest. Errors: `esxi.file_not_found`, `esxi.invalid_guest_login`.
@@ -296,8 +296,8 @@ impl Host {
     ) -> Result<(Transferred, Sink), Error> {
         let got = async {
             let managers = self.guest_managers().await?;
-            let (url, _) = self.guest_source(vm, login, &managers, path).await?;
-            self.stream_out(&url, path, sink, progress).await
+            let (at, _) = self.guest_source(vm, login, &managers, path).await?;
+            self.stream_out(&at, path, sink, progress).await
         };
         got.await.map_err(|error: Error| error.doing(format!("download {path} from the guest of {:?}", vm.name)))
     }
@@ -323,9 +323,9 @@ impl Host {
                 .with_text("fileSize", content.length.to_string())
                 .with_text("overwrite", overwrite.to_string());
             let answer = self.link.call(&call).await?;
-            let url = self.transfer_url(answer.text_at("returnval").unwrap_or_default())?;
+            let at = self.endpoint(answer.text_at("returnval").unwrap_or_default()).await?;
             let refused = |status| self.refused(status, path);
-            self.put(&url, "PUT guest file", &content, "upload", progress, &refused).await
+            self.put(&at, "PUT guest file", &content, "upload", progress, &refused).await
         };
         sent.await.map_err(|error: Error| error.doing(format!("upload {path} to the guest of {:?}", vm.name)))
     }

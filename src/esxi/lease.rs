@@ -1,8 +1,8 @@
 //! HttpNfcLease: the permission to stream a machine's disks out, or a new machine's disks in.
 //!
 //! A lease is awaited until it is ready, kept alive for as long as the work goes on, and ended: completed, or aborted on any error, for
-//! while it is held the machine can neither be powered nor destroyed. Its URLs are taken as this host's own, whatever name stands in
-//! them: the session goes nowhere else. Specification: vSphere Web Services API, `HttpNfcLease`.
+//! while it is held the machine can neither be powered nor destroyed. The session goes to none but the server that it is with.
+//! Specification: vSphere Web Services API, `HttpNfcLease`.
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::mpsc;
-use url::Url;
 
 use crate::xml::Element;
 
+use super::endpoint::Endpoint;
 use super::error::Error;
 use super::fault::VimFault;
 use super::host::{Host, Progress, Step};
@@ -56,7 +56,7 @@ impl io::Write for Feed {
 }
 
 /// A file behind a lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct LeaseFile {
     /// What the descriptor's items call its device.
     pub key: String,
@@ -64,7 +64,7 @@ pub struct LeaseFile {
     /// What the host calls it, such as `disk-0.vmdk`.
     pub target: String,
     pub disk: bool,
-    url: Url,
+    at: Endpoint,
 }
 
 impl<'a> Lease<'a> {
@@ -115,7 +115,10 @@ impl<'a> Lease<'a> {
         self.entity = info.child("entity").and_then(MoRef::read);
         let seconds = info.text_at("leaseTimeout").and_then(|text| text.trim().parse::<u64>().ok());
         self.timeout = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(300));
-        self.files = info.all("deviceUrl").map(|url| self.file(url)).collect::<Result<_, _>>()?;
+        let urls: Vec<&Element> = info.all("deviceUrl").collect();
+        let texts: Vec<&str> = urls.iter().map(|url| url.text_at("url").unwrap_or_default()).collect();
+        let places = self.host.endpoints(&texts).await?;
+        self.files = urls.into_iter().zip(places).map(|(element, at)| file(element, at)).collect();
         Ok(())
     }
 
@@ -130,15 +133,6 @@ impl<'a> Lease<'a> {
             }
             None => self.bad("a lease that has ended without saying why"),
         }
-    }
-
-    fn file(&self, element: &Element) -> Result<LeaseFile, Error> {
-        let text = |name: &str| element.text_at(name).unwrap_or_default().trim().to_owned();
-        let url = self.host.transfer_url(&text("url"))?;
-        let name = url.path_segments().and_then(Iterator::last).unwrap_or_default().to_owned();
-        let target = Some(text("targetId")).filter(|target| !target.is_empty()).unwrap_or(name);
-        let disk = element.text_at("disk").and_then(super::property::boolean).unwrap_or(true);
-        Ok(LeaseFile { key: text("key"), import_key: text("importKey"), target, disk, url })
     }
 
     /// Does the work of the lease while it is kept alive, and completes it; after an error it is aborted, and what the host made for it
@@ -209,7 +203,7 @@ impl<'a> Lease<'a> {
         sink: Sink,
         progress: Progress<'_>,
     ) -> Result<(Transferred, Sink), Error> {
-        let got = self.host.stream_out(&file.url, &file.target, sink, progress).await;
+        let got = self.host.stream_out(&file.at, &file.target, sink, progress).await;
         got.map_err(|error| error.doing(format!("export {}", file.target)))
     }
 
@@ -221,7 +215,7 @@ impl<'a> Lease<'a> {
         progress: Progress<'_>,
     ) -> Result<Transferred, Error> {
         let refused = |status: u16| self.host.refused(status, &file.target);
-        let sent = self.host.put(&file.url, "PUT nfc", &content, "import", progress, &refused).await;
+        let sent = self.host.put(&file.at, "PUT nfc", &content, "import", progress, &refused).await;
         sent.map_err(|error| error.doing(format!("import {}", file.target)))
     }
 
@@ -250,7 +244,7 @@ impl<'a> Lease<'a> {
         };
         let sending = async {
             let body = reqwest::Body::wrap_stream(stream);
-            let status = self.host.link.send_file(&to.url, "PUT nfc", None, body).await?;
+            let status = self.host.link.send_file(&to.at, "PUT nfc", None, body).await?;
             match status {
                 200..=204 => Ok(()),
                 status => Err(self.host.refused(status, &to.target)),
@@ -260,7 +254,7 @@ impl<'a> Lease<'a> {
         match (fetched, sent) {
             (Ok(done), Ok(())) => Ok(done),
             // Where the target refuses, the source only sees that nobody takes what it sends.
-            (_, Err(error)) if !matches!(error, Error::Lost { .. }) => {
+            (_, Err(error)) if !matches!(error.root(), Error::Lost { .. }) => {
                 Err(error.doing(format!("import {}", to.target)))
             }
             (Err(error), _) => Err(error),
@@ -272,4 +266,12 @@ impl<'a> Lease<'a> {
     pub fn step(&self, what: &str, progress: Progress<'_>) {
         progress(Step { what, percent: Some(self.percent.load(Ordering::Relaxed)) });
     }
+}
+
+fn file(element: &Element, at: Endpoint) -> LeaseFile {
+    let text = |name: &str| element.text_at(name).unwrap_or_default().trim().to_owned();
+    let name = at.url.path_segments().and_then(Iterator::last).unwrap_or_default().to_owned();
+    let target = Some(text("targetId")).filter(|target| !target.is_empty()).unwrap_or(name);
+    let disk = element.text_at("disk").and_then(super::property::boolean).unwrap_or(true);
+    LeaseFile { key: text("key"), import_key: text("importKey"), target, disk, at }
 }

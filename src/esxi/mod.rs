@@ -20,6 +20,7 @@ mod datacenter;
 mod datastore_files;
 mod device_change;
 mod disks;
+mod endpoint;
 mod error;
 mod explained;
 mod facts;
@@ -63,7 +64,6 @@ mod task_found;
 #[cfg(test)]
 mod tests;
 mod transfer;
-mod transfer_url;
 mod transport;
 mod tree;
 mod trust;
@@ -81,6 +81,7 @@ mod vm_list;
 mod vm_move;
 mod vm_nics;
 mod vm_power;
+mod vouched;
 mod watch;
 
 pub use crate::web::Allowed;

@@ -44,7 +44,7 @@ pub(super) struct Transport {
     permits: Semaphore,
     most: AtomicUsize,
     refusal: Arc<LastRefusal>,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
     pub(super) label: HostLabel,
 }
 
@@ -100,9 +100,15 @@ impl Transport {
             permits: Semaphore::new(options.max_connections.max(1)),
             most: AtomicUsize::new(options.max_connections.max(1)),
             refusal,
-            counters: Counters::default(),
+            counters: Arc::default(),
             label: HostLabel::new(&options.name),
         })
+    }
+
+    /// A way to another machine, of that name, whose traffic counts as this one's.
+    pub(super) fn beside(&self, options: &HostOptions, host: &str) -> Result<Self, Error> {
+        let (host, counters) = (host.to_owned(), self.counters.clone());
+        Ok(Self { host, counters, ..Self::new(options)? })
     }
 
     /// How many requests may be under way at once, and how many are.

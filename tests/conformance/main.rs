@@ -11,6 +11,7 @@ mod snapshots_on_sim;
 mod typed_faults;
 #[path = "../support/vcsim.rs"]
 mod vcsim;
+mod vcsim_carriers;
 mod vcsim_machines;
 mod vcsim_session;
 mod vcsim_storage;

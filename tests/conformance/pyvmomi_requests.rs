@@ -29,7 +29,9 @@ fn new(name: &str) -> Checked<NewVm> {
 }
 
 /// Does what a vCenter alone can do, and what it is asked in another way.
-async fn on_a_vcenter(options: HostOptions) {
+async fn on_a_vcenter(mut options: HostOptions) {
+    // By another name than it knows itself by: what its leases name is one of its hosts then.
+    options.url.set_host(Some("localhost")).unwrap();
     let host = Host::connect(options, login("u", "p")).await.unwrap();
     let this = checked(host.lookup_host());
     host.list_vms(&this, Detail::Full).await.unwrap();
@@ -66,6 +68,9 @@ async fn on_a_vcenter(options: HostOptions) {
     host.mark_template(&vm, true, &Placement::default(), &silent).await.unwrap();
     host.mark_template(&vm, false, &at("", "DC1_C0/DC1_C0_H2"), &silent).await.unwrap();
     let file = FilePath::parse("clone/clone.vmx").unwrap();
+    let snapshot = checked(host.snapshots(&golden).await.unwrap().remove(0).snapshot);
+    let lease = host.export_snapshot(&snapshot).await.unwrap();
+    lease.during(async { Ok::<(), ceso::esxi::Error>(()) }).await.unwrap();
     host.unregister_vm(&vm, &silent).await.unwrap();
     host.register_vm(&new("clone"), &datastore, &file, &at("prod", "DC1_C0/DC1_C0_H2"), &silent).await.unwrap();
     host.logout().await.unwrap();

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use url::Url;
 
+use crate::esxi::endpoint::Endpoint;
 use crate::esxi::error::Error;
 
 use super::{Link, RENEWALS};
@@ -17,7 +17,7 @@ impl Link {
             let cookie = self.cookie();
             let began = Instant::now();
             let timeout = self.options.timeouts.request;
-            let url = self.folder_url(datastore, path);
+            let url = self.folder(datastore, path).url;
             let reply = self.transport.put(url, cookie.as_deref(), content.clone(), timeout).await;
             self.transport.count("PUT folder", &reply, began);
             let status = reply?.status;
@@ -34,16 +34,17 @@ impl Link {
         Err(Error::BadAnswer { host: self.host().to_owned(), reason: "no session for an upload".to_owned() })
     }
 
-    /// The URL of a file on a datastore of the one datacenter that the connection is about. The path is relative to the datastore.
-    pub(in crate::esxi) fn folder_url(&self, datastore: &str, path: &str) -> Url {
-        self.transport.folder_url(self.contract().content.datacenter_path(), datastore, path)
+    /// Where a file on a datastore of the one datacenter lies that the connection is about. The path is relative to the datastore. A
+    /// vCenter gives and takes such files itself.
+    pub(in crate::esxi) fn folder(&self, datastore: &str, path: &str) -> Endpoint {
+        self.transport.folder_url(self.contract().content.datacenter_path(), datastore, path).into()
     }
 
     /// Asks for a file, from a byte on where `from` says so; the body is still to be read. The session is renewed where it has run out.
     pub(in crate::esxi) async fn fetch(
         &self,
         method: reqwest::Method,
-        url: &Url,
+        at: &Endpoint,
         from: Option<u64>,
     ) -> Result<reqwest::Response, Error> {
         let mut tried = 0;
@@ -52,16 +53,21 @@ impl Link {
             let cookie = self.cookie();
             let label = if method == reqwest::Method::HEAD { "HEAD file" } else { "GET file" };
             let timeout = self.options.timeouts.request;
-            let opened = self.transport.open(method.clone(), url, cookie.as_deref(), from, label, timeout).await;
+            let method = method.clone();
+            let opened = match &at.system {
+                Some(system) => system.open(method, &at.url, from, label, timeout).await,
+                None => self.transport.open(method, &at.url, cookie.as_deref(), from, label, timeout).await,
+            };
             let response = match opened {
                 // A kept connection that the host has closed meanwhile looks the same as one that breaks.
-                Err(Error::Lost { .. }) if tried == 0 => {
+                Err(error) if tried == 0 && matches!(error.root(), Error::Lost { .. }) => {
                     tried += 1;
                     continue;
                 }
                 opened => opened?,
             };
-            if response.status().as_u16() != 401 || tried >= RENEWALS {
+            // What one of a vCenter's hosts refuses is no session of ours.
+            if response.status().as_u16() != 401 || tried >= RENEWALS || at.system.is_some() {
                 return Ok(response);
             }
             tried += 1;
@@ -72,12 +78,15 @@ impl Link {
     /// Sends a file with the session as it is; the status that came back.
     pub(in crate::esxi) async fn send_file(
         &self,
-        url: &Url,
+        at: &Endpoint,
         label: &'static str,
         length: Option<u64>,
         body: reqwest::Body,
     ) -> Result<u16, Error> {
-        self.transport.send_file(url, self.cookie().as_deref(), label, length, body).await
+        match &at.system {
+            Some(system) => system.send_file(&at.url, label, length, body).await,
+            None => self.transport.send_file(&at.url, self.cookie().as_deref(), label, length, body).await,
+        }
     }
 
     /// Counts what came of a file.

@@ -25,6 +25,8 @@ pub struct Request {
     pub method: String,
     pub call: Element,
     pub cookie: Option<String>,
+    /// The request line and the headers.
+    pub head: String,
 }
 
 /// What is sent back.
@@ -207,7 +209,7 @@ async fn converse(mut stream: TlsStream<TcpStream>, world: &Mutex<World>, script
             Ok(envelope) => envelope.children.into_iter().rfind(|part| part.name == "Body").unwrap().children.remove(0),
             Err(_) => Element::new("GET"),
         };
-        let request = Request { method: call.name.clone(), call, cookie };
+        let request = Request { method: call.name.clone(), call, cookie, head };
         let (reply, set_cookie, pause) = {
             let mut world = world.lock().unwrap();
             world.under_way += 1;

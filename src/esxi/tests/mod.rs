@@ -6,6 +6,7 @@ mod fake;
 mod hostile;
 mod pool;
 mod sessions;
+mod vouched;
 mod waiting;
 
 use super::checked::Checked;

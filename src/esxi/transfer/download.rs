@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
-use url::Url;
 
 use crate::esxi::checked::Checked;
+use crate::esxi::endpoint::Endpoint;
 use crate::esxi::error::Error;
 use crate::esxi::file_path::FilePath;
 use crate::esxi::host::{Host, Progress, Step};
@@ -39,14 +39,14 @@ impl Host {
         progress: Progress<'_>,
     ) -> Result<(Transferred, Sink), Error> {
         let source = path.on(&datastore.name);
-        let url = self.link.folder_url(&datastore.name, path.as_str());
+        let at = self.link.folder(&datastore.name, path.as_str());
         let mut state = State { sink, sum: had.sum, at: had.bytes };
         let begun = had.bytes > 0;
         let (mut resumed, mut fruitless, mut known) = (0, 0, None);
         let got = loop {
             let before = state.at;
             let ended;
-            (state, ended) = self.receive(&url, &source, state, begun || resumed > 0, &mut known, progress).await;
+            (state, ended) = self.receive(&at, &source, state, begun || resumed > 0, &mut known, progress).await;
             match ended {
                 Ok(()) => break Ok(()),
                 Err(error) if !again(&error) => break Err(error),
@@ -84,8 +84,8 @@ impl Host {
     ) -> Result<Vec<u8>, Error> {
         let source = path.on(&datastore.name);
         let read = async {
-            let url = self.link.folder_url(&datastore.name, path.as_str());
-            let mut response = self.link.fetch(reqwest::Method::GET, &url, None).await?;
+            let at = self.link.folder(&datastore.name, path.as_str());
+            let mut response = self.link.fetch(reqwest::Method::GET, &at, None).await?;
             match response.status().as_u16() {
                 200 => {}
                 status => return Err(self.refused(status, &source)),
@@ -123,8 +123,8 @@ impl Host {
         at: u64,
         rest: &[u8],
     ) -> Result<(bool, String), Error> {
-        let url = self.link.folder_url(&datastore.name, path.as_str());
-        let mut response = self.link.fetch(reqwest::Method::GET, &url, Some(at)).await?;
+        let file = self.link.folder(&datastore.name, path.as_str());
+        let mut response = self.link.fetch(reqwest::Method::GET, &file, Some(at)).await?;
         let status = response.status().as_u16();
         if status != 206 {
             return Ok((false, format!("HTTP {status} to a Range")));
@@ -156,16 +156,16 @@ impl Host {
         }
     }
 
-    /// Streams out what a URL of this host gives, from its beginning to its end, once: what a lease packs cannot be taken up again.
+    /// Streams out what an endpoint gives, from its beginning to its end, once: what a lease packs cannot be taken up again.
     pub(in crate::esxi) async fn stream_out(
         &self,
-        url: &Url,
+        at: &Endpoint,
         source: &str,
         sink: Sink,
         progress: Progress<'_>,
     ) -> Result<(Transferred, Sink), Error> {
         let state = State { sink, sum: Sha256::new(), at: 0 };
-        let (state, ended) = self.receive(url, source, state, false, &mut None, progress).await;
+        let (state, ended) = self.receive(at, source, state, false, &mut None, progress).await;
         ended?;
         Ok((Transferred { bytes: state.at, sha256: state.sum.finalize().into(), resumed: 0 }, state.sink))
     }
@@ -173,7 +173,7 @@ impl Host {
     /// One attempt of a download. What has come stays, whatever happens.
     async fn receive(
         &self,
-        url: &Url,
+        at: &Endpoint,
         source: &str,
         state: State,
         go_on: bool,
@@ -181,7 +181,7 @@ impl Host {
         progress: Progress<'_>,
     ) -> (State, Result<(), Error>) {
         let from = (go_on && state.at > 0 && self.abilities().resumes()).then_some(state.at);
-        let mut response = match self.link.fetch(reqwest::Method::GET, url, from).await {
+        let mut response = match self.link.fetch(reqwest::Method::GET, at, from).await {
             Ok(response) => response,
             Err(error) => return (state, Err(error)),
         };

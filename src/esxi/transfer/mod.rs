@@ -43,8 +43,8 @@ pub struct Had {
 impl Host {
     /// How long a file is; `None` where there is none.
     pub(super) async fn length_of(&self, datastore: &Datastore, path: &FilePath) -> Result<Option<u64>, Error> {
-        let url = self.link.folder_url(&datastore.name, path.as_str());
-        let response = self.link.fetch(reqwest::Method::HEAD, &url, None).await?;
+        let at = self.link.folder(&datastore.name, path.as_str());
+        let response = self.link.fetch(reqwest::Method::HEAD, &at, None).await?;
         let length = response.headers().get(reqwest::header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
         match response.status().as_u16() {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use url::Url;
-
 use crate::esxi::checked::Checked;
+use crate::esxi::endpoint::Endpoint;
 use crate::esxi::error::Error;
 use crate::esxi::file_path::FilePath;
 use crate::esxi::host::{Host, Progress, Step};
@@ -66,26 +65,26 @@ impl Host {
         content: &Content<'_>,
         progress: Progress<'_>,
     ) -> Result<Transferred, Error> {
-        let url = self.link.folder_url(&datastore.name, path.as_str());
+        let at = self.link.folder(&datastore.name, path.as_str());
         let status = |status: u16| self.refused(status, &path.on(&datastore.name));
-        match self.put(&url, "PUT folder", content, "upload", progress, &status).await {
+        match self.put(&at, "PUT folder", content, "upload", progress, &status).await {
             // A host that refuses a session, or is full, may say so and close before it has read what is sent: looking at the file
             // renews the session. The name is this upload's own, so sending it again does no harm.
             Err(error @ Error::Lost { .. }) => {
                 tracing::info!(host = self.name(), "an upload broke off and is made anew: {error}");
                 self.link.label().retry("upload");
                 self.length_of(datastore, path).await?;
-                let sent = self.put(&url, "PUT folder", content, "upload", progress, &status).await?;
+                let sent = self.put(&at, "PUT folder", content, "upload", progress, &status).await?;
                 Ok(Transferred { resumed: 1, ..sent })
             }
             sent => sent,
         }
     }
 
-    /// Sends content to a URL of this host, and takes any status of success.
+    /// Sends content to an endpoint, and takes any status of success.
     pub(in crate::esxi) async fn put(
         &self,
-        url: &Url,
+        at: &Endpoint,
         label: &'static str,
         content: &Content<'_>,
         what: &str,
@@ -97,13 +96,13 @@ impl Host {
             let reader = (content.open)().map_err(|error| local(&error))?;
             let passed = Arc::new(AtomicU64::new(0));
             let (pieces, summing) = read_pieces(reader, content.length, passed.clone());
-            let sending = self.link.send_file(url, label, Some(content.length), reqwest::Body::wrap_stream(pieces));
+            let sending = self.link.send_file(at, label, Some(content.length), reqwest::Body::wrap_stream(pieces));
             let status = self.watched(sending, &passed, content.length, what, progress).await;
             let summed = summing.await.map_err(|error| local(&error));
             let status = match (status, summed) {
                 // What could not be read here is why the request broke off.
                 (Err(_), Ok(Err(error))) => return Err(local(&error)),
-                (status, _) if matches!(status, Ok(401)) && !last => {
+                (status, _) if matches!(status, Ok(401)) && !last && at.system.is_none() => {
                     self.link.renew(generation).await?;
                     continue;
                 }

@@ -256,7 +256,24 @@ pub const FAMILIES: &[Family] = &[
             "pyvmomi_knows_every_request_that_the_client_can_send",
         ],
         real_host: Some(
-            "what a vCenter, and not a host, can judge: addresses of cloned cards, a snapshot's linked clone, transfers by way of its hosts",
+            "what a vCenter, and not a host, can judge: addresses of cloned cards, a snapshot's linked clone",
+        ),
+    },
+    Family {
+        name: "vCenter: files that its hosts carry",
+        operations: &[],
+        govc: "as on a host; any certificate under `-k`, else by `sslThumbprint`",
+        pyvmomi: "HTTPS by hand, by `sslThumbprint`",
+        tests: &[
+            "vcsim_vcenter_has_its_hosts_carry_what_goes_in_and_out",
+            "vcsim_vcenter_that_names_two_certificates_for_an_address_is_not_taken_at_its_word",
+            "a_host_carries_files_for_its_vcenter_and_gets_no_session",
+            "a_host_with_another_certificate_than_the_vcenter_names_gets_nothing",
+            "a_host_that_the_vcenter_does_not_vouch_for_is_not_asked",
+            "a_host_at_an_address_that_is_not_allowed_is_not_asked",
+        ],
+        real_host: Some(
+            "what a vCenter's own hosts take and give by a lease, and that `/folder` comes from the vCenter itself",
         ),
     },
     Family {
