@@ -251,10 +251,12 @@ impl<'a> Lease<'a> {
             }
         };
         let (fetched, sent) = tokio::join!(fetching, sending);
+        let unheard =
+            |fetched: &Result<_, Error>| matches!(fetched, Err(error) if matches!(error.root(), Error::Local { .. }));
         match (fetched, sent) {
             (Ok(done), Ok(())) => Ok(done),
-            // Where the target refuses, the source only sees that nobody takes what it sends.
-            (_, Err(error)) if !matches!(error.root(), Error::Lost { .. }) => {
+            // Where the target refuses or goes, the source only sees that nobody takes what it sends.
+            (fetched, Err(error)) if !matches!(error.root(), Error::Lost { .. }) || unheard(&fetched) => {
                 Err(error.doing(format!("import {}", to.target)))
             }
             (Err(error), _) => Err(error),

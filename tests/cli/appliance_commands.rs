@@ -192,17 +192,12 @@ fn an_import_that_breaks_off_leaves_no_machine_and_no_files() {
     // The session ends while it goes on: it is renewed.
     machine.on(&host, &["vm", "import", "out.ova", "whole"]).ok();
     host.server
-        .fault(Rule {
-            method: "GET nfc".to_owned(),
-            trouble: Trouble::Cut(10_000),
-            after: 0,
-            times: Some(1),
-            chance: 1.0,
-        })
+        .fault(Rule { method: "GET nfc".to_owned(), trouble: Trouble::Cut(10_000), after: 0, times: None, chance: 1.0 })
         .unwrap();
     let done = machine.on(&host, &["vm", "export", "whole", "cut.ova"]);
     assert_eq!(done.code, 4, "{done:?}");
     assert!(!machine.project().join("cut.ova").exists() && !machine.project().join("cut.ova.part").exists());
+    host.server.clear_faults();
     // The machine is free again.
     machine.on(&host, &["vm", "power", "whole", "on"]).ok();
 }

@@ -120,7 +120,7 @@ fn events_and_tasks_that_come_are_followed_by_the_commands() {
     let (machine, host) = (Machine::new(), Sim::start(ceso::sim::Options::default()));
     machine.on(&host, &["vm", "clone", "debian-12", "a"]).ok();
     let follow = |what: &'static str, more: &'static [&'static str]| {
-        let words = [&["host", what, "--follow", "--span", "4 s"], more].concat();
+        let words = [&["host", what, "--follow", "--span", "6 s"], more].concat();
         let (home, host) = (Machine::new(), &host);
         move || home.on(host, &words).ok().out
     };

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Done, Machine, done};
+use crate::support::{Done, Machine, done, eventually};
 
 /// A simulator in a process of its own, ended with the test.
 pub struct Started {
@@ -108,6 +108,9 @@ fn met(machine: &Machine, sim: &Started) -> (Vec<bool>, Vec<u64>) {
     for (rule, words, comes_to) in TROUBLE {
         let done = sim.run(machine, &[*words, &["--mode", "unrestricted"]].concat());
         assert!(comes_to.contains(&kind(&done).as_str()), "{rule}: {done:?}");
+        if rule.contains("restart") {
+            eventually("it is back", || sim.run(machine, &["vm", "list"]).code == 0);
+        }
     }
     for file in ["cut.bin", "whole.bin"] {
         assert_eq!(std::fs::metadata(machine.project().join(file)).unwrap().len(), 270_840, "{file}");

@@ -80,7 +80,7 @@ fn an_import_and_a_copy_say_how_much_space_is_missing_and_leave_nothing() {
 #[test]
 fn a_wrong_power_state_a_task_under_way_and_a_locked_file_say_what_and_whose() {
     let machine = Machine::new();
-    let host = Sim::start(Options { task_delay: Duration::from_millis(1500), vms: 1, ..Options::default() });
+    let host = Sim::start(Options { task_delay: Duration::from_millis(2500), vms: 1, ..Options::default() });
     let on = |words: &[&str]| machine.on(&host, &[words, &["--mode", "unrestricted"]].concat());
     says(on(&["vm", "delete", "vm-0001"]), "esxi.invalid_power_state", &["vm-0001", "powered on", "turn it off"]);
     let disk = "[datastore1] vm-0001/vm-0001.vmdk";

@@ -109,7 +109,11 @@ async fn vcsim_holds_a_lease_on_a_snapshot_until_it_is_done() {
     let taken = checked(host.create_snapshot(&vm, &snapshot("one"), &silent).await.unwrap().snapshot);
     let lease = host.export_snapshot(&taken).await.unwrap();
     assert_eq!(lease.files.iter().filter(|file| file.disk).count(), 1);
-    lease.during(async { Ok::<(), ceso::esxi::Error>(lease.progress(50)) }).await.unwrap();
+    let told = async {
+        lease.progress(50);
+        Ok::<(), ceso::esxi::Error>(())
+    };
+    lease.during(told).await.unwrap();
     // One that fails is aborted, and the next is given.
     let lease = host.export_snapshot(&taken).await.unwrap();
     let failed = lease.during(async { Err::<(), _>(ceso::esxi::Error::Local { reason: "stop".to_owned() }) }).await;

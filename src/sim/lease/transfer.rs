@@ -26,6 +26,8 @@ use crate::vmdk::{FileSource, StreamOptions, StreamReader, write_stream};
 /// Pieces between the socket and the thread that packs or unpacks.
 const QUEUE: usize = 8;
 const PIECE: usize = 256 << 10;
+/// How much of an upload that is refused in the middle is taken before the answer.
+const MOST_UNREAD: u64 = 64 << 20;
 
 /// Answers one request on `/nfc/`.
 pub async fn transfer(
@@ -222,19 +224,23 @@ async fn receive(
         stored.map(|()| (coming.count, hex::encode(coming.sum.finish())))
     });
     let mut body = request.into_body();
-    let mut count = 0;
+    let (mut count, mut unread) = (0, 0);
     let mut broke = None;
     while let Some(frame) = body.frame().await {
         match frame.map(Frame::into_data) {
             Ok(Ok(data)) => {
-                count += data.len() as u64;
+                let data_length = data.len() as u64;
+                count += data_length;
                 if cut.is_some_and(|cut| count > cut) {
                     broke = Some(cut_off());
                     break;
                 }
-                // The thread has ended early, and says why.
+                // The thread has ended early, and says why. A connection that is closed on what was not read takes the answer with it.
                 if queue.send(data).await.is_err() {
-                    break;
+                    unread += data_length;
+                    if unread > MOST_UNREAD {
+                        break;
+                    }
                 }
             }
             Ok(Err(_)) => {}
