@@ -45,11 +45,7 @@ impl Host {
         }
         let mut bytes = Vec::new();
         let bad = |reason: &str| Error::BadAnswer { host: self.name().to_owned(), reason: reason.to_owned() };
-        while let Some(chunk) = response.chunk().await.map_err(|error| Error::Lost {
-            host: self.name().to_owned(),
-            reason: super::transport::last_reason(&error),
-        })? {
-            self.link.count_received(chunk.len());
+        while let Some(chunk) = self.next_piece(&mut response).await? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > LARGEST {
                 return Err(bad("a screenshot larger than 32 MiB"));

@@ -13,7 +13,6 @@ use super::host::Host;
 use super::moref::MoRef;
 use super::object::HostObject;
 use super::soap::{Call, Method};
-use super::transport::last_reason;
 
 /// The largest configuration: those of real hosts have a few hundred KiB.
 const LARGEST: usize = 64 << 20;
@@ -31,19 +30,7 @@ impl Host {
         }
         let length = response.content_length();
         let mut read = Vec::new();
-        loop {
-            let chunk = match tokio::time::timeout(self.link.options.timeouts.request, response.chunk()).await {
-                Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => break,
-                Ok(Err(error)) => {
-                    return Err(Error::Lost { host: self.name().to_owned(), reason: last_reason(&error) });
-                }
-                Err(_) => {
-                    let after = crate::units::Span(self.link.options.timeouts.request);
-                    return Err(Error::Timeout { host: self.name().to_owned(), after });
-                }
-            };
-            self.link.count_received(chunk.len());
+        while let Some(chunk) = self.next_piece(&mut response).await? {
             if read.len() + chunk.len() > LARGEST {
                 return Err(self.bad("a configuration of more than 64 MiB"));
             }

@@ -253,12 +253,7 @@ impl Host {
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut bytes = Vec::new();
-        let lost = |error: &reqwest::Error| Error::Lost {
-            host: self.name().to_owned(),
-            reason: super::transport::last_reason(error),
-        };
-        while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
-            self.link.count_received(chunk.len());
+        while let Some(chunk) = self.next_piece(&mut response).await? {
             let room = limit.saturating_sub(bytes.len()).min(chunk.len());
             bytes.extend(chunk.iter().take(room));
             if room < chunk.len() {

@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use secrecy::SecretString;
+
 use super::checked;
 use super::fake::{FakeHost, Reply, right};
-use crate::esxi::{Content, Error, Host, Lease, MoRef, Sink, Vm, silent};
+use crate::esxi::checked::Checked;
+use crate::esxi::{Content, Error, GuestLogin, Host, Lease, MoRef, Sink, Vm, silent};
 
 const CONTENT: &[u8] = b"KDMV, and the rest of a disk";
 
@@ -26,19 +29,30 @@ fn bytes(pem: &str) -> String {
     format!("<val xsi:type=\"ArrayOfByte\">{bytes}</val>")
 }
 
+/// What a vCenter tells of a host: its name, and its certificate.
+type Told<'a> = (&'a str, Option<String>);
+
 /// A vCenter with a lease whose file is at that URL, and with hosts of these names and certificates.
-async fn vcenter(url: &str, hosts: &[(&str, Option<String>)]) -> (FakeHost, Host) {
-    let fake = FakeHost::scripted(|request, _| match request.method.as_str() {
+async fn vcenter(url: &str, hosts: &[Told<'_>]) -> (FakeHost, Host) {
+    let file = url.to_owned();
+    let fake = FakeHost::scripted(move |request, _| match request.method.as_str() {
         "RetrieveServiceContent" => Some(Reply::Answer(
-            r#"<returnval><rootFolder type="Folder">group-d1</rootFolder><propertyCollector type="PropertyCollector">pc</propertyCollector><about><fullName>VMware vCenter Server 8.0.3</fullName><version>8.0.3</version><build>1</build><apiType>VirtualCenter</apiType><apiVersion>8.0.3.0</apiVersion></about><sessionManager type="SessionManager">SessionManager</sessionManager></returnval>"#.into(),
+            r#"<returnval><rootFolder type="Folder">group-d1</rootFolder><propertyCollector type="PropertyCollector">pc</propertyCollector><about><fullName>VMware vCenter Server 8.0.3</fullName><version>8.0.3</version><build>1</build><apiType>VirtualCenter</apiType><apiVersion>8.0.3.0</apiVersion></about><sessionManager type="SessionManager">SessionManager</sessionManager><guestOperationsManager type="GuestOperationsManager">guests</guestOperationsManager></returnval>"#.into(),
         )),
         "ExportVm" => Some(Reply::Answer(r#"<returnval type="HttpNfcLease">lease-1</returnval>"#.into())),
+        "InitiateFileTransferFromGuest" => {
+            Some(Reply::Answer(format!("<returnval><size>{}</size><url>{file}</url></returnval>", CONTENT.len())))
+        }
+        "InitiateFileTransferToGuest" => Some(Reply::Answer(format!("<returnval>{file}</returnval>"))),
         _ => None,
     })
     .await;
     {
         let mut world = fake.world.lock().unwrap();
         world.set(&MoRef::new("Datacenter", "ha-datacenter"), "name", "<val>DC1</val>");
+        let guests = MoRef::new("GuestOperationsManager", "guests");
+        world.set(&guests, "fileManager", r#"<val type="GuestFileManager">files</val>"#);
+        world.set(&guests, "processManager", r#"<val type="GuestProcessManager">processes</val>"#);
         let lease = MoRef::new("HttpNfcLease", "lease-1");
         world.set(&lease, "state", "<val>ready</val>");
         let info = format!(
@@ -57,20 +71,23 @@ async fn vcenter(url: &str, hosts: &[(&str, Option<String>)]) -> (FakeHost, Host
     (fake, host)
 }
 
-async fn export(host: &Host) -> Result<Lease<'_>, Error> {
-    let vm = Vm {
+fn vm() -> Checked<Vm> {
+    checked(Vm {
         moref: MoRef::new("VirtualMachine", "vm-1"),
         name: "web-1".into(),
         instance_uuid: String::new(),
         path: String::new(),
         datastores: vec![],
         place: None,
-    };
-    host.export(&checked(vm)).await
+    })
+}
+
+async fn export(host: &Host) -> Result<Lease<'_>, Error> {
+    host.export(&vm()).await
 }
 
 /// What becomes of an export through a lease of that URL, from a vCenter with these hosts.
-async fn refused(url: &str, hosts: &[(&str, Option<String>)]) -> Error {
+async fn refused(url: &str, hosts: &[Told<'_>]) -> Error {
     let (_vcenter, host) = vcenter(url, hosts).await;
     export(&host).await.err().unwrap()
 }
@@ -145,7 +162,7 @@ async fn a_host_that_the_vcenter_does_not_vouch_for_is_not_asked() {
     let url = file_on(&esx);
     let own = || Some(bytes(&esx.pem));
     let several = [("localhost", own()), ("LOCALHOST", Some(bytes(&other.pem)))];
-    let cases: &[(&str, &[(&str, Option<String>)], &str)] = &[
+    let cases: &[(&str, &[Told<'_>], &str)] = &[
         ("unknown", &[("esx1.example", own())], "none of that name"),
         ("no host at all", &[], "none of that name"),
         ("a name that begins like it", &[("localhost.example", own())], "none of that name"),
@@ -161,7 +178,7 @@ async fn a_host_that_the_vcenter_does_not_vouch_for_is_not_asked() {
         assert!(error.to_string().contains(expected), "{case}: {error}");
         assert!(error.hint().unwrap().contains("localhost"), "{case}: {:?}", error.hint());
     }
-    let known: &[(&str, Option<String>)] = &[("localhost", own())];
+    let known: &[Told<'_>] = &[("localhost", own())];
     for url in [
         url.replace("https", "http"),
         url.replace("localhost", "root:secret@localhost"),
@@ -218,4 +235,42 @@ async fn a_host_is_known_by_its_addresses_and_its_name_in_dns() {
     assert_eq!(error.kind(), "esxi.unreachable", "{error}");
     assert!(error.hint().unwrap().contains("reach the vCenter's hosts"), "{:?}", error.hint());
     assert_eq!(heads.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn files_of_guests_go_only_to_the_host_that_the_vcenter_vouches_for() {
+    let (esx, heads) = system().await;
+    let (other, _) = system().await;
+    let password = SecretString::from("of the guest");
+    let login = || GuestLogin { user: "root", password: &password };
+    let open = || Ok(Box::new(CONTENT) as Box<dyn std::io::Read + Send>);
+    let content = || Content { length: CONTENT.len() as u64, open: &open };
+    let sink = || Box::new(std::io::sink()) as Sink;
+    for (name, pem, expected) in [
+        ("localhost", &esx.pem, None),
+        ("localhost", &other.pem, Some("esxi.certificate_changed")),
+        ("esx1.example", &esx.pem, Some("esxi.needs_host")),
+    ] {
+        let (_vcenter, host) = vcenter(&file_on(&esx), &[(name, Some(bytes(pem)))]).await;
+        let got = host.download_from_guest(&vm(), login(), "/etc/shadow", sink(), &silent).await.map(drop);
+        let sent =
+            host.upload_to_guest(&vm(), login(), "/etc/shadow", content(), (true, false), &silent).await.map(drop);
+        for done in [got, sent] {
+            assert_eq!(done.as_ref().err().map(Error::kind).as_deref(), expected, "{name}: {done:?}");
+        }
+    }
+    let heads = heads.lock().unwrap();
+    assert_eq!(heads.len(), 2, "only what it vouches for: {heads:?}");
+    assert!(!heads.iter().any(|head| head.to_ascii_lowercase().contains("cookie")), "{heads:?}");
+}
+
+#[tokio::test]
+async fn a_hosts_name_that_means_nothing_here_is_told_with_what_is_missing() {
+    // Longer than a part of a name may be: nobody is asked for it.
+    let name = format!("{}.example", "x".repeat(70));
+    let (esx, _) = system().await;
+    let (_vcenter, host) = vcenter(&format!("https://{name}/nfc/x"), &[(&name, Some(bytes(&esx.pem)))]).await;
+    let error = fetch(&export(&host).await.unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), "esxi.unreachable", "{error}");
+    assert!(error.hint().unwrap().contains("reach the vCenter's hosts"), "{:?}", error.hint());
 }

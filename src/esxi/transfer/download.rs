@@ -18,8 +18,7 @@ use crate::esxi::file_path::FilePath;
 use crate::esxi::host::{Host, Progress, Step};
 use crate::esxi::object::Datastore;
 use crate::esxi::pieces::{Broken, Gathered, Identity, State, write_pieces};
-use crate::esxi::transport::last_reason;
-use crate::units::{self, Span};
+use crate::units;
 
 use super::{Had, Sink, Transferred, local, percent};
 
@@ -91,18 +90,7 @@ impl Host {
                 status => return Err(self.refused(status, &source)),
             }
             let mut read = Vec::new();
-            let patience = self.link.options.timeouts.request;
-            loop {
-                let chunk = match tokio::time::timeout(patience, response.chunk()).await {
-                    Ok(Ok(Some(chunk))) => chunk,
-                    Ok(Ok(None)) => return Ok(read),
-                    Ok(Err(error)) => {
-                        let reason = last_reason(&error);
-                        return Err(Error::Lost { host: self.name().to_owned(), reason });
-                    }
-                    Err(_) => return Err(Error::Timeout { host: self.name().to_owned(), after: Span(patience) }),
-                };
-                self.link.count_received(chunk.len());
+            while let Some(chunk) = self.next_piece(&mut response).await? {
                 if (read.len() + chunk.len()) as u64 > limit {
                     let hint = Some("download it to a file instead".to_owned());
                     let reason = format!("it is larger than {}", units::Bytes(limit));
@@ -110,6 +98,7 @@ impl Host {
                 }
                 read.extend_from_slice(&chunk);
             }
+            Ok(read)
         };
         read.await.map_err(|error: Error| error.doing(format!("read {source}")))
     }
@@ -133,18 +122,14 @@ impl Host {
         if first != Some(at) {
             return Ok((false, format!("HTTP 206 with another part than was asked for: it begins at {first:?}")));
         }
-        let patience = self.link.options.timeouts.request;
         let mut left = rest;
         loop {
-            let chunk = match tokio::time::timeout(patience, response.chunk()).await {
-                Ok(Ok(chunk)) => chunk,
-                Ok(Err(error)) => {
-                    return Ok((false, format!("HTTP 206, cut off: {}", last_reason(&error))));
-                }
-                Err(_) => return Err(Error::Timeout { host: self.name().to_owned(), after: Span(patience) }),
+            let chunk = match self.next_piece(&mut response).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(Error::Lost { reason, .. }) => return Ok((false, format!("HTTP 206, cut off: {reason}"))),
+                Err(error) => return Err(error),
             };
-            let Some(chunk) = chunk else { break };
-            self.link.count_received(chunk.len());
             match left.strip_prefix(chunk.as_ref()) {
                 Some(behind) => left = behind,
                 None => return Ok((false, "HTTP 206 with other bytes than stand there".to_owned())),
@@ -238,17 +223,13 @@ impl Host {
         total: Option<u64>,
         progress: Progress<'_>,
     ) -> Result<(), Error> {
-        let patience = self.link.options.timeouts.request;
-        let host = || self.name().to_owned();
         let (mut told, mut gathered) = (None, Gathered::default());
         let ended = loop {
-            let chunk = match tokio::time::timeout(patience, response.chunk()).await {
-                Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => break Ok(()),
-                Ok(Err(error)) => break Err(Error::Lost { host: host(), reason: last_reason(&error) }),
-                Err(_) => break Err(Error::Timeout { host: host(), after: Span(patience) }),
+            let chunk = match self.next_piece(response).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             };
-            self.link.count_received(chunk.len());
             let Some(piece) = gathered.take(&chunk) else { continue };
             // The socket's own buffer is free again before anything waits.
             drop(chunk);

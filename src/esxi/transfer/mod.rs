@@ -8,12 +8,16 @@ mod upload;
 
 use std::io::{self, Read, Write};
 
+use bytes::Bytes;
 use sha2::Sha256;
+
+use crate::units::Span;
 
 use super::error::Error;
 use super::file_path::FilePath;
 use super::host::Host;
 use super::object::Datastore;
+use super::transport::last_reason;
 
 /// What went over the wire, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,19 @@ impl Host {
             }),
             404 => Ok(None),
             status => Err(self.refused(status, &path.on(&datastore.name))),
+        }
+    }
+
+    /// The next piece of a body, `None` at its end; whoever sends it and falls silent is not waited for for ever.
+    pub(super) async fn next_piece(&self, response: &mut reqwest::Response) -> Result<Option<Bytes>, Error> {
+        let (host, patience) = (|| self.name().to_owned(), self.link.options.timeouts.request);
+        match tokio::time::timeout(patience, response.chunk()).await {
+            Ok(Ok(piece)) => {
+                self.link.count_received(piece.as_ref().map_or(0, Bytes::len));
+                Ok(piece)
+            }
+            Ok(Err(error)) => Err(Error::Lost { host: host(), reason: last_reason(&error) }),
+            Err(_) => Err(Error::Timeout { host: host(), after: Span(patience) }),
         }
     }
 

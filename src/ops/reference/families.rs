@@ -271,6 +271,8 @@ pub const FAMILIES: &[Family] = &[
             "a_host_with_another_certificate_than_the_vcenter_names_gets_nothing",
             "a_host_that_the_vcenter_does_not_vouch_for_is_not_asked",
             "a_host_at_an_address_that_is_not_allowed_is_not_asked",
+            "what_a_host_refuses_is_no_end_of_the_vcenters_session",
+            "files_of_guests_go_only_to_the_host_that_the_vcenter_vouches_for",
         ],
         real_host: Some(
             "what a vCenter's own hosts take and give by a lease, and that `/folder` comes from the vCenter itself",
