@@ -25,7 +25,9 @@ struct Buffers(VecDeque<BytesMut>);
 impl Buffers {
     /// An empty buffer with room for a piece.
     fn next(&mut self) -> BytesMut {
-        let used = self.0.pop_front().and_then(|mut used| used.try_reclaim(PIECE).then_some(used));
+        // The oldest is the first to be free.
+        let free = self.0.front_mut().is_some_and(|used| used.try_reclaim(PIECE));
+        let used = if free { self.0.pop_front() } else { None };
         used.unwrap_or_else(|| BytesMut::with_capacity(PIECE))
     }
 
@@ -33,7 +35,7 @@ impl Buffers {
     fn hand_out(&mut self, mut full: BytesMut) -> Bytes {
         let piece = full.split().freeze();
         // Besides those that wait in the queue, each side holds one.
-        if self.0.len() < QUEUE + 2 {
+        if self.0.len() < QUEUE + 3 {
             self.0.push_back(full);
         }
         piece
@@ -54,7 +56,8 @@ impl Gathered {
             self.piece = self.buffers.next();
         }
         self.piece.extend_from_slice(part);
-        if self.piece.len() < PIECE { None } else { self.rest() }
+        // The next part is as large, as a rule: the buffer need not grow for it.
+        if self.piece.len() + part.len() <= PIECE { None } else { self.rest() }
     }
 
     /// What has come since the last piece.
@@ -180,4 +183,38 @@ fn broken(queue: &mpsc::Sender<io::Result<Bytes>>, error: io::Error) -> io::Resu
     // Nobody is left to tell where the stream is gone.
     drop(queue.blocking_send(Err(same)));
     Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_once_its_piece_is_gone() {
+        let mut buffers = Buffers::default();
+        let mut first = buffers.next();
+        first.extend_from_slice(b"piece");
+        let place = first.as_ptr();
+        let piece = buffers.hand_out(first);
+        let other = buffers.next();
+        assert_ne!(other.as_ptr(), place);
+        assert_eq!(piece.as_ref(), b"piece");
+        drop(piece);
+        let again = buffers.next();
+        assert_eq!((again.as_ptr(), again.len()), (place, 0));
+    }
+
+    #[test]
+    fn parts_of_every_length_come_out_in_order_and_none_is_kept_back() {
+        let bytes: Vec<u8> = (0..3 * PIECE + 77).map(|at| (at / 251) as u8).collect();
+        for length in [1000, 16 << 10, PIECE - 1, PIECE, PIECE + 1] {
+            let (mut gathered, mut came) = (Gathered::default(), Vec::new());
+            for part in bytes.chunks(length) {
+                came.extend(gathered.take(part));
+            }
+            came.extend(gathered.rest());
+            assert!(gathered.rest().is_none());
+            assert_eq!(came.concat(), bytes, "{length}");
+        }
+    }
 }
