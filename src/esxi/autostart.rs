@@ -153,6 +153,16 @@ impl Host {
         Ok(config.map_or_else(|| read(&Element::default(), &name), |config| read(config, &name)))
     }
 
+    /// Whether the host starts a machine by itself, or will once it starts any.
+    pub(super) async fn starts_by_itself(&self, vm: &Vm) -> Result<bool, Error> {
+        let Some(manager) = self.system(&[MANAGER]).await?.reference(MANAGER) else { return Ok(false) };
+        let objects = self.link.retrieve(&Query::object(&manager, "HostAutoStartManager", &["config"])).await?;
+        let config = objects.iter().find_map(|object| object.get("config"));
+        let known = config.map(|config| read(config, &|_| Some(String::new())));
+        let machines = known.iter().flat_map(|known| &known.machines);
+        Ok(machines.filter(|row| row.moref == vm.moref).any(|row| row.setting.start))
+    }
+
     /// Changes the host's own defaults. Where nothing is to be changed nothing is sent.
     pub async fn set_autostart_defaults(
         &self,

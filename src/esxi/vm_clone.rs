@@ -216,6 +216,15 @@ impl Host {
         }
         if spec.linked && !spec.trial {
             self.check_linked()?;
+            if !self.is_vcenter() && self.starts_by_itself(source.vm).await? {
+                return Err(Error::Invalid {
+                    reason: format!(
+                        "{:?} is started by its host, and a template that runs ruins the linked clones that build on its disks",
+                        source.vm.name
+                    ),
+                    hint: Some(format!("ceso vm autostart {:?} --off; or make a full clone", source.vm.name)),
+                });
+            }
         }
         let free = find(&datastore.moref).and_then(|object| object.number::<u64>("summary.freeSpace"));
         match free {

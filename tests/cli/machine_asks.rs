@@ -68,6 +68,9 @@ fn machines_start_with_their_host_in_the_order_that_was_set_and_go_down_as_it_sa
         rows.iter().map(|row| (row["name"].as_str().unwrap(), row["order"].as_u64())).collect();
     assert_eq!(told, [("database", Some(1)), ("web", Some(2)), ("kept", None)], "web was pushed");
     // A parent that is turned on is lost to its children: the host is not to do so by itself.
+    sim(&["vm", "autostart", "debian-12"]).ok();
+    sim(&["vm", "clone", "debian-12", "child", "--linked"]).failed(4, "esxi.invalid_argument");
+    sim(&["vm", "autostart", "debian-12", "--off"]).ok();
     sim(&["vm", "clone", "debian-12", "child", "--linked"]).ok();
     sim(&["vm", "autostart", "debian-12", "--order", "1"]).failed(4, "esxi.has_linked_clones");
     sim(&["vm", "autostart", "debian-12", "--off"]).ok();
