@@ -136,7 +136,7 @@ pub(super) fn write_pieces(mut state: State, skip: u64, passed: Arc<AtomicU64>) 
 
 pub(super) type Pieces = std::pin::Pin<Box<dyn futures_util::Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// A thread that reads and sums so many bytes, and the stream that they come out of.
+/// A thread that reads and sums so many bytes, and the stream that they come out of. `passed` counts what was taken from the stream.
 pub(super) fn read_pieces(
     mut reader: Box<dyn Read + Send>,
     length: u64,
@@ -169,11 +169,15 @@ pub(super) fn read_pieces(
             if queue.blocking_send(Ok(buffers.hand_out(piece))).is_err() {
                 break;
             }
-            passed.fetch_add(count as u64, Ordering::Relaxed);
         }
         Ok(sum.finalize().into())
     });
-    let pieces = stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (piece, pieces)) });
+    let pieces = stream::unfold((pieces, passed), |(mut pieces, passed)| async move {
+        let piece = pieces.recv().await?;
+        let length = piece.as_ref().map_or(0, Bytes::len);
+        passed.fetch_add(length as u64, Ordering::Relaxed);
+        Some((piece, (pieces, passed)))
+    });
     (Box::pin(pieces), summing)
 }
 

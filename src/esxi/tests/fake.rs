@@ -252,6 +252,8 @@ async fn read(stream: &mut TlsStream<TcpStream>) -> Option<(String, Vec<u8>)> {
             .ok()
     });
     let mut body = data.split_off(end);
+    // An answer to what is sent there comes before all of it has.
+    let length = if head.starts_with("PUT /folder/early") { Some(1) } else { length };
     while body.len() < length.unwrap_or(0) {
         if stream.read_buf(&mut body).await.ok()? == 0 {
             return None;

@@ -1,12 +1,13 @@
 //! Answers that no host should give: each is one clear error with a kind and a hint, and nothing panics or fills the memory.
 
+use std::io::{self, Read};
 use std::time::Duration;
 
 use super::checked;
 use super::fake::{FakeHost, Reply, right};
 use crate::config::Fingerprint;
 use crate::error::Fault;
-use crate::esxi::{Detail, Error, Host, HostOptions, Trust, probe_certificate};
+use crate::esxi::{Content, Detail, Error, Host, HostOptions, Trust, probe_certificate, silent};
 
 /// What becomes of a list whose property request is answered like that.
 async fn list_answered(reply: impl Fn() -> Reply + Send + Sync + 'static, limit: usize) -> (Error, u64) {
@@ -214,4 +215,20 @@ async fn pages_without_an_end_are_not_read_for_ever() {
     assert!(error.kind() == "esxi.bad_answer" && error.to_string().contains("without an end"), "{error}");
     let pages = fake.world.lock().unwrap().count("ContinueRetrievePropertiesEx");
     assert!(pages < 10, "{pages} pages were asked for");
+}
+
+#[tokio::test]
+async fn success_that_is_said_before_all_was_sent_is_none() {
+    let fake = FakeHost::scripted(|request, _| {
+        request.head.starts_with("PUT /folder/early").then(|| Reply::Raw(200, "text/plain", Vec::new()))
+    })
+    .await;
+    let host = Host::connect(fake.options(), right()).await.unwrap();
+    let open = || -> io::Result<Box<dyn Read + Send>> { Ok(Box::new(io::repeat(7).take(64 << 20))) };
+    let content = Content { length: 64 << 20, open: &open };
+    let at = host.link.folder("ds1", "early.vmdk");
+    let status = |status: u16| panic!("HTTP {status} is success");
+    let error = host.put(&at, "PUT folder", &content, "upload", &silent, &status).await.unwrap_err();
+    assert_eq!(error.kind(), "esxi.bad_answer", "{error}");
+    assert!(error.to_string().contains("still to be sent"), "{error}");
 }

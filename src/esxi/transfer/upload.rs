@@ -98,6 +98,12 @@ impl Host {
             let (pieces, summing) = read_pieces(reader, content.length, passed.clone());
             let sending = self.link.send_file(at, label, Some(content.length), reqwest::Body::wrap_stream(pieces));
             let status = self.watched(sending, &passed, content.length, what, progress).await;
+            // What is said of a file before all of it was sent says nothing of the file.
+            let unsent = content.length.saturating_sub(passed.load(Ordering::Relaxed));
+            if let (Ok(status @ 200..=204), 1..) = (&status, unsent) {
+                let reason = format!("HTTP {status} to an upload of which {unsent} bytes were still to be sent");
+                return Err(Error::BadAnswer { host: self.name().to_owned(), reason });
+            }
             let summed = summing.await.map_err(|error| local(&error));
             let status = match (status, summed) {
                 // What could not be read here is why the request broke off.
