@@ -222,6 +222,7 @@ fn argument(param: &Param) -> Arg {
         Type::Choice(choices) => arg.value_parser(clap::builder::PossibleValuesParser::new(choices.clone())),
         // A list may be given as one word with commas, or by repeating the flag; keys hold commas in their comments rarely enough.
         Type::List(_) => arg.action(ArgAction::Append),
+        Type::Words => arg.action(ArgAction::Append).allow_hyphen_values(true).value_name("WORD"),
         _ => arg,
     }
 }
@@ -243,7 +244,11 @@ pub fn given(declaration: &Declaration, matches: &ArgMatches) -> Given {
     for param in &declaration.params {
         if let Some(words) = matches.get_many::<String>(&param.name) {
             let words: Vec<&str> = words.map(String::as_str).collect();
-            given.typed.insert(param.name.clone(), words.join(","));
+            let typed = match param.kind {
+                Type::Words => serde_json::Value::from(words).to_string(),
+                _ => words.join(","),
+            };
+            given.typed.insert(param.name.clone(), typed);
         }
     }
     given

@@ -8,7 +8,7 @@
 //! }
 //! ```
 //!
-//! Types: `string`, `text`, `data`, `number`, `bool`, `size`, `duration`, `cidr`, `list` (`of` names the type of its items), `choice`
+//! Types: `string`, `text`, `data`, `number`, `bool`, `size`, `duration`, `cidr`, `list` (`of` names the type of its items), `words`, `choice`
 //! (`choices`), `secret` (`purpose`), `file` (`access`), `source` (a file or a URL). A parameter without a `default` is required, unless `optional = true`. Sizes and durations reach
 //! the script as text with a unit, a secret or a file as a handle. Files are read for what a person types, never for what a script or a default says.
 
@@ -41,7 +41,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ("default", "its value where none is given"),
     ("optional", "whether it may be left out without a default; then it is nil"),
     ("position", "its place among the words of a command that are not flags, from 1"),
-    ("of", "the type of a list's items: any but list, choice, data, secret, file and source; string unless given"),
+    (
+        "of",
+        "the type of a list's items: any but list, words, choice, data, secret, file and source; string unless given",
+    ),
     ("choices", "the words that a choice allows"),
     ("access", "what a file is for: read, or write, which makes a new one; read unless given"),
     ("purpose", "what a secret is for: password_hash, password, private_key, token or text; text unless given"),
@@ -252,6 +255,7 @@ mod tests {
             "z": { "type": "size", "default": "2 GiB" }, "d": { "type": "duration", "default": 90 },
             "c": { "type": "cidr", "default": "10.0.0.0/24" }, "l": { "type": "list", "of": "number", "default": {} },
             "o": { "type": "choice", "choices": ["on", "off"], "default": "on" }, "x": { "type": "string", "optional": true },
+            "w": { "type": "words", "default": {} },
         }))
         .unwrap();
         let resolve_words = |words: &[&str]| resolve(&declared, &Given::from_words(words.iter().copied()).unwrap());
@@ -259,6 +263,12 @@ mod tests {
         assert_eq!(values.get("s"), Some(&Value::Text("a=b".into())));
         assert_eq!(values.get("l"), Some(&Value::List(vec![Value::Int(1), Value::Int(2), Value::Int(3)])));
         assert_eq!(values.get("x"), None);
+        for (typed, words) in [("w=a,b", vec!["a,b"]), (r#"w=["-c","a,b"]"#, vec!["-c", "a,b"]), ("w=[1]", vec!["[1]"])]
+        {
+            let values = resolve_words(&["s=a", typed]).unwrap();
+            let words = words.into_iter().map(|word| Value::Text(word.into())).collect();
+            assert_eq!(values.get("w"), Some(&Value::List(words)));
+        }
         for (words, expected) in [
             (&["n=2"][..], "s: is missing"),
             (&["s=a", "n=two"], "n: \"two\" is not a number"),

@@ -105,6 +105,8 @@ fn a_guest_is_entered_and_its_console_shown_by_commands() {
     let inside = |words: &[&str]| run(&machine, &[&["vm", "guest"], words, &["--password", "env:GUEST"]].concat());
     let ran = inside(&["run", "debian-12", "/bin/echo", "--arguments", "one", "--arguments", "two words"]).ok();
     assert_eq!((&ran.json()["stdout"], &ran.json()["exit_code"]), (&json!("one two words\n"), &json!(0)));
+    let ran = inside(&["run", "debian-12", "/bin/echo", "--arguments", "rw,noexec", "--arguments", "-c"]).ok();
+    assert_eq!(ran.json()["stdout"], json!("rw,noexec -c\n"));
     machine.file("up.txt", "what goes up");
     inside(&["upload", "debian-12", "up.txt", "/tmp/up"]).ok();
     inside(&["upload", "debian-12", "up.txt", "/tmp/up"]).failed(4, "esxi.file_already_exists");

@@ -20,6 +20,8 @@ pub enum Type {
     Duration,
     Cidr,
     List(Box<Type>),
+    /// Words as they are, commas and all: what a command line is made of.
+    Words,
     Choice(Vec<String>),
     /// Text that may be typed as `@PATH`.
     Content,
@@ -55,6 +57,7 @@ pub const TYPES: &[(&str, &str)] = &[
     ("duration", "a length of time with a unit, such as \"5 min\"; it reaches the script as text"),
     ("cidr", "a network, such as \"10.0.1.0/24\""),
     ("list", "a list; typed with commas"),
+    ("words", "a list of words as they are, commas and all; typed once for each word, or as a JSON array"),
     ("choice", "one of `choices`"),
 ];
 
@@ -73,6 +76,7 @@ impl Type {
             Type::Duration => "duration",
             Type::Cidr => "cidr",
             Type::List(_) => "list",
+            Type::Words => "words",
             Type::Choice(_) => "choice",
             Type::Content => "text",
             Type::Data => "data",
@@ -124,6 +128,10 @@ impl Type {
                 }
                 text.split(',').map(|item| of.read(item.trim())).collect::<Result<_, _>>().map(Value::List)
             }
+            Type::Words => {
+                let words = serde_json::from_str(text).unwrap_or_else(|_| vec![text.to_owned()]);
+                Ok(Value::List(words.into_iter().map(Value::Text).collect()))
+            }
             Type::Content => match text.strip_prefix('@') {
                 Some(rest) if rest.starts_with('@') => Ok(Value::Text(rest.to_owned())),
                 Some(path) => file(path).map(Value::Text),
@@ -157,7 +165,10 @@ impl Type {
             (Type::List(of), Value::List(items)) => {
                 items.iter().map(|item| of.check(item)).collect::<Result<_, _>>().map(Value::List)
             }
-            (Type::List(_), Value::Map(entries)) if entries.is_empty() => Ok(Value::List(Vec::new())),
+            (Type::Words, Value::List(items)) => {
+                items.iter().map(|item| Type::Text.check(item)).collect::<Result<_, _>>().map(Value::List)
+            }
+            (Type::List(_) | Type::Words, Value::Map(entries)) if entries.is_empty() => Ok(Value::List(Vec::new())),
             (Type::Text | Type::Size | Type::Duration | Type::Cidr | Type::Choice(_), Value::Text(text)) => {
                 self.read(text)
             }
@@ -185,7 +196,7 @@ impl Type {
             "list" => match spec.get("of") {
                 None => Type::List(Box::new(Type::Text)),
                 Some(Value::Text(of))
-                    if !matches!(of.as_str(), "list" | "choice" | "data" | "secret" | "file" | "source") =>
+                    if !matches!(of.as_str(), "list" | "words" | "choice" | "data" | "secret" | "file" | "source") =>
                 {
                     Type::List(Box::new(Type::parse(of, &Value::Nil)?))
                 }
@@ -202,6 +213,7 @@ impl Type {
                     choices.iter().map(|choice| choice.as_text().map(str::to_owned)).collect();
                 Type::Choice(choices.filter(|choices| !choices.is_empty()).ok_or(wrong)?)
             }
+            "words" => Type::Words,
             "text" => Type::Content,
             "data" => Type::Data,
             "secret" => Type::Secret(purpose(spec)?),
