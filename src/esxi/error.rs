@@ -352,7 +352,7 @@ fn fault_hint(fault: &VimFault) -> Option<String> {
             "it is so already: the ensure form takes that"
         }
         Known::InvalidPowerState { existing: Some("poweredOn"), .. } => {
-            "turn it off first: vm:shutdown() asks the guest, vm:power_off() does not (ceso vm power NAME off)"
+            "turn it off first: vm:shutdown() asks the guest (ceso vm power NAME shutdown), vm:power_off() does not (… off)"
         }
         Known::InvalidPowerState { existing: Some("poweredOff"), .. } => {
             "turn it on first, where it is to run: vm:power_on() (ceso vm power NAME on)"

@@ -36,7 +36,7 @@ async fn refuse_running(bound: &BoundHost, pass: &Pass<'_>, what: &str) -> Resul
         "esxi.machines_run",
         format!("{} is not {what}: machines run on it: {}", bound.host.name, told.join(", ")),
     )
-    .hint("shut them down first; `ceso host shutdown` does so in their order"))
+    .hint("shut them down first: ceso vm power NAME shutdown"))
 }
 
 /// Puts the host into maintenance mode, in which it turns no machine on.

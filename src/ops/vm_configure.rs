@@ -156,7 +156,7 @@ impl Wanted {
             let power = if info.row.power == PowerState::On { "runs" } else { "is suspended" };
             Err(Fault::new("esxi.invalid_power_state", format!("{name:?} {power}: {what}")).hint(hint))
         };
-        let off = || "turn it off first: vm:shutdown() asks the guest (ceso vm power NAME off)".to_owned();
+        let off = || "turn it off first: vm:shutdown() asks the guest (ceso vm power NAME shutdown)".to_owned();
         let on = info.row.power == PowerState::On;
         let added = |what: &str, less: bool, hot: bool, argument: &str| match (on && hot, less) {
             (true, false) => Ok(()),
