@@ -3,6 +3,9 @@
 //! The host answers from its own reading of the datastore; a running machine's files are listed too.
 //! Specification: vSphere Web Services API, `HostDatastoreBrowser`, `FileQueryFlags`, `VmDiskFileQuery`.
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use crate::units::Bytes;
 use crate::xml::Element;
 
@@ -52,6 +55,9 @@ pub struct DiskFile {
     /// The names of the files that hold the content.
     pub extents: Vec<String>,
 }
+
+/// How often a look whose answer was lost is taken again.
+const LOOKS: u32 = 2;
 
 impl Host {
     /// Lists what a folder holds, in the order of the paths.
@@ -124,6 +130,26 @@ impl Host {
         Ok(found.iter().filter_map(|(_, file)| file.text_at("path")).map(str::to_owned).collect())
     }
 
+    /// When a file was changed last; nothing where there is none.
+    pub(super) async fn modified(&self, file: &str) -> Result<Option<Option<OffsetDateTime>>, Error> {
+        let (store, rest) = split(file).ok_or_else(|| self.lacks("that path"))?;
+        let stores = self.lookup_datastores().await?;
+        let store = stores.iter().find(|own| own.name == store).ok_or_else(|| self.no_file(file, ""))?;
+        let (folder, name) = rest.rsplit_once('/').unwrap_or(("", rest));
+        let details = Element::new("details")
+            .with(Element::leaf("fileType", "false"))
+            .with(Element::leaf("fileSize", "false"))
+            .with(Element::leaf("modification", "true"))
+            .with(Element::leaf("fileOwner", "false"));
+        let spec = Element::new("searchSpec").with(details);
+        let found = match self.search_path(store, &super::files::path(&store.name, folder), false, Some(spec)).await {
+            Err(error) if error.is("FileNotFound") => return Ok(None),
+            found => found?,
+        };
+        let file = found.iter().find(|(_, file)| file.text_at("path").map(str::trim) == Some(name));
+        Ok(file.map(|(_, file)| OffsetDateTime::parse(file.text_at("modification")?.trim(), &Rfc3339).ok()))
+    }
+
     async fn search(
         &self,
         datastore: &Datastore,
@@ -148,7 +174,15 @@ impl Host {
             let browser = browser.ok_or_else(|| self.lacks("a datastore browser"))?;
             let method = if deep { Method::SearchDatastoreSubFolders } else { Method::SearchDatastore };
             let call = Call::new(&browser, method).with_text("datastorePath", folder).with_opt(spec);
-            Task::start(self, "look", &call).await?.done(&silent).await
+            let mut looks = LOOKS;
+            loop {
+                let look = async { Task::start(self, "look", &call).await?.done(&silent).await };
+                match look.await {
+                    // It changes nothing, so it is asked for again.
+                    Err(error) if error.outcome_unknown() && looks > 0 => looks -= 1,
+                    found => return found,
+                }
+            }
         };
         let result = found.await.map_err(|error| error.doing(format!("look into {folder}")))?;
         let mut files = Vec::new();

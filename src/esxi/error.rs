@@ -23,6 +23,18 @@ pub enum Error {
     /// The request was on its way, the answer did not come, and the host, which answers again, knows no task of it.
     #[error("the connection to host {host} was lost ({reason}), and the host knows no task of it: it was not begun")]
     NotBegun { host: String, reason: String },
+    /// The request was on its way and the answer did not come; tasks of the kind have run since then, and none is provably of it.
+    #[error(
+        "the connection to host {host} was lost ({reason}), and it cannot be told which of the host's tasks is of it"
+    )]
+    Unclaimed {
+        host: String,
+        reason: String,
+        /// The host's time before the request.
+        since: time::OffsetDateTime,
+        /// Whether all of them have ended with success.
+        succeeded: bool,
+    },
     /// The host's agent was started anew in the middle of a task: nobody is at work on it any more.
     #[error("host {host} knows the task {task} no longer: its agent was started anew in the middle of it")]
     TaskForgotten { host: String, task: String },
@@ -178,7 +190,10 @@ impl Error {
 
     /// Whether it is not known if the host did what it was asked for.
     pub fn outcome_unknown(&self) -> bool {
-        matches!(self.root(), Self::Lost { .. } | Self::Timeout { .. } | Self::BadAnswer { .. })
+        matches!(
+            self.root(),
+            Self::Lost { .. } | Self::Unclaimed { .. } | Self::Timeout { .. } | Self::BadAnswer { .. }
+        )
     }
 
     /// Whether nobody is at work on what was asked for, and what became of it has to be seen by its effect.
@@ -190,7 +205,7 @@ impl Error {
     pub fn kind(&self) -> String {
         match self.root() {
             Self::Unreachable { .. } => "esxi.unreachable".into(),
-            Self::Lost { .. } | Self::NotBegun { .. } => "esxi.connection_lost".into(),
+            Self::Lost { .. } | Self::Unclaimed { .. } | Self::NotBegun { .. } => "esxi.connection_lost".into(),
             Self::TaskForgotten { .. } => "esxi.task_forgotten".into(),
             Self::Timeout { .. } | Self::WaitedInVain { .. } => "esxi.timeout".into(),
             Self::CertificateChanged { .. } => "esxi.certificate_changed".into(),
@@ -233,7 +248,7 @@ impl Error {
             Self::Unreachable { host, .. } => {
                 format!("check the address, the network and that the host is up: ceso host check {host}")
             }
-            Self::Lost { .. } => "what was asked for may have happened: look before trying again".into(),
+            Self::Lost { .. } | Self::Unclaimed { .. } => "what was asked for may have happened: look before trying again".into(),
             Self::NotBegun { .. } => "try again".into(),
             Self::TaskForgotten { .. } => "look what it did, for it may have ended or stopped half-way; then try again".into(),
             Self::Timeout { .. } => "the host may be busy: look what it did, then try again or set a longer time".into(),

@@ -165,6 +165,38 @@ impl Host {
         progress: Progress<'_>,
     ) -> Result<Option<Element>, Error> {
         let task = async { Task::start(self, what, &call).await?.done(progress).await };
-        task.await.map_err(|error| error.doing(doing))
+        let done = match task.await {
+            Err(error) if self.shows_effect(&call, &error).await => Ok(None),
+            done => done,
+        };
+        done.map_err(|error| error.doing(doing))
+    }
+
+    /// Whether a call whose task cannot be told from others' has done its work: what was to go is gone, what was to be made is there,
+    /// and made since then.
+    async fn shows_effect(&self, call: &Call, error: &Error) -> bool {
+        let Error::Unclaimed { since, succeeded, .. } = error.root() else { return false };
+        let text = |name: &str| call.arguments.iter().find(|argument| argument.name == name).map(|found| &*found.text);
+        let seen = async {
+            let gone =
+                async |name: &str| Ok::<_, Error>(self.modified(text(name).unwrap_or_default()).await?.is_none());
+            match call.method {
+                Method::DeleteDatastoreFile | Method::DeleteVirtualDisk => gone("name").await,
+                Method::MoveDatastoreFile | Method::MoveVirtualDisk => {
+                    let target = text("destinationName").or_else(|| text("destName")).unwrap_or_default();
+                    Ok(gone("sourceName").await? && self.modified(target).await?.is_some())
+                }
+                Method::CopyDatastoreFile | Method::CopyVirtualDisk | Method::CreateVirtualDisk if *succeeded => {
+                    let target = text("destinationName").or_else(|| text("destName")).or_else(|| text("name"));
+                    let made = self.modified(target.unwrap_or_default()).await?;
+                    Ok(made.flatten().is_some_and(|made| made >= *since))
+                }
+                _ => Ok(false),
+            }
+        };
+        seen.await.unwrap_or_else(|error: Error| {
+            tracing::debug!(host = self.name(), "the effect of a lost call was not looked for: {error}");
+            false
+        })
     }
 }

@@ -1,7 +1,8 @@
 //! A task whose reference was lost with the answer that carried it: looked for among the host's recent tasks, and taken up again.
 //!
-//! A task is ours where its method, its object, its user and its time are, and where it is the only such one that this client does not
-//! know already. Of two that could be ours neither is taken. Nothing is sent twice.
+//! Others may do the same thing with the same user at the same moment, so a task is taken for ours only where it works on the very machine
+//! or host that ours works on, or where the machine that it has made is the one that was asked for. A task on files tells neither: it is
+//! awaited, and whoever asked looks for the effect. Of two that could be ours neither is taken. Nothing is sent twice.
 //! Specification: vSphere Web Services API, `TaskManager.recentTask`, `TaskInfo`.
 
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use super::error::Error;
 use super::host::Host;
 use super::link::patient;
+use super::lookup::unescape;
 use super::moref::MoRef;
 use super::property::{From, Query, Traversal};
 use super::soap::{Call, Method};
@@ -47,30 +49,38 @@ impl KnownTasks {
 
 impl Host {
     /// The task of a call whose answer was lost. Errors: `NotBegun` where the connection broke and the host, which answers
-    /// again, knows no such task; else `lost`, as it came.
+    /// again, knows no task of it; `Unclaimed` where there are some and none is provably this call's; else `lost`, as it came.
     pub(super) async fn find_task(&self, call: &Call, asked: Instant, lost: Error) -> Result<MoRef, Error> {
+        // What only looks is asked for again by whoever asked.
+        if call.this.kind == "HostDatastoreBrowser" {
+            return Err(lost);
+        }
         let found = patient(async {
             for look in 0..LOOKS {
                 if look > 0 {
                     tokio::time::sleep(PAUSE).await;
                 }
-                let mut ours = self.recent(call, asked).await?;
-                match (ours.pop(), ours.is_empty()) {
-                    (Some(task), true) => return Ok(Some(task)),
-                    (Some(_), false) => return Err(lost.clone()),
-                    (None, _) => {}
+                match self.claim(call, asked).await? {
+                    Claim::Nobodys => {}
+                    claim => return Ok::<_, Error>(claim),
                 }
             }
-            Ok(None)
+            Ok(Claim::Nobodys)
         });
         match found.await {
-            Ok(Some(task)) => {
+            Ok(Claim::Ours(task)) => {
                 tracing::info!(host = self.name(), %task, "a task whose answer was lost is taken up again");
                 Ok(task)
             }
+            Ok(Claim::Perhaps { since, succeeded }) => {
+                let (host, reason) = (self.name().to_owned(), lost.root().to_string());
+                Err(Error::Unclaimed { host, reason, since, succeeded })
+            }
             // It may still stand in the host's queue.
-            Ok(None) if matches!(lost.root(), Error::Timeout { .. }) => Err(lost),
-            Ok(None) => Err(Error::NotBegun { host: self.name().to_owned(), reason: lost.root().to_string() }),
+            Ok(Claim::Nobodys) if matches!(lost.root(), Error::Timeout { .. }) => Err(lost),
+            Ok(Claim::Nobodys) => {
+                Err(Error::NotBegun { host: self.name().to_owned(), reason: lost.root().to_string() })
+            }
             Err(error) => {
                 tracing::debug!(host = self.name(), "the task of a lost answer was not looked for: {error}");
                 Err(lost)
@@ -78,8 +88,73 @@ impl Host {
         }
     }
 
-    /// The recent tasks that may be this call's.
-    async fn recent(&self, call: &Call, asked: Instant) -> Result<Vec<MoRef>, Error> {
+    /// Which of the recent tasks is this call's. Where only its end can tell, the end is awaited.
+    async fn claim(&self, call: &Call, asked: Instant) -> Result<Claim, Error> {
+        let (since, mut recent) = self.recent(call, asked).await?;
+        if works_on_this(call) {
+            return Ok(match (recent.pop(), recent.is_empty()) {
+                (None, _) => Claim::Nobodys,
+                (Some(task), true) => Claim::Ours(task),
+                (Some(_), false) => Claim::Perhaps { since, succeeded: false },
+            });
+        }
+        let (mut ours, mut unclear, mut succeeded) = (Vec::new(), false, true);
+        for task in recent {
+            let info = self.ended(&task).await?;
+            let success = info.text_at("state").map(str::trim) == Some("success");
+            match info.child("result").and_then(MoRef::read).filter(|_| success && makes_a_machine(call)) {
+                Some(made) if self.is_asked_for(call, &made).await? => ours.push(task),
+                // It has made another machine.
+                Some(_) => {}
+                None => (unclear, succeeded) = (true, succeeded && success),
+            }
+        }
+        Ok(match (ours.pop(), ours.is_empty()) {
+            (Some(task), true) => Claim::Ours(task),
+            (None, _) if !unclear => Claim::Nobodys,
+            _ => Claim::Perhaps { since, succeeded },
+        })
+    }
+
+    /// What a task is in the end.
+    async fn ended(&self, task: &MoRef) -> Result<Element, Error> {
+        loop {
+            let objects = self.link.retrieve(&Query::object(task, "Task", &["info"])).await?;
+            let info = objects.iter().find_map(|object| object.get("info")).ok_or_else(|| self.lacks("a task"))?;
+            if matches!(info.text_at("state").map(str::trim), Some("success" | "error")) {
+                return Ok(info.clone());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether that machine is the one which the call asks for: by its name, and by where it lies.
+    async fn is_asked_for(&self, call: &Call, made: &MoRef) -> Result<bool, Error> {
+        let paths = ["name", "parent", "config.files.vmPathName"];
+        let objects = self.link.retrieve(&Query::object(made, "VirtualMachine", &paths)).await?;
+        let Some(machine) = objects.first() else { return Ok(false) };
+        let given = |name: &str| call.arguments.iter().find(|argument| argument.name == name);
+        let text = |element: Option<&Element>| element.map(|element| unescape(element.text.trim()));
+        let (config, lies) = (given("config"), machine.text("config.files.vmPathName").map(str::trim));
+        let (name, there) = match call.method {
+            Method::CreateVm => {
+                let path = config.and_then(|config| config.text_at("files.vmPathName")).map(str::trim);
+                (text(config.and_then(|config| config.child("name"))), path.is_some() && path == lies)
+            }
+            Method::RegisterVm => {
+                let path = given("path").map(|path| path.text.trim());
+                (text(given("name")), path.is_some() && path == lies)
+            }
+            _ => {
+                let folder = given("folder").and_then(MoRef::read);
+                (text(given("name")), folder.is_some() && folder == machine.reference("parent"))
+            }
+        };
+        Ok(there && name.is_some() && name == machine.text("name").map(|name| unescape(name.trim())))
+    }
+
+    /// The recent tasks that may be this call's, and the host's time when it was made.
+    async fn recent(&self, call: &Call, asked: Instant) -> Result<(OffsetDateTime, Vec<MoRef>), Error> {
         let service = MoRef::new("ServiceInstance", "ServiceInstance");
         let content = self.link.call(&Call::new(&service, Method::RetrieveServiceContent)).await?;
         let manager = content.child("returnval").and_then(|content| content.child("taskManager"));
@@ -97,7 +172,7 @@ impl Host {
         let objects = self.link.retrieve(&query).await?;
         let user = self.link.options.username.as_deref();
         // Many work at once on a vCenter: what is made in a folder is told by the folder.
-        let placed = machine || (self.is_vcenter() && call.this.kind == "Folder");
+        let placed = machine || works_on_this(call) || (self.is_vcenter() && call.this.kind == "Folder");
         let wanted = |info: &Element| {
             let name = info.text_at("name").unwrap_or_default().trim();
             let wire = call.method.wire_name();
@@ -115,8 +190,28 @@ impl Host {
             .collect();
         ours.sort_by(|a, b| a.id.cmp(&b.id));
         ours.dedup();
-        Ok(ours)
+        Ok((began, ours))
     }
+}
+
+/// What the recent tasks are to a call.
+enum Claim {
+    Ours(MoRef),
+    Nobodys,
+    /// Since then some have ended, all with success or not, and nothing tells whose they were.
+    Perhaps {
+        since: OffsetDateTime,
+        succeeded: bool,
+    },
+}
+
+/// Whether the task of this call is told by what it works on.
+fn works_on_this(call: &Call) -> bool {
+    matches!(call.this.kind.as_str(), "VirtualMachine" | "HostSystem") && !makes_a_machine(call)
+}
+
+fn makes_a_machine(call: &Call) -> bool {
+    matches!(call.method, Method::CreateVm | Method::RegisterVm | Method::CloneVm)
 }
 
 /// A user's name without a domain, which hosts write before it or behind it.

@@ -138,7 +138,9 @@ impl Host {
             .with_opt(places.host.as_ref().map(|host| host.element("host")));
         let made = async { Task::start(self, "create the machine", &call).await?.made(progress).await };
         match (made.await, config.path) {
-            (Err(error), Some(path)) if error.lost_track() => self.made_at(path).await.ok_or(error),
+            (Err(error), Some(path)) if error.lost_track() || error.outcome_unknown() => {
+                self.made_at(path).await.ok_or(error)
+            }
             (made, _) => made,
         }
     }

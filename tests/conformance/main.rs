@@ -4,6 +4,7 @@ mod asks_on_sim;
 mod changes_on_sim;
 mod client_on_sim;
 mod files_on_sim;
+mod lost_on_sim;
 mod pyvmomi_requests;
 mod scenarios;
 mod sim;

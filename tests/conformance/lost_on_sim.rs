@@ -1,0 +1,144 @@
+//! Requests and answers that are lost on the way, on the simulator: whose task it is, what it came to, and what is taken away after it.
+#![allow(clippy::disallowed_methods)]
+
+use std::time::Duration;
+
+use ceso::esxi::checked::Checked;
+use ceso::esxi::{CreateSpec, Datastore, Error, FilePath, Host, NewVm, Provisioning, Search, Vm, silent};
+use ceso::sim::{Options, Server, read_fault};
+use ceso::units::Bytes;
+
+use crate::client_on_sim::{checked, login, options, start};
+
+struct Lab {
+    server: Server,
+    ours: Host,
+    theirs: Host,
+    store: Checked<Datastore>,
+}
+
+fn at(path: &str) -> FilePath {
+    FilePath::parse(path).unwrap()
+}
+
+impl Lab {
+    async fn start(task_delay: Duration) -> Self {
+        let (server, ours) = start(Options { task_delay, ..Options::default() }).await;
+        let theirs = Host::connect(options(&server), login("ceso")).await.unwrap();
+        let store = checked(ours.lookup_datastores().await.unwrap().remove(0));
+        Self { server, ours, theirs, store }
+    }
+
+    fn fault(&self, line: &str) {
+        self.server.clear_faults();
+        self.server.fault(read_fault(line).unwrap()).unwrap();
+    }
+
+    /// Comes back once the other one's request is at work: the next of the kind is lost on its way.
+    async fn begun(&self, method: &str) {
+        let had = self.server.requests().get(method).copied().unwrap_or_default();
+        while self.server.requests().get(method).copied().unwrap_or_default() == had {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn create(&self, host: &Host, name: &str) -> Result<Vm, Error> {
+        let spec = CreateSpec { disk: Some(Bytes(8 << 20)), ..CreateSpec::default() };
+        host.create_vm(&checked(NewVm { name: name.to_owned() }), &self.store, &[], &spec, &silent).await
+    }
+
+    async fn disk(&self, path: &str) {
+        self.ours.create_disk(&self.store, &at(path), Bytes(1 << 20), Provisioning::Thin, &silent).await.unwrap();
+    }
+
+    async fn copy(&self, host: &Host, from: &str, to: &str) -> Result<(), Error> {
+        host.copy_path((&self.store, &at(from)), (&self.store, &at(to)), &silent).await
+    }
+
+    async fn delete(&self, host: &Host, path: &str) -> Result<(), Error> {
+        host.delete_path(&self.store, &at(path), &silent).await
+    }
+
+    async fn names(&self) -> Vec<String> {
+        let rows = self.theirs.browse(&self.store, &at(""), Search::default()).await.unwrap();
+        rows.into_iter().map(|row| row.path).collect()
+    }
+
+    async fn machines(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .theirs
+            .lookup_vms()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|vm| vm.name)
+            .filter(|name| name != "debian-12")
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_another_makes_at_the_same_time_is_never_taken_for_ours() {
+    let lab = Lab::start(Duration::from_millis(500)).await;
+    lab.fault("CreateVM_Task:drop:1:after=1");
+    let (made, lost) = tokio::join!(lab.create(&lab.theirs, "theirs"), async {
+        lab.begun("CreateVM_Task").await;
+        lab.create(&lab.ours, "ours").await
+    });
+    made.unwrap();
+    let error = lost.unwrap_err();
+    assert_eq!(error.kind(), "esxi.connection_lost", "{error}");
+    assert_eq!(lab.machines().await, ["theirs"]);
+    // Of theirs it is known that it is not ours, so ours was not begun, and what was made for it is gone.
+    assert!(!lab.names().await.contains(&"ours".to_owned()), "{error}");
+    lab.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_another_copies_and_deletes_at_the_same_time_are_not_taken_for_ours() {
+    let lab = Lab::start(Duration::from_millis(300)).await;
+    for path in ["a.vmdk", "b.vmdk"] {
+        lab.disk(path).await;
+    }
+    lab.fault("CopyVirtualDisk_Task:drop:1:after=1");
+    let (copied, lost) = tokio::join!(lab.copy(&lab.theirs, "a.vmdk", "a2.vmdk"), async {
+        lab.begun("CopyVirtualDisk_Task").await;
+        lab.copy(&lab.ours, "b.vmdk", "b2.vmdk").await
+    });
+    copied.unwrap();
+    let error = lost.unwrap_err();
+    assert!(error.outcome_unknown(), "{error}");
+    assert!(!lab.names().await.contains(&"b2.vmdk".to_owned()));
+    lab.fault("DeleteVirtualDisk_Task:drop:1:after=1");
+    let (deleted, lost) = tokio::join!(lab.delete(&lab.theirs, "a.vmdk"), async {
+        lab.begun("DeleteVirtualDisk_Task").await;
+        lab.delete(&lab.ours, "b.vmdk").await
+    });
+    deleted.unwrap();
+    let error = lost.unwrap_err();
+    assert!(error.outcome_unknown(), "{error}");
+    assert!(lab.names().await.contains(&"b.vmdk".to_owned()));
+    lab.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_though_its_answer_was_lost_is_seen_by_its_effect() {
+    let lab = Lab::start(Duration::from_millis(50)).await;
+    lab.disk("a.vmdk").await;
+    lab.fault("CopyVirtualDisk_Task:drop-answer:1");
+    lab.copy(&lab.ours, "a.vmdk", "b.vmdk").await.unwrap();
+    lab.fault("MoveVirtualDisk_Task:drop-answer:1");
+    lab.ours.move_path((&lab.store, &at("b.vmdk")), (&lab.store, &at("c.vmdk")), &silent).await.unwrap();
+    lab.fault("DeleteVirtualDisk_Task:drop-answer:1");
+    lab.delete(&lab.ours, "a.vmdk").await.unwrap();
+    lab.fault("CreateVM_Task:drop-answer:1");
+    assert_eq!(lab.create(&lab.ours, "ours").await.unwrap().name, "ours");
+    lab.fault("SearchDatastore_Task:drop-answer:1");
+    assert!(lab.ours.disk_file(&lab.store, &at("c.vmdk")).await.is_ok());
+    assert_eq!(lab.machines().await, ["ours"]);
+    let names = lab.names().await;
+    assert!(names.contains(&"c.vmdk".to_owned()) && !names.contains(&"a.vmdk".to_owned()), "{names:?}");
+    lab.server.stop().await;
+}
