@@ -419,6 +419,7 @@ fn is_undo(effect: Effect, uses: &[Use]) -> bool {
 pub(super) fn leaves_unknown(fault: &Fault) -> bool {
     fault.is("esxi.waits_for_answer")
         || fault.is("esxi.connection_lost")
+        || fault.is("esxi.task_forgotten")
         || fault.is("esxi.timeout")
         || fault.is("esxi.unreachable")
 }
