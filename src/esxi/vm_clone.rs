@@ -58,7 +58,7 @@ const HARDWARE: &[&str] =
     &["config.guestId", "config.annotation", "config.hardware.numCPU", "config.hardware.memoryMB"];
 
 /// What is read of a machine alone.
-const STATE: &[&str] = &["runtime.powerState", "layoutEx.file"];
+const STATE: &[&str] = &["runtime.powerState", "layoutEx.file", "layoutEx.disk"];
 
 /// What a clone is made of: a machine that is off, or what a snapshot has frozen.
 struct Source<'a> {

@@ -8,7 +8,7 @@ use crate::xml::Element;
 use super::config_spec::{ConfigSpec, pairs};
 use super::error::Error;
 use super::files::split;
-use super::hardware::{Controller, ControllerKind, Hardware, NewDevice};
+use super::hardware::{Controller, ControllerKind, Disk, Hardware, NewDevice};
 use super::making::Making;
 use super::moref::MoRef;
 use super::object::NewVm;
@@ -57,19 +57,32 @@ pub(super) fn nvram(machine: &Object) -> Option<(String, u64)> {
     Some((path.to_owned(), size))
 }
 
+/// The bytes that a copy of a disk takes: all of it where it is not thin, else what its own extents hold, deltas and base together, and no
+/// more than its size. Nothing where the host does not tell.
+fn copied(machine: &Object, disk: &Disk) -> u64 {
+    if disk.thin == Some(false) {
+        return disk.size.0;
+    }
+    let list = |path| machine.get(path).map(|list| list.children.as_slice()).unwrap_or_default();
+    let number = |element: &Element, path: &str| element.text_at(path).and_then(|text| text.trim().parse::<i64>().ok());
+    let chain = list("layoutEx.disk").iter().find(|entry| number(entry, "key") == Some(disk.key.into()));
+    let units = chain.into_iter().flat_map(|entry| entry.all("chain"));
+    let keys: Vec<&str> = units.flat_map(|unit| unit.all("fileKey")).map(|key| key.text.trim()).collect();
+    let extents = list("layoutEx.file").iter().filter(|file| {
+        file.text_at("type").map(str::trim) == Some("diskExtent")
+            && file.text_at("key").is_some_and(|key| keys.contains(&key.trim()))
+    });
+    let sizes = extents.filter_map(|file| number(file, "size")).filter_map(|size| u64::try_from(size).ok());
+    sizes.fold(0, u64::saturating_add).min(disk.size.0)
+}
+
 impl Plan {
     pub(super) fn read(object: &Object) -> Self {
         let hardware = object.get("config.hardware.device").map(Hardware::read).unwrap_or_default();
         let firmware = firmware(object);
-        let files = object.get("layoutEx.file").map(|list| list.children.as_slice()).unwrap_or_default();
-        let of_type =
-            |kind: &'static str| files.iter().filter(move |file| file.text_at("type").map(str::trim) == Some(kind));
-        let size = |file: &Element| file.text_at("size").and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
         let nvram = nvram(object);
-        let thick = hardware.disks.iter().filter(|disk| disk.thin == Some(false)).map(|disk| disk.size.0);
-        let needed =
-            thick.fold(0u64, u64::saturating_add).max(of_type("diskExtent").map(size).fold(0, u64::saturating_add));
-        let needed = needed.saturating_add(nvram.as_ref().map_or(0, |(_, size)| *size));
+        let disks = hardware.disks.iter().map(|disk| copied(object, disk)).fold(0, u64::saturating_add);
+        let needed = disks.saturating_add(nvram.as_ref().map_or(0, |(_, size)| *size));
         let config = extra_config(object);
         Self {
             power: PowerState::read(object.text("runtime.powerState").unwrap_or_default()),

@@ -278,3 +278,39 @@ async fn a_template_that_cannot_be_cloned_is_refused_before_anything_is_made() {
     assert_eq!(error.kind(), "esxi.no_disk_space", "{error}");
     assert_eq!(fake.count("MakeDirectory"), 0);
 }
+
+#[tokio::test]
+async fn a_clone_asks_for_what_its_disks_hold_and_not_for_what_lies_beside_them() {
+    let file = |key: u32, kind: &str, size: u64| {
+        format!(
+            "<VirtualMachineFileLayoutExFileInfo><key>{key}</key><name>[ds1] golden/{key}</name><type>{kind}</type><size>{size}</size>\
+             </VirtualMachineFileLayoutExFileInfo>"
+        )
+    };
+    // The base and the delta of the thin disk, whose size is 1 GiB, and what a disk that was taken away has left.
+    let files = |base, delta| {
+        let files = [file(1, "diskDescriptor", 500), file(2, "diskExtent", base), file(3, "diskExtent", delta)];
+        format!("<val>{}{}</val>", files.concat(), file(4, "diskExtent", 1 << 40))
+    };
+    let chain = "<val><VirtualMachineFileLayoutExDiskLayout><key>2000</key><chain><fileKey>1</fileKey><fileKey>2</fileKey></chain>\
+                 <chain><fileKey>3</fileKey></chain></VirtualMachineFileLayoutExDiskLayout></val>";
+    let thick: u64 = 2048 << 10;
+    for (base, delta, needed) in [(5000, 700, 5700), (1 << 30, 1 << 30, 1 << 30)] {
+        for (free, fits) in [(thick + needed, true), (thick + needed - 1, false)] {
+            let (fake, host) = fake(|_, _| None).await;
+            {
+                let mut world = fake.world.lock().unwrap();
+                let golden = MoRef::new("VirtualMachine", "golden");
+                world.set(&golden, "layoutEx.file", &files(base, delta));
+                world.set(&golden, "layoutEx.disk", chain);
+                world.set(&MoRef::new("Datastore", "ds1"), "summary.freeSpace", &format!("<val>{free}</val>"));
+            }
+            match clone(&host, "web-1").await {
+                Ok(_) => assert!(fits, "{base} and {delta} in {free}"),
+                Err(error) => {
+                    assert!(!fits && error.kind() == "esxi.no_disk_space", "{base} and {delta} in {free}: {error}")
+                }
+            }
+        }
+    }
+}
