@@ -35,6 +35,9 @@ pub enum Error {
         /// Whether all of them have ended with success.
         succeeded: bool,
     },
+    /// The wait for a task failed, not the task: it may go on, and may have ended in any way.
+    #[error("host {host} does not tell what became of it: {source}")]
+    Untold { host: String, source: Box<Error> },
     /// The host's agent was started anew in the middle of a task: nobody is at work on it any more.
     #[error("host {host} knows the task {task} no longer: its agent was started anew in the middle of it")]
     TaskForgotten { host: String, task: String },
@@ -192,7 +195,11 @@ impl Error {
     pub fn outcome_unknown(&self) -> bool {
         matches!(
             self.root(),
-            Self::Lost { .. } | Self::Unclaimed { .. } | Self::Timeout { .. } | Self::BadAnswer { .. }
+            Self::Lost { .. }
+                | Self::Unclaimed { .. }
+                | Self::Untold { .. }
+                | Self::Timeout { .. }
+                | Self::BadAnswer { .. }
         )
     }
 
@@ -206,6 +213,10 @@ impl Error {
         match self.root() {
             Self::Unreachable { .. } => "esxi.unreachable".into(),
             Self::Lost { .. } | Self::Unclaimed { .. } | Self::NotBegun { .. } => "esxi.connection_lost".into(),
+            Self::Untold { source, .. } => match source.kind() {
+                kind if kind == "esxi.unreachable" || kind == "esxi.timeout" => kind,
+                _ => "esxi.connection_lost".into(),
+            },
             Self::TaskForgotten { .. } => "esxi.task_forgotten".into(),
             Self::Timeout { .. } | Self::WaitedInVain { .. } => "esxi.timeout".into(),
             Self::CertificateChanged { .. } => "esxi.certificate_changed".into(),
@@ -248,7 +259,7 @@ impl Error {
             Self::Unreachable { host, .. } => {
                 format!("check the address, the network and that the host is up: ceso host check {host}")
             }
-            Self::Lost { .. } | Self::Unclaimed { .. } => "what was asked for may have happened: look before trying again".into(),
+            Self::Lost { .. } | Self::Unclaimed { .. } | Self::Untold { .. } => "what was asked for may have happened: look before trying again".into(),
             Self::NotBegun { .. } => "try again".into(),
             Self::TaskForgotten { .. } => "look what it did, for it may have ended or stopped half-way; then try again".into(),
             Self::Timeout { .. } => "the host may be busy: look what it did, then try again or set a longer time".into(),

@@ -36,6 +36,9 @@ const HASTE: Duration = Duration::from_millis(100);
 /// The first pause before a lost connection is tried again; it doubles up to eight times that.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How often in a row a host may refuse the wait before those who wait are told.
+const REFUSALS: u32 = 3;
+
 enum Command {
     /// Something will be awaited soon.
     Prepare,
@@ -106,6 +109,7 @@ fn start(link: Arc<Link>) -> mpsc::UnboundedSender<Command> {
         version: String::new(),
         overtaken: false,
         lost_since: None,
+        refused: 0,
         pause: PAUSE,
     };
     // It serves every operation of the run, so it is in none of their spans.
@@ -126,6 +130,8 @@ struct Actor {
     /// A filter was added to a wait under way: what it sees has to be asked for in full, once.
     overtaken: bool,
     lost_since: Option<Instant>,
+    /// How often in a row the host had something against the wait itself.
+    refused: u32,
     pause: Duration,
 }
 
@@ -272,6 +278,7 @@ impl Actor {
     /// Hands out what has changed; returns whether anything did. An answer without content means that nothing did.
     fn take(&mut self, mut answer: Element) -> Result<bool, Error> {
         self.lost_since = None;
+        self.refused = 0;
         self.pause = PAUSE;
         let Some(set) = answer.children.iter_mut().find(|child| child.name == "returnval") else { return Ok(false) };
         let version = set.text_at("version").map(str::trim).filter(|version| !version.is_empty());
@@ -365,7 +372,14 @@ impl Actor {
                 | Error::Busy { .. }
                 | Error::BadAnswer { .. }
         );
-        if passing { self.again(error, true).await } else { self.fail(&error) }
+        if passing {
+            return self.again(error, true).await;
+        }
+        if error.vim().is_some() && self.refused < REFUSALS {
+            self.refused += 1;
+            return self.again(error, true).await;
+        }
+        self.fail(&error);
     }
 
     /// Pauses before the next try; gives up where trying has lasted too long.
@@ -403,6 +417,7 @@ impl Actor {
 
     fn fail(&mut self, error: &Error) {
         self.lost_since = None;
+        self.refused = 0;
         self.pause = PAUSE;
         for mut watcher in self.watchers.drain(..) {
             watcher.fail(error.clone());

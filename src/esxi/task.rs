@@ -92,7 +92,9 @@ impl<'a> Task<'a> {
             };
             let next = next.map_err(|error| match error.is("ManagedObjectNotFound") {
                 true => Error::TaskForgotten { host: self.host.name().to_owned(), task: self.moref.to_string() },
-                false => error,
+                false if error.outcome_unknown() => error,
+                // The host's fault is of the wait: nothing says that the task has failed.
+                false => Error::Untold { host: self.host.name().to_owned(), source: Box::new(error) },
             });
             let mut info = next.map_err(|error| error.doing(format!("wait for {} ({})", self.what, self.moref)))?;
             match state(&info) {

@@ -71,7 +71,9 @@ impl Host {
         let task = async { Task::start(self, what, &Call::new(&vm.moref, method)).await?.done(progress).await };
         let done = match patient(task).await {
             // Nobody can say any more what became of it, but the machine itself.
-            Err(error) if error.lost_track() && self.took_effect(vm, method).await => Ok(()),
+            Err(error) if (error.lost_track() || error.outcome_unknown()) && self.took_effect(vm, method).await => {
+                Ok(())
+            }
             done => done.map(|_| ()),
         };
         done.map_err(|error| error.doing(format!("{what} {:?}", vm.name)))

@@ -142,3 +142,28 @@ async fn what_was_done_though_its_answer_was_lost_is_seen_by_its_effect() {
     assert!(names.contains(&"c.vmdk".to_owned()) && !names.contains(&"a.vmdk".to_owned()), "{names:?}");
     lab.server.stop().await;
 }
+
+/// A wait that the host refuses, once or for good: nothing of what is being made is taken away under the host's hands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_the_wait_is_not_the_tasks_own() {
+    let lab = Lab::start(Duration::from_millis(300)).await;
+    for (name, fault) in [("once", "CreateFilter:SystemError:1"), ("then", "WaitForUpdatesEx:SystemError:2")] {
+        lab.fault(fault);
+        assert_eq!(lab.create(&lab.ours, name).await.unwrap().name, name, "{fault}");
+    }
+    for (name, fault) in [("never", "CreateFilter:SystemError"), ("ever", "WaitForUpdatesEx:NoPermission")] {
+        lab.fault(fault);
+        let ended = lab.create(&lab.ours, name).await;
+        lab.server.clear_faults();
+        if let Err(error) = ended {
+            assert!(error.outcome_unknown() && !error.may_retry(), "{fault}: {error}");
+        }
+        // It is there, and whole.
+        while !lab.machines().await.contains(&name.to_owned()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let vm = checked(lab.theirs.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == name).unwrap());
+        lab.theirs.power_on(&vm, &silent).await.unwrap();
+    }
+    lab.server.stop().await;
+}
