@@ -115,6 +115,11 @@ pub enum Error {
     /// A file that a registered machine is made of, or that others build on.
     #[error("{file} on host {host} belongs to the machine {vm:?}")]
     InUse { host: String, file: String, vm: String },
+    /// A merge that would write to what a linked clone only builds on.
+    #[error(
+        "the deltas of {name:?} on host {host} are not merged: it is a linked clone and builds on {disk}, which is another machine's and would be changed"
+    )]
+    Inherited { host: String, name: String, disk: String },
     /// The host's web server refused a file.
     #[error("host {host} refused {file} (HTTP {status})")]
     Transfer { host: String, file: String, status: u16 },
@@ -239,6 +244,7 @@ impl Error {
             Self::NoSpace { .. } => "esxi.no_disk_space".into(),
             Self::Lacking { .. } => "esxi.not_supported".into(),
             Self::InUse { .. } => "esxi.in_use".into(),
+            Self::Inherited { .. } => "esxi.inherited_disks".into(),
             Self::Transfer { status: 404, .. } => "esxi.file_not_found".into(),
             Self::Transfer { status: 507, .. } => "esxi.no_disk_space".into(),
             Self::Transfer { .. } => "esxi.file_refused".into(),
@@ -311,6 +317,9 @@ impl Error {
             Self::NoSpace { .. } => "free space on that datastore or use another".into(),
             Self::InUse { vm, .. } => {
                 format!("what a machine is made of is not touched as files: destroy or unregister {vm:?} first, or name something else")
+            }
+            Self::Inherited { .. } => {
+                "every machine that builds on that disk would be ruined: leave it as it is, or clone the machine in full and destroy this one".into()
             }
             Self::Transfer { status: 404, .. } => "look what is there: ceso datastore ls".into(),
             Self::Transfer { status: 507, .. } => "free space on that datastore or use another".into(),

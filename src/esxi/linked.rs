@@ -14,8 +14,10 @@ use super::files::{path, split};
 use super::hardware::{Disk, Hardware, removal};
 use super::host::{Host, Progress};
 use super::lookup::{is_vm, unescape};
+use super::moref::MoRef;
 use super::object::{Datastore, Vm};
 use super::places::Reach;
+use super::property::Query;
 use super::soap::{Call, Method};
 use super::task::Task;
 use super::vm_info::VmInfo;
@@ -24,13 +26,24 @@ use super::vm_list::PowerState;
 /// A machine and its disks, which may build on others.
 #[derive(Debug, Clone)]
 pub(super) struct Builds {
-    vm: super::moref::MoRef,
+    vm: MoRef,
     name: String,
     disks: Vec<Disk>,
 }
 
 /// What the last look at all machines found, and when it began: whoever asked before that need not look again.
 pub(super) type LastScan = tokio::sync::Mutex<Option<(Instant, std::sync::Arc<Vec<Builds>>)>>;
+
+/// What is to be merged.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Merge<'a> {
+    /// The deltas that no snapshot owns.
+    Unowned,
+    /// What all snapshots hold.
+    All,
+    /// What one holds, with those that come after it where `children` says so.
+    Snapshot { snapshot: &'a MoRef, children: bool },
+}
 
 /// The folder of a file on a datastore, with the datastore's name.
 pub(super) fn folder(file: &str) -> Option<(&str, &str)> {
@@ -90,6 +103,49 @@ impl Host {
         };
         let builds = |other: &&Builds| other.disks.iter().flat_map(Disk::inherited).any(lies_there);
         Ok(all.iter().filter(builds).map(|other| other.name.clone()).collect())
+    }
+
+    /// Refuses what would merge deltas into disks that a machine inherits, or within them: they are another machine's, and everything
+    /// that builds on them would be ruined.
+    ///
+    /// Errors: `esxi.inherited_disks`, before anything is done.
+    pub(super) async fn check_merge(&self, vm: &Checked<Vm>, what: Merge<'_>) -> Result<(), Error> {
+        let info = self.vm_info(vm).await?;
+        let inherited: Vec<&str> = info.hardware.disks.iter().flat_map(Disk::inherited).collect();
+        let Some(first) = inherited.first() else { return Ok(()) };
+        let refused = |disk: &str| Error::Inherited {
+            host: self.name().to_owned(),
+            name: vm.name.clone(),
+            disk: disk.to_owned(),
+        };
+        if let Merge::Unowned = what {
+            // Deltas of its own lie above all that is inherited.
+            let own = info.hardware.disks.iter().any(|disk| info.has_unowned_deltas(disk));
+            return if own { Ok(()) } else { Err(refused(first)) };
+        }
+        let mut doomed: Vec<&MoRef> = Vec::new();
+        // Parents come before children.
+        for row in &info.snapshots {
+            let below = || row.parent.as_ref().is_some_and(|parent| doomed.contains(&parent));
+            let goes = match what {
+                Merge::Snapshot { snapshot, children } => row.snapshot.moref == *snapshot || (children && below()),
+                Merge::All | Merge::Unowned => true,
+            };
+            if goes {
+                doomed.push(&row.snapshot.moref);
+            }
+        }
+        for snapshot in doomed {
+            let query = Query::object(snapshot, "VirtualMachineSnapshot", &["config.hardware.device"]);
+            let objects = self.link.retrieve(&query).await?;
+            let devices = objects.iter().filter_map(|object| object.get("config.hardware.device"));
+            let frozen: Vec<Disk> = devices.flat_map(|devices| Hardware::read(devices).disks).collect();
+            // What lies above a frozen disk is merged into it.
+            if let Some(disk) = frozen.iter().find(|disk| inherited.contains(&disk.file.as_str())) {
+                return Err(refused(&disk.file));
+            }
+        }
+        Ok(())
     }
 
     /// All machines' disks, as of now. Calls that come while somebody looks share the next look.

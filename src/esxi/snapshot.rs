@@ -8,6 +8,7 @@ use crate::xml::Element;
 use super::checked::Checked;
 use super::error::Error;
 use super::host::{Host, Progress};
+use super::linked::Merge;
 use super::lookup::unescape;
 use super::moref::MoRef;
 use super::object::Vm;
@@ -244,8 +245,11 @@ impl Host {
     }
 
     /// Takes a snapshot away, with those that come after it where `children` says so; what it held stays in the machine's disks.
+    ///
+    /// Errors: `esxi.inherited_disks` where that would be merged into another machine's disks.
     pub async fn remove_snapshot(
         &self,
+        vm: &Checked<Vm>,
         snapshot: &Checked<Snapshot>,
         children: bool,
         progress: Progress<'_>,
@@ -254,20 +258,25 @@ impl Host {
             .with_text("removeChildren", children.to_string())
             .with_text("consolidate", "true");
         let doing = format!("remove the snapshot {:?}", snapshot.name);
+        let merge = Merge::Snapshot { snapshot: &snapshot.moref, children };
+        self.check_merge(vm, merge).await.map_err(|error| error.doing(doing.clone()))?;
         self.snapshot_task(call, "remove a snapshot", doing, progress).await
     }
 
-    /// Takes all snapshots of a machine away.
+    /// Takes all snapshots of a machine away. Errors: as of one.
     pub async fn remove_snapshots(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
         let call = Call::new(&vm.moref, Method::RemoveAllSnapshots).with_text("consolidate", "true");
         let doing = format!("remove all snapshots of {:?}", vm.name);
+        self.check_merge(vm, Merge::All).await.map_err(|error| error.doing(doing.clone()))?;
         self.snapshot_task(call, "remove all snapshots", doing, progress).await
     }
 
-    /// Merges deltas that no snapshot owns.
+    /// Merges deltas that no snapshot owns. Errors: `esxi.inherited_disks` where the machine has none of its own and builds on others.
     pub async fn consolidate(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
         let call = Call::new(&vm.moref, Method::ConsolidateVmDisks);
-        self.snapshot_task(call, "consolidate", format!("consolidate the disks of {:?}", vm.name), progress).await
+        let doing = format!("consolidate the disks of {:?}", vm.name);
+        self.check_merge(vm, Merge::Unowned).await.map_err(|error| error.doing(doing.clone()))?;
+        self.snapshot_task(call, "consolidate", doing, progress).await
     }
 
     async fn snapshot_task(&self, call: Call, what: &str, doing: String, progress: Progress<'_>) -> Result<(), Error> {

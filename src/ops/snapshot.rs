@@ -265,7 +265,7 @@ impl Operation for RevertTo {
 ///
 /// What its deltas hold is merged into the disks below. In mode standard only what the run itself took, or of machines that it made.
 /// Errors: `esxi.snapshot_not_found`, `esxi.file_locked` where the merge fails (`vm:consolidate` tries it again),
-/// `esxi.has_linked_clones`.
+/// `esxi.has_linked_clones`, `esxi.inherited_disks` where it would be merged into a disk that the machine builds on and does not own.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Remove {
@@ -292,7 +292,11 @@ impl Operation for Remove {
 
     async fn act(self, bound: BoundSnapshot, pass: &Pass<'_>) -> Result<(), Fault> {
         refuse_with_clones(&bound.host, &bound.vm, pass, "merged", false).await?;
-        Ok(bound.host.client.remove_snapshot(&bound.snapshot, self.children, &|step| pass.step(step)).await?)
+        Ok(bound
+            .host
+            .client
+            .remove_snapshot(&bound.vm, &bound.snapshot, self.children, &|step| pass.step(step))
+            .await?)
     }
 }
 
@@ -364,7 +368,8 @@ impl Operation for RemoveAll {
 /// Merges deltas that no snapshot owns, as `vm:info` tells of them; where there are none, nothing is done.
 ///
 /// They stay behind where a merge failed; they slow the machine down and grow without end. Errors: `esxi.file_locked`,
-/// `esxi.no_disk_space`, `esxi.has_linked_clones`.
+/// `esxi.no_disk_space`, `esxi.has_linked_clones`, `esxi.inherited_disks` for a linked clone that has none of its own: what it builds on is
+/// another machine's.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Consolidate {

@@ -92,3 +92,32 @@ fn a_parent_with_linked_clones_is_kept_from_what_would_ruin_them() {
     assert_eq!(told["refused"].as_object().unwrap().len(), 6);
     assert_eq!((&told["above"], &told["parents"]), (&"done".into(), &"[datastore1] parent/parent.vmdk".into()));
 }
+
+/// Its parent has a delta of its own that no snapshot of the clone accounts for: it is the parent's.
+#[test]
+fn a_linked_clone_merges_its_own_deltas_and_leaves_its_parents_alone() {
+    let machine = Machine::new();
+    let sim = |words: &[&str]| machine.run(&[words, &["--host", "sim", "--output", "json"]].concat());
+    sim(&["vm", "clone", "debian-12", "p"]).ok();
+    sim(&["vm", "snapshot", "create", "p", "s1"]).ok();
+    sim(&["vm", "clone", "p", "lc", "--linked"]).ok();
+    sim(&["vm", "clone", "p", "sibling", "--linked"]).ok();
+    let files = || sim(&["datastore", "ls", "[datastore1] p"]).ok().out;
+    let before = files();
+    assert!(before.contains("p-000001.vmdk"), "{before}");
+    let flagged = |name: &str| {
+        let rows = sim(&["vm", "list"]).ok().json();
+        rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap()["consolidation_needed"] == true
+    };
+    assert!(!flagged("lc") && !flagged("p"));
+    assert_eq!(sim(&["vm", "snapshot", "consolidate", "lc"]).ok().json()["consolidation_needed"], false);
+    sim(&["vm", "snapshot", "create", "lc", "own"]).ok();
+    sim(&["vm", "power", "lc", "on"]).ok();
+    sim(&["vm", "snapshot", "create", "lc", "later"]).ok();
+    sim(&["vm", "snapshot", "remove", "lc", "later", "--mode", "unrestricted"]).ok();
+    sim(&["vm", "snapshot", "remove", "lc", "--all", "--mode", "unrestricted"]).ok();
+    let own = sim(&["datastore", "ls", "[datastore1] lc"]).ok().out;
+    assert!(own.contains("lc/lc.vmdk") && !own.contains("lc-000001"), "{own}");
+    assert_eq!(files(), before);
+    sim(&["vm", "power", "sibling", "on"]).ok();
+}

@@ -67,7 +67,7 @@ async fn what_changed_between_two_snapshots_is_told_exactly() {
     assert_eq!(changed.areas.last(), Some(&(SIZE - BLOCK, BLOCK)));
     assert_eq!(changed.areas.len(), 2 + 480, "60 MiB of every other block");
     // Merging changes nothing; what was written before it is still told.
-    lab.host.remove_snapshot(&first.0, false, &silent).await.unwrap();
+    lab.host.remove_snapshot(&lab.vm, &first.0, false, &silent).await.unwrap();
     assert_eq!(lab.changed(&second, &id).await, changed);
     let third = lab.take("third").await;
     assert!(lab.changed(&third, &second.1.change_id.clone().unwrap()).await.areas.is_empty());

@@ -170,7 +170,7 @@ async fn everything(options: HostOptions) {
     let [first, second] = [0, 1].map(|at| checked(rows[at].snapshot.clone()));
     host.revert(&first, &silent).await.unwrap();
     // Not the one that the machine goes on from: that ends vcsim.
-    host.remove_snapshot(&second, false, &silent).await.unwrap();
+    host.remove_snapshot(&vm, &second, false, &silent).await.unwrap();
     host.remove_snapshots(&vm, &silent).await.unwrap();
     assert!(host.snapshots(&vm).await.unwrap().is_empty());
     assert!(host.linked_clones(&vm, false).await.unwrap().is_empty());

@@ -54,7 +54,7 @@ async fn vcsim_takes_snapshots_goes_back_to_them_and_removes_them() {
     host.revert(&checked(rows[0].snapshot.clone()), &silent).await.unwrap();
     let rows = host.snapshots(&vm).await.unwrap();
     assert!(rows[0].current && !rows[2].current, "{rows:?}");
-    host.remove_snapshot(&checked(rows[1].snapshot.clone()), true, &silent).await.unwrap();
+    host.remove_snapshot(&vm, &checked(rows[1].snapshot.clone()), true, &silent).await.unwrap();
     assert_eq!(host.snapshots(&vm).await.unwrap().len(), 1, "with those that came after it");
     host.remove_snapshots(&vm, &silent).await.unwrap();
     assert!(host.snapshots(&vm).await.unwrap().is_empty());

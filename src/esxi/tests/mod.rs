@@ -4,6 +4,7 @@
 mod cloning;
 mod fake;
 mod hostile;
+mod merging;
 mod pool;
 mod sessions;
 mod vouched;

@@ -1,7 +1,9 @@
 //! Consolidation: deltas that no snapshot owns any more are merged into the disk below them.
 //!
-//! A delta is merged where its parent is frozen by no snapshot and carries nothing else. The parents of a linked clone lie in another
-//! machine's folder: into them nothing is merged.
+//! A delta is merged where its parent is frozen by no snapshot and carries nothing else. What a linked clone builds on lies in another
+//! machine's folder and stays as it is: nothing is merged into it, nor within it.
+
+use std::collections::BTreeSet;
 
 use super::put;
 use super::revert::frozen;
@@ -11,7 +13,7 @@ use crate::sim::datastore::path::DatastorePath;
 use crate::sim::datastore::vmdk::{self, Descriptor, Parent};
 use crate::sim::fault::VimFault;
 use crate::sim::value::{Ref, Value};
-use crate::sim::vm::{Vm, backing};
+use crate::sim::vm::{Vm, backing, links};
 use crate::sim::world::World;
 
 /// Whether a delta without a snapshot is there.
@@ -23,13 +25,26 @@ pub fn needed(vm: &Vm) -> bool {
 fn next(vm: &Vm) -> Option<(String, String)> {
     let links = vm.all_links();
     let (frozen, tops): (Vec<&str>, Vec<&str>) = (frozen(vm), vm.disk_files().collect());
-    let folder = |file: &str| DatastorePath::parse(file).map(|path| path.parent()).ok();
+    let inherited = inherited(vm);
     links.iter().find_map(|(delta, below)| {
         let below = below.as_ref()?;
         let children = links.iter().filter(|(_, parent)| parent.as_ref() == Some(below)).count();
         let held = frozen.contains(&below.as_str()) || tops.contains(&below.as_str());
-        (children == 1 && !held && folder(delta) == folder(below)).then(|| (delta.clone(), below.clone()))
+        let own = !inherited.contains(delta.as_str()) && !inherited.contains(below.as_str());
+        (children == 1 && !held && own).then(|| (delta.clone(), below.clone()))
     })
+}
+
+/// What its disks and its snapshots' disks build on in folders that are not their own: other machines' files.
+pub fn inherited(vm: &Vm) -> BTreeSet<&str> {
+    let folder = |file: &str| DatastorePath::parse(file).map(|path| path.parent()).ok();
+    let saved = vm.snapshots.list.iter().flat_map(|snapshot| snapshot.saved.disks());
+    let chains = vm.disks().chain(saved).filter_map(|disk| disk.data("backing")).map(links);
+    let below = chains.flat_map(|mut files| {
+        let own = files.next().and_then(folder);
+        files.filter(move |file| folder(file) != own)
+    });
+    below.collect()
 }
 
 /// Merges until nothing is left to merge. Faults: `FileLocked` where another running machine reads the disk below.

@@ -55,8 +55,10 @@ fn these(world: &mut World, object: &Ref, doomed: &BTreeSet<u32>, merging: Mergi
     for id in doomed {
         files::remove(world, &before.folder(), &before, *id)?;
     }
-    // Deltas that nothing builds on any more go; a base stays, whoever's it is.
-    for (file, _) in before.all_links().into_iter().filter(|(file, _)| !left.contains(file)) {
+    // Deltas that nothing builds on any more go; a base stays, whoever's it is, and so does what is another machine's.
+    let inherited = merge::inherited(&before);
+    let gone = |file: &str| !left.contains(file) && !inherited.contains(file);
+    for (file, _) in before.all_links().into_iter().filter(|(file, _)| gone(file)) {
         let path = DatastorePath::parse(&file)?;
         let at = world.datastore.resolve(&path)?;
         if Descriptor::read(&at).is_ok_and(|descriptor| descriptor.parent.is_some()) {
