@@ -9,6 +9,7 @@ use crate::door::bind::{Binder, BoundVm};
 use crate::door::object::{Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
+use crate::esxi;
 
 const HANDS: &[Touch] =
     &[touch("vm", "configure", Selector::Argument("vm")), touch("host", "passthrough", Selector::Found)];
@@ -85,8 +86,17 @@ impl Operation for Detach {
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<Vec<PciHeld>, Fault> {
         let info = bound.host.client.vm_info(&bound.vm).await?;
-        let held =
-            info.hardware.pci.iter().find(|held| held.id.as_deref() == Some(&self.device) || held.label == self.device);
+        let is_it = |held: &&esxi::PciHeld| held.id.as_deref() == Some(&self.device) || held.label == self.device;
+        let mut found = info.hardware.pci.iter().filter(is_it);
+        let held = found.next();
+        if let (Some(first), Some(second)) = (held, found.next()) {
+            let told = [first, second].map(|held| held.id.as_deref().unwrap_or("(no address)")).join(", ");
+            return Err(Fault::new(
+                "esxi.ambiguous",
+                format!("several PCI devices of {:?} are called {:?}", bound.vm.name, self.device),
+            )
+            .hint(format!("say which one by its address: {told}")));
+        }
         let Some(held) = held else {
             let fault =
                 Fault::new("esxi.device_not_found", format!("{:?} has no PCI device {:?}", bound.vm.name, self.device));

@@ -54,10 +54,11 @@ fn slot(controller: Option<Controller>, bus: Option<i32>, unit: Option<i32>) -> 
     Slot { kind: controller.map(Into::into), bus, unit }
 }
 
-/// The disk that a word means: its label, its file, or its place as a configuration file writes it (`scsi0:1`, `nvme0:0`).
-fn find<'a>(info: &'a esxi::VmInfo, word: &str) -> Result<&'a esxi::Disk, Fault> {
+/// The disk that a word means: its label, its file, or its place as a configuration file writes it (`scsi0:1`, `nvme0:0`). A label that two
+/// have means neither.
+fn find<'a>(name: &str, hardware: &'a esxi::Hardware, word: &str) -> Result<&'a esxi::Disk, Fault> {
     let place = |disk: &esxi::Disk| {
-        let controller = info.hardware.controller_of(disk)?;
+        let controller = hardware.controller_of(disk)?;
         let name = match controller.kind.as_str() {
             own @ ("sata" | "nvme" | "ide") => own,
             _ => "scsi",
@@ -65,16 +66,28 @@ fn find<'a>(info: &'a esxi::VmInfo, word: &str) -> Result<&'a esxi::Disk, Fault>
         Some(format!("{name}{}:{}", controller.bus, disk.unit))
     };
     let is_it = |disk: &&esxi::Disk| disk.label == word || disk.file == word || place(disk).as_deref() == Some(word);
-    info.hardware.disks.iter().find(is_it).ok_or_else(|| {
-        let name = &info.row.vm.name;
-        let fault = Fault::new("esxi.disk_not_found", format!("{name:?} has no disk {word:?}"));
-        let labels: Vec<&str> = info.hardware.disks.iter().map(|disk| disk.label.as_str()).collect();
-        match nearest(word, labels.iter().copied()).first() {
-            Some(near) => fault.hint(format!("did you mean {near:?}?")),
-            None if labels.is_empty() => fault.hint("it has none: vm:add_disk adds one"),
-            None => fault.hint(format!("it has: {}", labels.join(", "))),
+    let found: Vec<&esxi::Disk> = hardware.disks.iter().filter(is_it).collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => {
+            let fault = Fault::new("esxi.disk_not_found", format!("{name:?} has no disk {word:?}"));
+            let labels: Vec<&str> = hardware.disks.iter().map(|disk| disk.label.as_str()).collect();
+            Err(match nearest(word, labels.iter().copied()).first() {
+                Some(near) => fault.hint(format!("did you mean {near:?}?")),
+                None if labels.is_empty() => fault.hint("it has none: vm:add_disk adds one"),
+                None => fault.hint(format!("it has: {}", labels.join(", "))),
+            })
         }
-    })
+        several => {
+            let told = several.iter().map(|disk| match place(disk) {
+                Some(place) => format!("{:?} ({place})", disk.file),
+                None => format!("{:?}", disk.file),
+            });
+            let told = told.collect::<Vec<_>>().join(", ");
+            Err(Fault::new("esxi.ambiguous", format!("{} of the disks of {name:?} are called {word:?}", several.len()))
+                .hint(format!("say which one by its file or its place: {told}")))
+        }
+    }
 }
 
 /// The disk of that key, as it is now.
@@ -309,7 +322,7 @@ impl Operation for Grow {
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<Disk, Fault> {
         let info = bound.host.client.vm_info(&bound.vm).await?;
-        let key = find(&info, &self.disk)?.key;
+        let key = find(&info.row.vm.name, &info.hardware, &self.disk)?.key;
         grow(&bound, key, self.size, pass).await
     }
 }
@@ -381,7 +394,7 @@ impl Operation for Remove {
 
 async fn take_out(bound: &BoundVm, word: &str, destroy: bool, pass: &Pass<'_>) -> Result<Disk, Fault> {
     let info = bound.host.client.vm_info(&bound.vm).await?;
-    let disk = find(&info, word)?;
+    let disk = find(&info.row.vm.name, &info.hardware, word)?;
     if destroy && !info.snapshots.is_empty() {
         return Err(Fault::new(
             "esxi.invalid_device_operation",
@@ -391,4 +404,41 @@ async fn take_out(bound: &BoundVm, word: &str, destroy: bool, pass: &Pass<'_>) -
     }
     bound.host.client.remove_disk(&bound.vm, disk, destroy, &|step| pass.step(step)).await?;
     Ok(Disk::of(&info, disk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_two_disks_have_means_neither() {
+        let disk = |key: i32, label: &str| esxi::Disk {
+            key,
+            label: label.to_owned(),
+            size: Bytes(1 << 20),
+            thin: Some(true),
+            eager: false,
+            file: format!("[ds1] t/t_{key}.vmdk"),
+            mode: "persistent".to_owned(),
+            backing: String::new(),
+            parents: Vec::new(),
+            controller_key: 1000,
+            unit: key - 2000,
+        };
+        let controller = esxi::Controller { key: 1000, kind: esxi::ControllerKind::Pvscsi, bus: 0, sharing: None };
+        let hardware = esxi::Hardware {
+            disks: vec![disk(2000, "Hard disk 1"), disk(2001, "Hard disk 4"), disk(2002, "Hard disk 4")],
+            controllers: vec![controller],
+            ..esxi::Hardware::default()
+        };
+        let key = |word: &str| find("t", &hardware, word).map(|disk| disk.key);
+        let fault = key("Hard disk 4").unwrap_err();
+        assert_eq!(fault.kind(), "esxi.ambiguous");
+        let hint = fault.hint_text().unwrap();
+        assert!(hint.contains("\"[ds1] t/t_2001.vmdk\" (scsi0:1), \"[ds1] t/t_2002.vmdk\" (scsi0:2)"), "{hint}");
+        for word in ["[ds1] t/t_2002.vmdk", "scsi0:2"] {
+            assert_eq!(key(word).unwrap(), 2002);
+        }
+        assert_eq!((key("Hard disk 1").unwrap(), key("x").unwrap_err().kind()), (2000, "esxi.disk_not_found"));
+    }
 }

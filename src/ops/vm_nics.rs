@@ -54,25 +54,40 @@ fn mac(operation: &str, text: Option<&str>) -> Result<Option<String>, Fault> {
     }
 }
 
-/// The device that a label means.
-fn labelled<'a, T>(
+/// The device that a word means: its label, or what else tells it apart. A label that two have means neither.
+pub(super) fn labelled<'a, T>(
     name: &str,
     all: &'a [T],
     label: impl Fn(&T) -> &str,
+    other: impl Fn(&T) -> Option<&str>,
     word: &str,
-    what: &str,
+    (what, by): (&str, &str),
 ) -> Result<&'a T, Fault> {
-    all.iter().find(|one| label(one) == word).ok_or_else(|| {
-        let fault = Fault::new("esxi.device_not_found", format!("{name:?} has no {what} {word:?}"));
-        match all.is_empty() {
-            true => fault.hint("it has none"),
-            false => fault.hint(format!("it has: {}", all.iter().map(&label).collect::<Vec<_>>().join(", "))),
+    let found: Vec<&T> = all.iter().filter(|one| label(one) == word || other(one) == Some(word)).collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => {
+            let fault = Fault::new("esxi.device_not_found", format!("{name:?} has no {what} {word:?}"));
+            Err(match all.is_empty() {
+                true => fault.hint("it has none"),
+                false => fault.hint(format!("it has: {}", all.iter().map(&label).collect::<Vec<_>>().join(", "))),
+            })
         }
-    })
+        several => {
+            let told: Vec<&str> = several.iter().filter_map(|one| other(one)).collect();
+            Err(Fault::new(
+                "esxi.ambiguous",
+                format!("{} of the {what}s of {name:?} are called {word:?}", several.len()),
+            )
+            .hint(format!("say which one by its {by}: {}", told.join(", "))))
+        }
+    }
 }
 
+/// A network card, by its label or its address.
 fn nic<'a>(info: &'a esxi::VmInfo, word: &str) -> Result<&'a esxi::Nic, Fault> {
-    labelled(&info.row.vm.name, &info.hardware.nics, |nic| &nic.label, word, "network card")
+    let what = ("network card", "MAC address");
+    labelled(&info.row.vm.name, &info.hardware.nics, |nic| &nic.label, |nic| nic.mac.as_deref(), word, what)
 }
 
 async fn told(bound: &BoundVm, key: i32) -> Result<Nic, Fault> {
@@ -216,7 +231,7 @@ impl Operation for EnsureNic {
 pub struct RemoveNic {
     /// The machine.
     pub vm: Target<kind::Vm>,
-    /// The card's label, such as `Network adapter 2`.
+    /// The card's label, such as `Network adapter 2`, or its MAC address.
     pub nic: String,
 }
 
@@ -246,7 +261,9 @@ impl Operation for RemoveNic {
 fn drive<'a>(info: &'a esxi::VmInfo, word: Option<&str>) -> Result<Option<&'a esxi::Drive>, Fault> {
     match word {
         Some(word) => {
-            let drive = labelled(&info.row.vm.name, &info.hardware.drives, |drive| &drive.label, word, "drive")?;
+            let what = ("drive", "image");
+            let (name, drives) = (&info.row.vm.name, &info.hardware.drives);
+            let drive = labelled(name, drives, |drive| &drive.label, |drive| drive.file.as_deref(), word, what)?;
             match drive.holds_seed() {
                 true => Err(Fault::new("usage.argument", format!("drive: {word:?} holds the machine's seed image"))
                     .hint("vm:attach_seed and vm:detach_seed change it")),
@@ -441,7 +458,21 @@ impl Operation for ConnectDrive {
 
 #[cfg(test)]
 mod tests {
-    use super::mac;
+    use super::{labelled, mac};
+
+    #[test]
+    fn a_label_that_two_cards_have_means_neither() {
+        let cards = [("Network adapter 1", "a"), ("Network adapter 2", "b"), ("Network adapter 2", "c")];
+        let find = |word: &str| {
+            let what = ("network card", "MAC address");
+            labelled("t", &cards, |card| card.0, |card| Some(card.1), word, what).map(|card| card.1)
+        };
+        let fault = find("Network adapter 2").unwrap_err();
+        assert_eq!(fault.kind(), "esxi.ambiguous");
+        assert_eq!(fault.hint_text(), Some("say which one by its MAC address: b, c"));
+        assert_eq!((find("c").unwrap(), find("Network adapter 1").unwrap()), ("c", "a"));
+        assert_eq!(find("Network adapter 3").unwrap_err().kind(), "esxi.device_not_found");
+    }
 
     #[test]
     fn an_address_is_one_cards_and_of_one_form() {

@@ -249,3 +249,15 @@ fn disks_cards_and_drives_have_commands() {
     assert_eq!(run(&["vm", "cdrom", "insert", "a", "[datastore1] a.iso"]).ok().json()[0]["file"], "[datastore1] a.iso");
     assert_eq!(run(&["vm", "cdrom", "eject", "a"]).ok().json()[0]["file"], serde_json::Value::Null);
 }
+
+#[test]
+fn no_two_disks_of_a_simulated_machine_have_one_label() {
+    let machine = Machine::new();
+    let sim = |words: &[&str]| machine.run(&[words, &["--host", "sim", "--output", "json"]].concat()).ok();
+    sim(&["vm", "create", "t", "--disk", "16 MiB"]);
+    for _ in 0..3 {
+        sim(&["vm", "disk", "add", "t", "--size", "4 MiB"]);
+    }
+    sim(&["vm", "disk", "remove", "t", "Hard disk 2"]);
+    assert_eq!(sim(&["vm", "disk", "add", "t", "--size", "5 MiB"]).json()["label"], "Hard disk 2");
+}

@@ -88,13 +88,15 @@ fn add(
     };
     new.set("key", key);
     let (label, usual) = hardware::names(new.kind);
+    let labelled = |wanted: &str| {
+        vm.devices.iter().any(|other| other.at("deviceInfo.label").and_then(Value::as_text) == Some(wanted))
+    };
     let number = match controller {
         true => new.int("busNumber").unwrap_or_default(),
+        // Passed-through devices are counted from 0. No two devices of a machine have one label.
         false => {
-            // Passed-through devices are counted from 0.
-            i32::try_from(vm.devices.iter().filter(|other| hardware::names(other.kind).0 == label).count())
-                .unwrap_or_default()
-                + i32::from(new.kind != passthrough::KIND)
+            let first = i32::from(new.kind != passthrough::KIND);
+            (first..).find(|number| !labelled(&format!("{label} {number}"))).unwrap_or(first)
         }
     };
     if new.kind == "VirtualCdrom" {
