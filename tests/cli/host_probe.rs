@@ -119,6 +119,20 @@ fn a_guest_that_writes_shows_whether_the_host_tells_all_that_changed() {
     machine.on(&host, &["host", "probe", "--template", "none"]).failed(4, "esxi.vm_not_found");
 }
 
+/// Of a host that is known to give no parts, all is asked for again: what has come is compared, and what is missing is added.
+#[test]
+fn a_download_that_breaks_off_goes_on_where_the_probe_found_no_ranges() {
+    let machine = Machine::new();
+    let host = Sim::start(Options { ranges: false, ..Options::default() });
+    probe(&machine, &host).ok();
+    let content: Vec<u8> = (0..3_000_000u32).flat_map(|number| number.to_le_bytes().into_iter().take(2)).collect();
+    machine.file("up.bin", &content);
+    machine.on(&host, &["datastore", "upload", "up.bin", "[datastore1] up.bin"]).ok();
+    host.server.fault(read_fault("GET folder:cut=5000000:1").unwrap()).unwrap();
+    machine.on(&host, &["datastore", "download", "[datastore1] up.bin", "down.bin"]).ok();
+    assert!(std::fs::read(machine.project().join("down.bin")).unwrap() == content);
+}
+
 #[test]
 fn what_a_poor_host_lacks_is_gone_round() {
     let machine = Machine::new();

@@ -173,8 +173,8 @@ impl Host {
         let status = response.status().as_u16();
         let identity = Identity::of(&response);
         let skip = match (status, from) {
-            (200, Some(at)) => at,
-            (200, None) => 0,
+            // All of it comes, asked for or not: what has come already is compared.
+            (200, _) => state.at,
             (206, Some(at)) if identity.first == Some(at) => 0,
             // All that there is has come already.
             (416, Some(at)) if identity.total == Some(at) => return (state, Ok(())),
