@@ -189,9 +189,16 @@ impl Host {
         self.identity(&entity).await
     }
 
-    /// Removes the machine of an import that failed where the host has not done so in time; names it where it cannot be removed.
+    /// Removes the machine of an import that failed where the host has not done so in time; names it where it cannot be removed, or
+    /// where it may be whole.
     pub async fn left_by_import(&self, lease: &Lease<'_>) -> Option<String> {
         let entity = lease.entity.as_ref()?;
+        if lease.perhaps_whole() {
+            return Some(match patient(self.identity(entity)).await {
+                Ok(vm) => format!("the machine {:?} at {}, perhaps whole", vm.name, vm.path),
+                Err(_) => format!("perhaps the machine {entity}, perhaps whole"),
+            });
+        }
         let removed = patient(async {
             let mut left = None;
             for look in 0..20 {

@@ -5,7 +5,7 @@
 //! Specification: vSphere Web Services API, `HttpNfcLease`.
 
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +36,12 @@ pub struct Lease<'a> {
     pub files: Vec<LeaseFile>,
     timeout: Duration,
     percent: AtomicU8,
+    /// Everything was sent, and whether the host has taken it as whole is not known.
+    perhaps_whole: AtomicBool,
 }
+
+/// How often a lease is completed where the host is seen not to have done so.
+const COMPLETIONS: usize = 3;
 
 /// How many pieces wait between two hosts.
 const QUEUE: usize = 8;
@@ -86,6 +91,7 @@ impl<'a> Lease<'a> {
             files: Vec::new(),
             timeout: Duration::from_secs(300),
             percent: AtomicU8::new(0),
+            perhaps_whole: AtomicBool::new(false),
         };
         match lease.make_ready().await {
             Ok(()) => Ok(lease),
@@ -143,17 +149,51 @@ impl<'a> Lease<'a> {
             error = self.keep_alive() => Err(E::from(error)),
         };
         match done {
-            Ok(value) => match patient(self.tell(Call::new(&self.moref, Method::LeaseComplete))).await {
+            Ok(value) => match patient(self.complete()).await {
                 Ok(()) => Ok(value),
                 Err(error) => Err(E::from(error.doing("complete the lease"))),
             },
             Err(error) => {
-                let abort = Call::new(&self.moref, Method::LeaseAbort);
-                if let Err(failure) = patient(self.tell(abort)).await {
-                    tracing::warn!(host = self.host.name(), "a lease was not aborted and ends by itself: {failure}");
-                }
+                self.give_up().await;
                 Err(error)
             }
+        }
+    }
+
+    /// Whether what was sent is perhaps a whole machine: nobody but its owner may remove it then.
+    pub(super) fn perhaps_whole(&self) -> bool {
+        self.perhaps_whole.load(Ordering::Relaxed)
+    }
+
+    /// Completes the lease. After a lost answer the lease itself says what became of it.
+    async fn complete(&self) -> Result<(), Error> {
+        let mut tries = COMPLETIONS;
+        loop {
+            tries -= 1;
+            let Err(error) = self.tell(Call::new(&self.moref, Method::LeaseComplete)).await else { return Ok(()) };
+            let seen = self.host.link.retrieve(&Query::object(&self.moref, "HttpNfcLease", &["state"])).await;
+            let state = seen.map(|objects| objects.iter().find_map(|object| object.text("state").map(str::to_owned)));
+            match state.as_ref().ok().and_then(Option::as_deref).map(str::trim) {
+                Some("done") => return Ok(()),
+                Some("ready") if error.outcome_unknown() && tries > 0 => {}
+                // It is not taken as whole, and will not be.
+                Some("ready") => {
+                    self.give_up().await;
+                    return Err(error);
+                }
+                Some("error") => return Err(error),
+                _ => {
+                    self.perhaps_whole.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn give_up(&self) {
+        let abort = Call::new(&self.moref, Method::LeaseAbort);
+        if let Err(failure) = patient(self.tell(abort)).await {
+            tracing::warn!(host = self.host.name(), "a lease was not aborted and ends by itself: {failure}");
         }
     }
 

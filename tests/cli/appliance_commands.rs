@@ -203,6 +203,31 @@ fn an_import_that_breaks_off_leaves_no_machine_and_no_files() {
 }
 
 #[test]
+fn an_import_whose_last_answer_is_lost_stays_where_it_is_whole() {
+    let machine = Machine::new();
+    filled(&machine);
+    sim(&machine, &["vm", "export", "small", "out.ova"]).ok();
+    let host = Sim::start(Options::default());
+    let lost = |method: &str, trouble, times| {
+        let rule = Rule { method: method.to_owned(), trouble, after: 0, times, chance: 1.0 };
+        host.server.fault(rule).unwrap();
+    };
+    let there = |name: &str| host.server.machines().iter().any(|vm| vm.name == name);
+    // The answer is lost, or the request: the lease tells.
+    for (name, trouble) in [("answer", Trouble::DropAnswer), ("request", Trouble::Drop)] {
+        lost("HttpNfcLeaseComplete", trouble, Some(1));
+        machine.on(&host, &["vm", "import", "out.ova", name]).ok();
+        machine.on(&host, &["vm", "power", name, "on"]).ok();
+    }
+    // It never comes through: the machine is not whole, and goes.
+    lost("HttpNfcLeaseComplete", Trouble::Drop, None);
+    let done = machine.on(&host, &["vm", "import", "out.ova", "never"]);
+    assert!(done.code == 4 && !there("never"), "{done:?}");
+    host.server.clear_faults();
+    assert!(there("answer") && there("request"));
+}
+
+#[test]
 fn a_machine_is_streamed_to_another_host_whole_or_not_at_all() {
     let machine = Machine::new();
     let state = tempfile::tempdir().unwrap();
