@@ -38,14 +38,14 @@ impl<'a> Task<'a> {
     /// Makes a call that starts a task. `what` is for progress: `power on`.
     pub(super) async fn start(host: &'a Host, what: impl Into<String>, call: &Call) -> Result<Task<'a>, Error> {
         host.monitor.prepare();
-        let asked = Instant::now();
+        let (asked, session) = (Instant::now(), host.link.epoch());
         let moref = match host.link.call(call).await {
             Ok(answer) => answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
                 host: host.name().to_owned(),
                 reason: format!("{} without a task", call.method.wire_name()),
             })?,
             // The host may be at work on it: its task is looked for, and nothing is sent twice.
-            Err(error) if error.outcome_unknown() => host.find_task(call, asked, error).await?,
+            Err(error) if error.outcome_unknown() => host.find_task(call, (asked, session), error).await?,
             Err(error) => return Err(host.explained(error).await),
         };
         host.tasks.note(&moref);

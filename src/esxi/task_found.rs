@@ -50,7 +50,12 @@ impl KnownTasks {
 impl Host {
     /// The task of a call whose answer was lost. Errors: `NotBegun` where the connection broke and the host, which answers
     /// again, knows no task of it; `Unclaimed` where there are some and none is provably this call's; else `lost`, as it came.
-    pub(super) async fn find_task(&self, call: &Call, asked: Instant, lost: Error) -> Result<MoRef, Error> {
+    pub(super) async fn find_task(
+        &self,
+        call: &Call,
+        (asked, session): (Instant, u64),
+        lost: Error,
+    ) -> Result<MoRef, Error> {
         // What only looks is asked for again by whoever asked.
         if call.this.kind == "HostDatastoreBrowser" {
             return Err(lost);
@@ -78,6 +83,8 @@ impl Host {
             }
             // It may still stand in the host's queue.
             Ok(Claim::Nobodys) if matches!(lost.root(), Error::Timeout { .. }) => Err(lost),
+            // With the session the host may have forgotten its tasks, whose work may go on or be done.
+            Ok(Claim::Nobodys) if self.link.epoch() != session => Err(lost),
             Ok(Claim::Nobodys) => {
                 Err(Error::NotBegun { host: self.name().to_owned(), reason: lost.root().to_string() })
             }

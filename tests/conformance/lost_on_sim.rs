@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
-use ceso::esxi::{CreateSpec, Datastore, Error, FilePath, Host, NewVm, Provisioning, Search, Vm, silent};
+use ceso::esxi::{CreateSpec, Datastore, Error, FilePath, Host, NewVm, Provisioning, Search, SnapshotSpec, Vm, silent};
 use ceso::sim::{Options, Server, read_fault};
 use ceso::units::Bytes;
 
@@ -165,5 +165,17 @@ async fn a_fault_of_the_wait_is_not_the_tasks_own() {
         let vm = checked(lab.theirs.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == name).unwrap());
         lab.theirs.power_on(&vm, &silent).await.unwrap();
     }
+    lab.server.stop().await;
+}
+
+/// The agent is started anew under the request, and does the work all the same: that it knows no task of it shows nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restarted_host_knows_no_task_of_may_have_been_done() {
+    let lab = Lab::start(Duration::from_millis(300)).await;
+    let vm = checked(lab.create(&lab.ours, "ours").await.unwrap());
+    lab.fault("CreateSnapshot_Task:restart-after=300ms:1");
+    let spec = SnapshotSpec { name: "s".to_owned(), ..SnapshotSpec::default() };
+    let error = lab.ours.create_snapshot(&vm, &spec, &silent).await.unwrap_err();
+    assert!(!error.may_retry() && !error.to_string().contains("not begun"), "{error}");
     lab.server.stop().await;
 }
