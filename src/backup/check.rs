@@ -107,8 +107,8 @@ struct Read {
 #[derive(Default)]
 pub(super) struct Indexed {
     size: u64,
-    /// Each that names it, and the digest of the entries that it lists.
-    pub files: BTreeMap<Id, Id>,
+    /// Each that names it, one as a rule, and the digest of the entries that it lists.
+    pub files: Vec<(Id, Id)>,
 }
 
 /// What a prune or a repair changes.
@@ -202,7 +202,7 @@ impl Repository {
         report.read = read.bytes;
         // An index file that went meanwhile, as in a prune, says nothing any more.
         let names: HashSet<String> =
-            indexed.values().flat_map(|pack| pack.files.keys()).map(|file| index::name(*file)).collect();
+            indexed.values().flat_map(|pack| &pack.files).map(|(file, _)| index::name(*file)).collect();
         let still = |(pack, problem): &&(Id, Problem)| {
             packs.contains_key(pack) && (!problem.file.starts_with("index/") || names.contains(&problem.file))
         };
@@ -296,7 +296,9 @@ impl Repository {
                 let told = pack::digest(&pack.entries);
                 let of = indexed.entry(pack.id).or_default();
                 of.size = pack.size;
-                of.files.insert(id, told);
+                // There may be a hundred thousand packs: none takes room for more than what is said of it.
+                of.files.reserve_exact(1);
+                of.files.push((id, told));
             }
         }
         Ok(indexed)

@@ -85,7 +85,7 @@ impl Repository {
         let entries = match self.table(id, size) {
             Ok(pack) => {
                 let own = pack::digest(&pack.entries);
-                let others = indexed.iter().flat_map(|indexed| &indexed.files).filter(|(_, told)| **told != own);
+                let others = indexed.iter().flat_map(|indexed| &indexed.files).filter(|(_, told)| *told != own);
                 lies.extend(others.map(|(file, _)| Problem {
                     file: index::name(*file),
                     what: format!("it does not say of {} what its table says: repair the repository", pack::name(id)),
