@@ -29,27 +29,37 @@ const SLACK: Duration = Duration::from_secs(2);
 const LOOKS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// The tasks that this client has begun and knows of.
+/// The tasks that this client has begun and knows of, and those that were seen to have ended, with when.
 #[derive(Debug, Default)]
-pub(super) struct KnownTasks(Mutex<VecDeque<String>>);
+pub(super) struct KnownTasks(Mutex<VecDeque<(String, Option<Instant>)>>);
 
 impl KnownTasks {
     pub(super) fn note(&self, task: &MoRef) {
+        self.keep(task, None);
+    }
+
+    fn note_ended(&self, task: &MoRef) {
+        self.keep(task, Some(Instant::now()));
+    }
+
+    fn keep(&self, task: &MoRef, ended: Option<Instant>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.pop_front();
         }
-        known.push_back(task.id.clone());
+        known.push_back((task.id.clone(), ended));
     }
 
-    fn knows(&self, task: &MoRef) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&task.id)
+    /// Whether a task is none of a call that was made then: it is another call's, or had ended before.
+    fn excludes(&self, task: &MoRef, asked: Instant) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().any(|(id, ended)| *id == task.id && ended.is_none_or(|ended| ended < asked))
     }
 }
 
 impl Host {
     /// The task of a call whose answer was lost. Errors: `NotBegun` where the connection broke and the host, which answers
-    /// again, knows no task of it; `Unclaimed` where there are some and none is provably this call's; else `lost`, as it came.
+    /// again, knows no task of it; `TaskForgotten` where it has begun a new session meanwhile; `Unclaimed` where there are some and none is provably this call's; else `lost`, as it came.
     pub(super) async fn find_task(
         &self,
         call: &Call,
@@ -83,8 +93,11 @@ impl Host {
             }
             // It may still stand in the host's queue.
             Ok(Claim::Nobodys) if matches!(lost.root(), Error::Timeout { .. }) => Err(lost),
-            // With the session the host may have forgotten its tasks, whose work may go on or be done.
-            Ok(Claim::Nobodys) if self.link.epoch() != session => Err(lost),
+            // With the session the host has forgotten its tasks, whose work may be done, or done in part.
+            Ok(Claim::Nobodys) if self.link.epoch() != session => {
+                let task = call.method.wire_name().to_owned();
+                Err(Error::TaskForgotten { host: self.name().to_owned(), task })
+            }
             Ok(Claim::Nobodys) => {
                 Err(Error::NotBegun { host: self.name().to_owned(), reason: lost.root().to_string() })
             }
@@ -108,6 +121,7 @@ impl Host {
         let (mut ours, mut unclear, mut succeeded) = (Vec::new(), false, true);
         for task in recent {
             let info = self.ended(&task).await?;
+            self.tasks.note_ended(&task);
             let success = info.text_at("state").map(str::trim) == Some("success");
             match info.child("result").and_then(MoRef::read).filter(|_| success && makes_a_machine(call)) {
                 Some(made) if self.is_asked_for(call, &made).await? => ours.push(task),
@@ -192,7 +206,7 @@ impl Host {
         };
         let mut ours: Vec<MoRef> = objects
             .iter()
-            .filter(|object| !self.tasks.knows(&object.moref) && object.get("info").is_some_and(wanted))
+            .filter(|object| !self.tasks.excludes(&object.moref, asked) && object.get("info").is_some_and(wanted))
             .map(|object| object.moref.clone())
             .collect();
         ours.sort_by(|a, b| a.id.cmp(&b.id));
