@@ -47,6 +47,11 @@ impl Pass<'_> {
         self.give(bound.object(), bound.name(), fields)
     }
 
+    /// Says something to the person who waits for the run.
+    pub fn say(&self, text: &str) {
+        self.door.record().say(text);
+    }
+
     pub(super) fn operation(&self) -> &'static str {
         self.operation
     }

@@ -1,23 +1,19 @@
 //! Files of this machine in a run: a person names one as a parameter, a script holds a handle, and the parent reads or writes it.
 //!
 //! A script can neither name a file nor look into one. A file to be read is opened when it is named, so that what is sent is what was
-//! named. A file to be made must not be there: it is filled under `NAME.part` beside, synced, and renamed without ever replacing
-//! another; what came of it stays where that fails, so that it can be taken up again.
+//! named. A file to be made must not be there: it is filled as a part beside (see `part`).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::num::NonZero;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bind::Binder;
 use super::object::{Object, Target, kind};
+use super::part::Part;
 use crate::error::Fault;
 use crate::units::Bytes;
 use crate::wire::Value;
-
-/// How much of a part is fetched again and compared, before a download goes on behind it.
-const OVERLAP: u64 = 1 << 20;
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +123,7 @@ impl LocalFile {
             true => options.create(true).truncate(false).open(&part),
             false => options.create_new(true).open(&part),
         };
-        let mut file = match opened {
+        let file = match opened {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let message = format!("{}: an earlier download came so far", part.display());
                 return Err(Fault::new("local.file_exists", message)
@@ -139,135 +135,14 @@ impl LocalFile {
         if !file.metadata().map_err(failed)?.is_file() {
             return Err(Fault::new("local.file", format!("{} is not an ordinary file", part.display())));
         }
-        let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let from = length.saturating_sub(OVERLAP);
-        let mut expected = Vec::new();
-        file.seek(SeekFrom::Start(from)).map_err(failed)?;
-        (&file).take(OVERLAP).read_to_end(&mut expected).map_err(failed)?;
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        Ok(Part { target: self.path.clone(), path: part, file, from, expected })
+        let target = self.path.clone();
+        Part::of(target, part.clone(), file).map_err(failed)
     }
 
     fn part_path(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".part");
         self.path.with_file_name(name)
-    }
-}
-
-/// A file under way.
-#[derive(Debug)]
-pub struct Part {
-    target: PathBuf,
-    path: PathBuf,
-    file: File,
-    /// Where what comes begins; what is there behind it is compared with what comes.
-    from: u64,
-    expected: Vec<u8>,
-}
-
-impl Part {
-    /// How much of it is taken as it is: what was there, but for an overlap.
-    pub fn from(&self) -> u64 {
-        self.from
-    }
-
-    /// Reads what is taken as it is, for its sum.
-    pub fn taken(&self) -> io::Result<impl Read + use<>> {
-        let mut file = self.file.try_clone()?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(file.take(self.from))
-    }
-
-    /// What takes the content from [`from`](Self::from) on.
-    pub fn writer(&self) -> io::Result<impl Write + Send + use<>> {
-        let mut file = self.file.try_clone()?;
-        file.seek(SeekFrom::Start(self.from))?;
-        Ok(Overlapping { file, expected: self.expected.clone(), at: self.from, handed: self.from })
-    }
-
-    /// The file itself, for what is not written front to back.
-    pub fn file(&self) -> io::Result<File> {
-        self.file.try_clone()
-    }
-
-    /// Gives the file its name. Faults: `local.file_exists` where one has come there meanwhile; the part stays.
-    pub fn finish(self) -> Result<(), Fault> {
-        let failed = |error: io::Error| wrong(&self.path, "cannot be finished", &error);
-        self.file.sync_all().map_err(failed)?;
-        match rename_new(&self.path, &self.target) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&self.target)),
-            Err(error) => Err(failed(error)),
-            Ok(()) => File::open(folder(&self.target)).and_then(|folder| folder.sync_all()).map_err(failed),
-        }
-    }
-
-    /// Takes the part away: what is in it is of no use.
-    pub fn discard(self) -> Result<(), Fault> {
-        std::fs::remove_file(&self.path).map_err(|error| wrong(&self.path, "cannot be removed", &error))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// How much is in it; 0 where that cannot be said.
-    pub fn length(&self) -> u64 {
-        self.file.metadata().map(|metadata| metadata.len()).unwrap_or_default()
-    }
-}
-
-/// So many bytes are handed to the disk while more come: the sync at the end then waits for little.
-const HANDED: u64 = 8 << 20;
-
-/// Compares what comes with what was there, then writes.
-struct Overlapping {
-    file: File,
-    expected: Vec<u8>,
-    /// The place that is written next, and the place up to which all is on its way to the disk.
-    at: u64,
-    handed: u64,
-}
-
-impl Overlapping {
-    /// Lets the kernel begin to write what has come since the last time. Only a wish: what counts is the sync at the end.
-    fn hand_over(&mut self) {
-        if let Some(length) = self.at.checked_sub(self.handed).filter(|length| *length >= HANDED).and_then(NonZero::new)
-        {
-            if let Err(error) = rustix::fs::fadvise(&self.file, self.handed, Some(length), rustix::fs::Advice::DontNeed)
-            {
-                tracing::debug!("a file's pages cannot be handed to the disk early: {error}");
-            }
-            self.handed = self.at;
-        }
-    }
-}
-
-impl Write for Overlapping {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let count = self.expected.len().min(piece.len());
-        if count == 0 {
-            let written = self.file.write(piece)?;
-            self.at += written as u64;
-            self.hand_over();
-            return Ok(written);
-        }
-        if self.expected.get(..count) != piece.get(..count) {
-            return Err(io::Error::other("the part on this machine is of another file: remove it and begin anew"));
-        }
-        self.expected.drain(..count);
-        self.file.seek(SeekFrom::Current(i64::try_from(count).map_err(io::Error::other)?))?;
-        self.at += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        // What was there and did not come again is no part of the file.
-        if !self.expected.is_empty() {
-            let at = self.file.stream_position()?;
-            self.file.set_len(at)?;
-        }
-        self.file.flush()
     }
 }
 
@@ -311,28 +186,7 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     file.read(buffer)
 }
 
-/// Renames to where nothing is.
-#[cfg(target_os = "linux")]
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that cannot do it so may still make a second name for the file.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => link_new(from, to),
-        done => Ok(done?),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    link_new(from, to)
-}
-
-fn link_new(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::hard_link(from, to)?;
-    std::fs::remove_file(from)
-}
-
-fn folder(path: &Path) -> &Path {
+pub(super) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -344,12 +198,12 @@ fn check_free(path: &Path) -> Result<(), Fault> {
     }
 }
 
-fn exists(path: &Path) -> Fault {
+pub(super) fn exists(path: &Path) -> Fault {
     Fault::new("local.file_exists", format!("{} exists already", path.display()))
         .hint("nothing is overwritten: choose another name, or remove it after a look at it")
 }
 
-fn wrong(path: &Path, what: &str, error: &io::Error) -> Fault {
+pub(super) fn wrong(path: &Path, what: &str, error: &io::Error) -> Fault {
     Fault::new("local.file", format!("{} {what}: {error}", path.display()))
         .hint("look at the file, its folder and its disk on this machine")
 }
@@ -392,48 +246,6 @@ mod tests {
 
     fn write(path: &Path, content: &[u8]) {
         std::fs::write(path, content).unwrap();
-    }
-
-    #[test]
-    fn a_file_is_made_whole_and_never_over_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out.iso");
-        let file = LocalFile::open(&path, Access::Write).unwrap();
-        let part = file.begin(false).unwrap();
-        part.writer().unwrap().write_all(b"content").unwrap();
-        assert!(!path.exists());
-        assert_eq!(file.begin(false).unwrap_err().kind(), "local.file_exists", "a part is there");
-        part.finish().unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"content");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(LocalFile::open(&path, Access::Write).unwrap_err().kind(), "local.file_exists");
-        // One that comes there meanwhile stays, and so does the part.
-        let other = folder.path().join("b");
-        let part = LocalFile::open(&other, Access::Write).unwrap().begin(false).unwrap();
-        write(&other, b"theirs");
-        assert_eq!(part.finish().unwrap_err().kind(), "local.file_exists");
-        assert_eq!(std::fs::read(&other).unwrap(), b"theirs");
-        assert!(folder.path().join("b.part").exists());
-    }
-
-    #[test]
-    fn a_part_is_gone_on_with_only_where_it_is_of_the_same_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let content: Vec<u8> = (0..3 << 20).map(|n: u32| (n >> 9) as u8).collect();
-        let (path, part_path) = (folder.path().join("a"), folder.path().join("a.part"));
-        write(&part_path, &content[..2 << 20]);
-        let file = LocalFile::open(&path, Access::Write).unwrap();
-        let part = file.begin(true).unwrap();
-        assert_eq!(part.from(), 1 << 20);
-        let mut writer = part.writer().unwrap();
-        writer.write_all(&content[1 << 20..]).unwrap();
-        writer.flush().unwrap();
-        part.finish().unwrap();
-        assert!(std::fs::read(&path).unwrap() == content);
-        let (path, part_path) = (folder.path().join("b"), folder.path().join("b.part"));
-        write(&part_path, b"another file");
-        let part = LocalFile::open(&path, Access::Write).unwrap().begin(true).unwrap();
-        assert!(part.writer().unwrap().write_all(&content).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod modes;
 mod noting;
 pub mod object;
 pub mod operation;
+pub mod part;
 pub mod pass;
 pub mod policy;
 pub mod record;

@@ -288,7 +288,7 @@ impl Host {
         path: &str,
         sink: Sink,
         progress: Progress<'_>,
-    ) -> Result<(Transferred, Sink), Error> {
+    ) -> Result<Transferred, Error> {
         let got = async {
             let managers = self.guest_managers().await?;
             let (at, _) = self.guest_source(vm, login, &managers, path).await?;

@@ -242,7 +242,7 @@ impl<'a> Lease<'a> {
         file: &LeaseFile,
         sink: Sink,
         progress: Progress<'_>,
-    ) -> Result<(Transferred, Sink), Error> {
+    ) -> Result<Transferred, Error> {
         let got = self.host.stream_out(&file.at, &file.target, sink, progress).await;
         got.map_err(|error| error.doing(format!("export {}", file.target)))
     }
@@ -274,7 +274,7 @@ impl<'a> Lease<'a> {
             stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (piece, pieces)) });
         let fetching = async {
             // The stream must not end as if it were whole where the source breaks off: so this end of the queue is held.
-            let fetched = source.fetch(file, Box::new(Feed(queue.clone())), progress).await.map(|(done, _)| done);
+            let fetched = source.fetch(file, Box::new(Feed(queue.clone())), progress).await;
             if fetched.is_err() {
                 // Whoever sends may have ended first.
                 drop(queue.send(Err(io::Error::other("the source broke off"))).await);

@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use reqwest::header::{CONTENT_RANGE, LAST_MODIFIED};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::transfer::Sink;
+use super::transfer::Landing;
 
 /// How large a piece is, and how many wait between the socket and the thread.
 const PIECE: usize = 256 << 10;
@@ -67,63 +66,28 @@ impl Gathered {
     }
 }
 
-/// What tells one state of a file from another.
-pub(super) struct Identity {
-    pub first: Option<u64>,
-    pub total: Option<u64>,
-    modified: Option<String>,
-}
-
-impl Identity {
-    pub(super) fn of(response: &reqwest::Response) -> Self {
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let modified = header(LAST_MODIFIED).map(str::to_owned);
-        match header(CONTENT_RANGE).and_then(|range| range.trim().strip_prefix("bytes ")?.split_once('/')) {
-            Some((range, total)) => {
-                let first = range.split_once('-').and_then(|(first, _)| first.trim().parse().ok());
-                Self { first, total: total.trim().parse().ok(), modified }
-            }
-            None => Self { first: None, total: response.content_length(), modified },
-        }
-    }
-
-    pub(super) fn differs(&self, other: &Self) -> bool {
-        self.total != other.total || self.modified != other.modified
-    }
-}
-
 /// How far a download is.
 pub(super) struct State {
-    pub sink: Sink,
+    pub sink: Box<dyn Landing>,
     pub sum: Sha256,
     pub at: u64,
 }
 
-/// Why a thread ended.
-pub(super) enum Broken {
-    Local(io::Error),
-    /// What came again is not what had come.
-    Other,
-}
+pub(super) type Writing = JoinHandle<(State, io::Result<()>)>;
 
-pub(super) type Writing = JoinHandle<(State, Result<(), Broken>)>;
-
-/// A thread that writes and sums what comes through a queue. The first `skip` bytes have come before: they are compared, not written.
-pub(super) fn write_pieces(mut state: State, skip: u64, passed: Arc<AtomicU64>) -> (mpsc::Sender<Bytes>, Writing) {
+/// A thread that writes and sums what comes through a queue; where it comes `anew`, what has come before is thrown away.
+pub(super) fn write_pieces(mut state: State, anew: bool, passed: Arc<AtomicU64>) -> (mpsc::Sender<Bytes>, Writing) {
     let (queue, mut pieces) = mpsc::channel::<Bytes>(QUEUE);
     let writing = tokio::task::spawn_blocking(move || {
-        let (mut left, mut again) = (skip, Sha256::new());
-        while let Some(mut piece) = pieces.blocking_recv() {
-            if left > 0 {
-                let old = piece.split_to(usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len())));
-                again.update(&old);
-                left -= old.len() as u64;
-                if left == 0 && again.clone().finalize() != state.sum.clone().finalize() {
-                    return (state, Err(Broken::Other));
-                }
+        if anew {
+            if let Err(error) = state.sink.begin_anew() {
+                return (state, Err(error));
             }
+            (state.sum, state.at) = (Sha256::new(), 0);
+        }
+        while let Some(piece) = pieces.blocking_recv() {
             if let Err(error) = state.sink.write_all(&piece) {
-                return (state, Err(Broken::Local(error)));
+                return (state, Err(error));
             }
             state.sum.update(&piece);
             state.at += piece.len() as u64;

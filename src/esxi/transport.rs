@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION, RANGE, SET_COOKIE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderValue, IF_RANGE, LOCATION, RANGE, SET_COOKIE};
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -24,6 +24,14 @@ use crate::web::Resolver;
 
 /// The name of the cookie that is a session.
 const SESSION_COOKIE: &str = "vmware_soap_session";
+
+/// A file from a byte on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tail<'a> {
+    pub from: u64,
+    /// The state of the file that it is the tail of, as the host says it: where there is another by now, all of that is wanted.
+    pub unless_changed: Option<&'a str>,
+}
 
 /// What went over the wire so far.
 #[derive(Debug, Default)]
@@ -200,14 +208,17 @@ impl Transport {
         method: reqwest::Method,
         url: &Url,
         cookie: Option<&str>,
-        from: Option<u64>,
+        tail: Option<Tail<'_>>,
         label: &'static str,
         timeout: Duration,
     ) -> Result<reqwest::Response, Error> {
         let _permit = self.permits.acquire().await.ok();
         let mut request = self.client.request(method, url.clone());
-        if let Some(from) = from {
-            request = request.header(RANGE, format!("bytes={from}-"));
+        if let Some(tail) = tail {
+            request = request.header(RANGE, format!("bytes={}-", tail.from));
+            if let Some(state) = tail.unless_changed {
+                request = request.header(IF_RANGE, state);
+            }
         }
         if let Some(cookie) = cookie.filter(|_| self.is_own(url)) {
             request = request.header(COOKIE, self.session(cookie)?);

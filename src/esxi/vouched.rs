@@ -29,7 +29,7 @@ use super::moref::MoRef;
 use super::options::{HostOptions, Trust};
 use super::places::Reach;
 use super::property::{From, Object, Query};
-use super::transport::Transport;
+use super::transport::{Tail, Transport};
 
 /// By what a host goes: its name in the inventory; its addresses, its name in DNS.
 const NAMES: &[&str] = &["name", "config.network.vnic", "config.network.dnsConfig"];
@@ -55,11 +55,11 @@ impl Vouched {
         &self,
         method: reqwest::Method,
         url: &Url,
-        from: Option<u64>,
+        tail: Option<Tail<'_>>,
         label: &'static str,
         timeout: Duration,
     ) -> Result<reqwest::Response, Error> {
-        self.transport.open(method, url, None, from, label, timeout).await.map_err(|error| self.carrying(error))
+        self.transport.open(method, url, None, tail, label, timeout).await.map_err(|error| self.carrying(error))
     }
 
     /// Sends a file; the status that came back. No session goes with it.

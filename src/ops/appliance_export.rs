@@ -210,8 +210,7 @@ async fn write(
             lease.progress(percent(whole, disks.len() as u64 * 100));
             lease.step("export", &|step| pass.step(step));
         };
-        let (came, sink) = lease.fetch(disk, Box::new(shared.clone()), &told).await?;
-        drop(sink);
+        let came = lease.fetch(disk, Box::new(shared.clone()), &told).await?;
         let open = Arc::into_inner(shared.0).and_then(|open| open.into_inner().ok());
         let open = open.ok_or_else(|| {
             Fault::new("ceso.export", "a disk was still being written")

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::files::{method, on};
+use super::origin::Origin;
 use crate::door::Pass;
 use crate::door::bind::Binder;
 use crate::door::datastores::BoundDatastore;
-use crate::door::file::{Access, LocalFile, Part};
+use crate::door::file::{Access, LocalFile};
 use crate::door::object::{Fields, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Touch};
+use crate::door::part::Part;
 use crate::error::Fault;
 use crate::esxi::{self, FilePath};
 use crate::units::Bytes;
@@ -92,8 +94,10 @@ impl Operation for Upload {
 
 /// Downloads a file of a datastore to a new file of this machine.
 ///
-/// What breaks off goes on by itself, by Range where the host takes it; what still fails leaves `NAME.part`, and `resume` goes on with
-/// that in another run. Errors: `esxi.file_not_found`, `esxi.file_refused` where a running machine holds it, `local.file_exists`.
+/// What breaks off goes on by itself, by Range where the host takes it; what still fails leaves `NAME.part`, and `NAME.part.from` that
+/// says which file it is of. `resume` goes on with that in another run where the host shows that the file is still the same, and begins
+/// anew where it has been changed or that cannot be known. Errors: `esxi.file_not_found`, `esxi.file_refused` where a running machine
+/// holds it, `esxi.file_changed`, `local.file_exists`, `local.other_part` where the part is of another file.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Download {
@@ -125,17 +129,27 @@ impl Operation for Download {
 
     async fn act(self, (bound, file, path): Self::Bound, pass: &Pass<'_>) -> Result<Transfer, Fault> {
         let resume = self.resume == Some(true);
-        let (part, had) = blocking(move || {
-            let part = file.begin(resume)?;
-            let had = taken(&part).map_err(|error| unreadable(&part, &error))?;
-            Ok((part, had))
+        let client = &bound.host.client;
+        let of = client.file_state(&bound.datastore, &path).await?;
+        let origin = Origin::new(&bound.host.name, path.on(&bound.datastore.name), of);
+        let (part, had, word) = blocking(move || {
+            let mut part = file.begin(resume)?;
+            let word = match origin.take_up(&mut part) {
+                Ok(word) => word,
+                Err(fault) if part.length() == 0 => return part.discard().and(Err(fault)),
+                Err(fault) => return Err(fault),
+            };
+            let had = taken(&part, origin).map_err(|error| unreadable(&part, &error))?;
+            Ok((part, had, word))
         })
         .await?;
+        if let Some(word) = word {
+            pass.say(&word);
+        }
         let sink = part.writer().map_err(|error| unreadable(&part, &error))?;
-        let client = &bound.host.client;
         let got = client.download(&bound.datastore, &path, had, Box::new(sink), &|step| pass.step(step)).await;
         match got {
-            Ok((done, _)) => {
+            Ok(done) => {
                 blocking(move || part.finish()).await?;
                 Ok(Transfer::new(&bound, &path, &done))
             }
@@ -158,10 +172,10 @@ impl Operation for Download {
 }
 
 /// Sums what is taken as it is.
-fn taken(part: &Part) -> std::io::Result<esxi::Had> {
+fn taken(part: &Part, origin: Origin) -> std::io::Result<esxi::Had> {
     let mut sum = Sha256::new();
     let bytes = std::io::copy(&mut part.taken()?, &mut sum)?;
-    Ok(esxi::Had { bytes, sum })
+    Ok(esxi::Had { bytes, sum, of: Some(origin.into_state()) })
 }
 
 fn unreadable(part: &Part, error: &std::io::Error) -> Fault {

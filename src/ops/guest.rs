@@ -353,7 +353,7 @@ impl Operation for Download {
         let (login, BoundGuest { bound, .. }) = (guest.login(&self.user), &guest);
         let client = &bound.host.client;
         match client.download_from_guest(&bound.vm, login, &self.path, Box::new(sink), &|step| pass.step(step)).await {
-            Ok((done, _)) => {
+            Ok(done) => {
                 blocking(move || part.finish()).await?;
                 Ok(GuestTransfer::new(self.path, &done))
             }

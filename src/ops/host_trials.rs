@@ -15,7 +15,7 @@ use crate::door::Pass;
 use crate::error::Fault;
 use crate::esxi::checked::Checked;
 use crate::esxi::{
-    self, ALLOCATED, CloneSpec, Content, CreateSpec, FilePath, FrozenDisk, Had, Sink, Snapshot, SnapshotSpec, Vm,
+    self, ALLOCATED, CloneSpec, Content, CreateSpec, FilePath, FrozenDisk, Had, Snapshot, SnapshotSpec, Vm,
 };
 use crate::units::Bytes;
 
@@ -151,9 +151,8 @@ impl<'a> Trials<'a> {
         self.measured("upload", sent, |sent| speed(sent.bytes, began.elapsed()))?;
         let Some(sum) = sum else { return Ok(()) };
         let began = Instant::now();
-        let sink: Sink = Box::new(std::io::sink());
-        let came = client.download(store, &file, Had::default(), sink, &progress).await;
-        self.measured("download", came, |(came, _)| match came.sha256 == sum {
+        let came = client.download(store, &file, Had::default(), Box::new(std::io::sink()), &progress).await;
+        self.measured("download", came, |came| match came.sha256 == sum {
             true => speed(came.bytes, began.elapsed()),
             false => (Some(false), "what came is not what was sent".to_owned(), None),
         })?;
@@ -230,7 +229,7 @@ impl<'a> Trials<'a> {
                 let all = async {
                     let (mut bytes, mut disks) = (0, 0);
                     for file in lease.files.iter().filter(|file| file.disk) {
-                        bytes += lease.fetch(file, Box::new(std::io::sink()), &progress).await?.0.bytes;
+                        bytes += lease.fetch(file, Box::new(std::io::sink()), &progress).await?.bytes;
                         disks += 1;
                     }
                     Ok::<(u64, usize), esxi::Error>((bytes, disks))

@@ -29,6 +29,7 @@ pub mod image;
 pub mod inventory;
 pub mod linked;
 pub mod network;
+mod origin;
 pub mod outline;
 mod package;
 mod package_coming;

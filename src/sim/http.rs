@@ -150,7 +150,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     let path = request.uri().path().to_owned();
     let mut drops = false;
     let mut late = Duration::ZERO;
-    let mut trouble = datastore::folder::Trouble { ranges: host.options.ranges, cut: None };
+    let mut trouble = datastore::folder::Trouble { ranges: host.options.ranges, dates: host.options.dates, cut: None };
     let place = match path.as_str() {
         "/folder" => Some("folder"),
         path if path.starts_with("/folder/") => Some("folder"),

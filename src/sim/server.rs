@@ -47,6 +47,9 @@ pub struct Options {
     pub update_size: Option<usize>,
     /// Whether `/folder` answers Range with 206, as some hosts do and others do not. Default true.
     pub ranges: bool,
+    /// Whether `/folder` says when a file was changed (Last-Modified), as some hosts do and others do not. Default false: the datastore's
+    /// browser says it.
+    pub dates: bool,
     /// How large the datastore is. Default: as large as the file system that its folder is on.
     pub capacity: Option<u64>,
     /// How long a lease lives without a word from its client. Default 300 s.
@@ -77,6 +80,7 @@ impl Default for Options {
             page_size: None,
             update_size: None,
             ranges: true,
+            dates: false,
             capacity: None,
             lease_timeout: Duration::from_secs(300),
             seed: 1,

@@ -119,7 +119,7 @@ fn a_guest_that_writes_shows_whether_the_host_tells_all_that_changed() {
     machine.on(&host, &["host", "probe", "--template", "none"]).failed(4, "esxi.vm_not_found");
 }
 
-/// Of a host that is known to give no parts, all is asked for again: what has come is compared, and what is missing is added.
+/// Of a host that is known to give no parts, all is asked for again, and written anew.
 #[test]
 fn a_download_that_breaks_off_goes_on_where_the_probe_found_no_ranges() {
     let machine = Machine::new();

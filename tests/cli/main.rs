@@ -12,6 +12,7 @@ mod cloudinit_commands;
 mod config_command;
 mod config_hostile;
 mod datastore_commands;
+mod datastore_resume;
 mod examples;
 mod hindrances;
 mod host_command;

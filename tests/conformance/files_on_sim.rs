@@ -2,11 +2,14 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ceso::esxi::checked::Checked;
-use ceso::esxi::{Content, Datastore, Error, FilePath, Had, Host, Provisioning, Search, Sink, Transferred, silent};
+use ceso::esxi::{
+    Content, Datastore, Error, FilePath, Had, Host, Landing, Provisioning, Search, Transferred, silent,
+};
 use ceso::sim::{Options, Rule, Server, Trouble};
 use ceso::units::Bytes;
 use sha2::{Digest, Sha256};
@@ -41,8 +44,9 @@ impl Store {
 
     async fn download(&self, path: &str) -> Result<(Transferred, Vec<u8>), Error> {
         let came = Shared::default();
-        let sink: Sink = Box::new(came.clone());
-        let (done, _) = self.host.download(&self.store, &at(path), Had::default(), sink, &silent).await?;
+        let sink = Box::new(came.clone());
+        let had = Had { of: Some(self.host.file_state(&self.store, &at(path)).await?), ..Had::default() };
+        let done = self.host.download(&self.store, &at(path), had, sink, &silent).await?;
         let bytes = came.0.lock().unwrap().clone();
         Ok((done, bytes))
     }
@@ -87,6 +91,13 @@ impl Write for Shared {
     }
 }
 
+impl Landing for Shared {
+    fn begin_anew(&mut self) -> std::io::Result<()> {
+        self.0.lock().unwrap().clear();
+        Ok(())
+    }
+}
+
 /// Bytes that look random and are the same in each run.
 pub fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -125,20 +136,69 @@ async fn a_file_goes_there_and_back_and_never_over_another() {
     store.server.stop().await;
 }
 
+/// A host with a file of its own, whose last change was a while ago.
+async fn with_old_file(options: Options, content: &[u8]) -> (Store, tempfile::TempDir) {
+    let state = tempfile::tempdir().unwrap();
+    let store = Store::start(Options { state: Some(state.path().to_owned()), ..options }).await;
+    put(state.path(), content, 3600);
+    (store, state)
+}
+
+fn put(state: &Path, content: &[u8], age: u64) {
+    let path = state.join("datastore1/a.iso");
+    std::fs::write(&path, content).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_breaks_off_goes_on_where_it_was_with_and_without_ranges() {
-    for ranges in [true, false] {
-        let store = Store::start(Options { ranges, ..Options::default() }).await;
-        let content = noise(3 << 20);
-        store.upload("a.iso", &content).await.unwrap();
+    let content = noise(3 << 20);
+    for (ranges, dates) in [(true, false), (true, true), (false, false)] {
+        let (store, _state) = with_old_file(Options { ranges, dates, ..Options::default() }, &content).await;
         store.trouble("GET folder", Trouble::Cut(700_000), 0, 1);
         store.trouble("GET folder", Trouble::Cut(2_000_000), 0, 1);
         store.trouble("GET folder", Trouble::Status(503), 0, 1);
+        if ranges {
+            // From its beginning it does not come through any more.
+            store.trouble("GET folder", Trouble::Cut(1_000_000), 0, 99);
+        }
         let (came, bytes) = store.download("a.iso").await.unwrap();
         assert!(bytes == content && came.sha256 == sum(&content), "ranges {ranges}");
         assert!(came.resumed >= 2, "ranges {ranges}: {}", came.resumed);
         store.server.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_breaks_off_does_not_go_on_behind_another_file_of_the_same_length() {
+    let (old, new) = (noise(2 << 20), vec![7; 2 << 20]);
+    for dates in [false, true] {
+        let (store, state) = with_old_file(Options { dates, ..Options::default() }, &old).await;
+        store.trouble("GET folder", Trouble::Cut(1 << 20), 0, 1);
+        // It is changed while nothing comes.
+        store.trouble("HEAD folder", Trouble::Delay(Duration::from_millis(500)), 1, 1);
+        let changing = async {
+            while store.server.requests().get("GET folder").is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            put(state.path(), &new, 1800);
+        };
+        let ((), got) = tokio::join!(changing, store.download("a.iso"));
+        assert_eq!(got.map(drop).unwrap_err().kind(), "esxi.file_changed", "dates {dates}");
+        store.server.stop().await;
+    }
+    // Where the host says nothing of its state, all of it comes anew.
+    let (store, _state) = with_old_file(Options::default(), &old).await;
+    let refusal = Trouble::Fault { kind: "NoPermission".to_owned(), message: None };
+    store.trouble("SearchDatastore_Task", refusal, 0, 9);
+    store.trouble("GET folder", Trouble::Cut(1 << 20), 0, 1);
+    let before = store.host.traffic().bytes_received;
+    assert!(store.download("a.iso").await.unwrap().1 == old);
+    let came = store.host.traffic().bytes_received - before;
+    assert!(came >= (1 << 20) + (2 << 20), "{came}");
+    store.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,6 +268,11 @@ async fn content_that_cannot_be_read_is_an_error_of_this_machine() {
             Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
         }
         fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    impl Landing for Full {
+        fn begin_anew(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }

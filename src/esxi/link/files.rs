@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::esxi::endpoint::Endpoint;
 use crate::esxi::error::Error;
+use crate::esxi::transport::Tail;
 
 use super::{Link, RENEWALS};
 
@@ -40,12 +41,12 @@ impl Link {
         self.transport.folder_url(self.contract().content.datacenter_path(), datastore, path).into()
     }
 
-    /// Asks for a file, from a byte on where `from` says so; the body is still to be read. The session is renewed where it has run out.
+    /// Asks for a file, or for its tail; the body is still to be read. The session is renewed where it has run out.
     pub(in crate::esxi) async fn fetch(
         &self,
         method: reqwest::Method,
         at: &Endpoint,
-        from: Option<u64>,
+        tail: Option<Tail<'_>>,
     ) -> Result<reqwest::Response, Error> {
         let mut tried = 0;
         loop {
@@ -55,8 +56,8 @@ impl Link {
             let timeout = self.options.timeouts.request;
             let method = method.clone();
             let opened = match &at.system {
-                Some(system) => system.open(method, &at.url, from, label, timeout).await,
-                None => self.transport.open(method, &at.url, cookie.as_deref(), from, label, timeout).await,
+                Some(system) => system.open(method, &at.url, tail, label, timeout).await,
+                None => self.transport.open(method, &at.url, cookie.as_deref(), tail, label, timeout).await,
             };
             let response = match opened {
                 // A kept connection that the host has closed meanwhile looks the same as one that breaks.

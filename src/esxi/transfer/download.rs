@@ -1,8 +1,9 @@
 //! Downloads: streamed, summed on the way, taken up again where they broke off.
 //!
-//! What breaks off goes on by Range; a host that answers without it sends the beginning again, which is compared by its sum.
+//! What breaks off goes on by Range, where the host shows that the file is still the same. Where it cannot show it, or sends the whole
+//! file again, the download begins anew: it is never put together from two files.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,61 +18,86 @@ use crate::esxi::error::Error;
 use crate::esxi::file_path::FilePath;
 use crate::esxi::host::{Host, Progress, Step};
 use crate::esxi::object::Datastore;
-use crate::esxi::pieces::{Broken, Gathered, Identity, State, write_pieces};
+use crate::esxi::pieces::{Gathered, State, write_pieces};
+use crate::esxi::transport::Tail;
 use crate::units;
 
-use super::{Had, Sink, Transferred, local, percent};
+use super::state::{FileState, part};
+use super::{Had, Landing, Sink, Transferred, local, percent};
 
 /// How often a download that gets nowhere is tried again.
 const TRIES: u32 = 5;
 
 impl Host {
-    /// Downloads a file, going on where it broke off. The sink comes back, whole.
+    /// Downloads a file, going on where it broke off. What this machine has of it already must say of which file it is.
     ///
-    /// Errors: `esxi.file_not_found`, `esxi.file_refused` (a running machine's disk), `local.file` where the sink cannot take it.
+    /// Errors: `esxi.file_not_found`, `esxi.file_refused` (a running machine's disk), `esxi.file_changed`, `local.file` where the sink
+    /// cannot take it.
     pub async fn download(
         &self,
         datastore: &Checked<Datastore>,
         path: &FilePath,
         had: Had,
-        sink: Sink,
+        sink: Box<dyn Landing>,
         progress: Progress<'_>,
-    ) -> Result<(Transferred, Sink), Error> {
+    ) -> Result<Transferred, Error> {
         let source = path.on(&datastore.name);
+        let doing = |error: Error| error.doing(format!("download {source}"));
         let at = self.link.folder(&datastore.name, path.as_str());
         let mut state = State { sink, sum: had.sum, at: had.bytes };
-        let begun = had.bytes > 0;
-        let (mut resumed, mut fruitless, mut known) = (0, 0, None);
-        let got = loop {
-            let before = state.at;
+        let mut known = had.of;
+        // Whoever hands over a part has just looked at the file.
+        let mut is_still = known.is_some();
+        let (mut resumed, mut fruitless, mut farthest) = (0, 0, 0);
+        loop {
+            let from = (is_still && state.at > 0 && self.abilities().resumes()).then_some(state.at);
             let ended;
-            (state, ended) = self.receive(&at, &source, state, begun || resumed > 0, &mut known, progress).await;
-            match ended {
-                Ok(()) => break Ok(()),
-                Err(error) if !again(&error) => break Err(error),
-                Err(error) => {
-                    fruitless = if state.at > before { 0 } else { fruitless + 1 };
-                    if fruitless >= TRIES {
-                        break Err(error);
-                    }
-                    tracing::info!(
-                        host = self.name(),
-                        at = state.at,
-                        "a download broke off and is taken up again: {error}"
-                    );
-                    self.link.label().retry("download");
-                    resumed += 1;
-                    tokio::time::sleep(Duration::from_millis(200) * 2u32.pow(fruitless.min(5))).await;
-                }
+            (state, ended) = self.receive(&at, &source, state, from, &mut known, progress).await;
+            let ended = match ended {
+                Ok(()) => break,
+                Err(error) if again(&error) => error,
+                Err(error) => return Err(doing(error)),
+            };
+            fruitless = if state.at > farthest { 0 } else { fruitless + 1 };
+            farthest = farthest.max(state.at);
+            if fruitless >= TRIES {
+                return Err(doing(ended));
             }
-        };
+            tracing::info!(host = self.name(), at = state.at, "a download broke off and is taken up again: {ended}");
+            self.link.label().retry("download");
+            resumed += 1;
+            tokio::time::sleep(Duration::from_millis(200) * 2u32.pow(fruitless.min(5))).await;
+            is_still = self.is_still(datastore, path, known.as_ref(), state.at).await.map_err(doing)?;
+        }
         let State { mut sink, sum, at } = state;
-        let flushed = match got {
-            Ok(()) => tokio::task::spawn_blocking(move || sink.flush().map(|()| sink)).await.map_err(|e| local(&e)),
-            Err(error) => return Err(error.doing(format!("download {source}"))),
-        };
-        let sink = flushed.and_then(|flushed| flushed.map_err(|error| local(&error)))?;
-        Ok((Transferred { bytes: at, sha256: sum.finalize().into(), resumed }, sink))
+        let flushed = tokio::task::spawn_blocking(move || sink.flush()).await.map_err(|error| local(&error))?;
+        flushed.map_err(|error| local(&error))?;
+        Ok(Transferred { bytes: at, sha256: sum.finalize().into(), resumed })
+    }
+
+    /// Whether a file is still what was known of it when so much of it had come: only then may a download go on behind that.
+    async fn is_still(
+        &self,
+        datastore: &Checked<Datastore>,
+        path: &FilePath,
+        known: Option<&FileState>,
+        came: u64,
+    ) -> Result<bool, Error> {
+        let Some(known) = known.filter(|_| came > 0) else { return Ok(false) };
+        match self.file_state(datastore, path).await {
+            Ok(now) => match known.is_still(&now) {
+                Some(false) => Err(self.changed_since(&path.on(&datastore.name))),
+                still => Ok(still.is_some()),
+            },
+            // The next attempt meets the same, or comes through.
+            Err(error) if again(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn changed_since(&self, source: &str) -> Error {
+        let reason = format!("{source} has changed since the download began");
+        Error::FileChanged { host: self.name().to_owned(), reason }
     }
 
     /// Reads a small file whole. Errors: as of a download; `esxi.invalid_argument` where it is larger than `limit`.
@@ -113,12 +139,13 @@ impl Host {
         rest: &[u8],
     ) -> Result<(bool, String), Error> {
         let file = self.link.folder(&datastore.name, path.as_str());
-        let mut response = self.link.fetch(reqwest::Method::GET, &file, Some(at)).await?;
+        let tail = Tail { from: at, unless_changed: None };
+        let mut response = self.link.fetch(reqwest::Method::GET, &file, Some(tail)).await?;
         let status = response.status().as_u16();
         if status != 206 {
             return Ok((false, format!("HTTP {status} to a Range")));
         }
-        let first = Identity::of(&response).first;
+        let first = part(&response).map(|(first, _)| first);
         if first != Some(at) {
             return Ok((false, format!("HTTP 206 with another part than was asked for: it begins at {first:?}")));
         }
@@ -148,64 +175,58 @@ impl Host {
         source: &str,
         sink: Sink,
         progress: Progress<'_>,
-    ) -> Result<(Transferred, Sink), Error> {
-        let state = State { sink, sum: Sha256::new(), at: 0 };
-        let (state, ended) = self.receive(at, source, state, false, &mut None, progress).await;
+    ) -> Result<Transferred, Error> {
+        let state = State { sink: Box::new(Once(sink)), sum: Sha256::new(), at: 0 };
+        let (state, ended) = self.receive(at, source, state, None, &mut None, progress).await;
         ended?;
-        Ok((Transferred { bytes: state.at, sha256: state.sum.finalize().into(), resumed: 0 }, state.sink))
+        Ok(Transferred { bytes: state.at, sha256: state.sum.finalize().into(), resumed: 0 })
     }
 
-    /// One attempt of a download. What has come stays, whatever happens.
+    /// One attempt of a download, from a byte on or as a whole. What has come stays, whatever happens, until the whole comes anew.
     async fn receive(
         &self,
         at: &Endpoint,
         source: &str,
         state: State,
-        go_on: bool,
-        known: &mut Option<Identity>,
+        from: Option<u64>,
+        known: &mut Option<FileState>,
         progress: Progress<'_>,
     ) -> (State, Result<(), Error>) {
-        let from = (go_on && state.at > 0 && self.abilities().resumes()).then_some(state.at);
-        let mut response = match self.link.fetch(reqwest::Method::GET, at, from).await {
+        let unless_changed = known.as_ref().and_then(FileState::condition);
+        let tail = from.map(|from| Tail { from, unless_changed });
+        let mut response = match self.link.fetch(reqwest::Method::GET, at, tail).await {
             Ok(response) => response,
             Err(error) => return (state, Err(error)),
         };
         let status = response.status().as_u16();
-        let identity = Identity::of(&response);
-        let skip = match (status, from) {
-            // All of it comes, asked for or not: what has come already is compared.
-            (200, _) => state.at,
-            (206, Some(at)) if identity.first == Some(at) => 0,
+        let (seen, part) = (FileState::of(&response), part(&response));
+        let anew = match (status, from) {
+            // All of it comes, asked for or not.
+            (200, _) => state.at > 0,
+            (206, Some(at)) if part.is_some_and(|(first, _)| first == at) => false,
             // All that there is has come already.
-            (416, Some(at)) if identity.total == Some(at) => return (state, Ok(())),
+            (416, Some(at)) if seen.length == Some(at) => return (state, Ok(())),
             (206 | 416, _) => {
                 let reason = format!("another part of {source} than was asked for");
                 return (state, Err(Error::BadAnswer { host: self.name().to_owned(), reason }));
             }
             (status, _) => return (state, Err(self.refused(status, source))),
         };
-        let changed = known.as_ref().is_some_and(|known| known.differs(&identity));
-        if changed || identity.total.is_some_and(|total| total < state.at) {
-            let reason = format!("{source} has changed since the download began");
-            return (state, Err(Error::FileChanged { host: self.name().to_owned(), reason }));
+        if known.as_ref().is_some_and(|known| known.differs(&seen)) {
+            return (state, Err(self.changed_since(source)));
         }
-        let total = identity.total;
-        *known = Some(identity);
-        let passed = Arc::new(AtomicU64::new(state.at));
-        let (queue, writing) = write_pieces(state, skip, passed.clone());
+        let total = seen.length;
+        known.get_or_insert(seen);
+        let passed = Arc::new(AtomicU64::new(if anew { 0 } else { state.at }));
+        let (queue, writing) = write_pieces(state, anew, passed.clone());
         let mut ended = self.fill(&mut response, &queue, &passed, total, progress).await;
         drop(queue);
         let (state, written) = match writing.await {
             Ok(written) => written,
             Err(error) => return (State { sink: Box::new(io::sink()), sum: Sha256::new(), at: 0 }, Err(local(&error))),
         };
-        match written {
-            Ok(()) => {}
-            Err(Broken::Local(error)) => ended = Err(local(&error)),
-            Err(Broken::Other) => {
-                let reason = format!("{source} does not begin any more as what has come of it");
-                ended = Err(Error::FileChanged { host: self.name().to_owned(), reason });
-            }
+        if let Err(error) = written {
+            ended = Err(local(&error));
         }
         if ended.is_ok() && total.is_some_and(|total| total != state.at) {
             let reason = format!("{source} was cut off after {} bytes", state.at);
@@ -248,6 +269,25 @@ impl Host {
             drop(queue.send(rest).await);
         }
         ended
+    }
+}
+
+/// What is streamed once has no second beginning.
+struct Once(Sink);
+
+impl Write for Once {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.0.write(piece)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Landing for Once {
+    fn begin_anew(&mut self) -> io::Result<()> {
+        Err(io::Error::other("what is streamed cannot begin anew"))
     }
 }
 

@@ -4,6 +4,7 @@
 //! Specification: a host's `/folder`; RFC 9110, Range.
 
 mod download;
+mod state;
 mod upload;
 
 use std::io::{self, Read, Write};
@@ -34,14 +35,37 @@ pub struct Content<'a> {
     pub open: &'a (dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync),
 }
 
-/// Where a download goes; a download that is taken up again goes on in the same.
+pub use state::FileState;
+
+/// Where what is streamed goes, once.
 pub type Sink = Box<dyn Write + Send>;
+
+/// Where a download goes; one that is taken up again goes on in the same, or begins anew in it.
+pub trait Landing: Write + Send {
+    /// Throws away all that was written.
+    fn begin_anew(&mut self) -> io::Result<()>;
+}
+
+impl Landing for io::Sink {
+    fn begin_anew(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Landing for Vec<u8> {
+    fn begin_anew(&mut self) -> io::Result<()> {
+        self.clear();
+        Ok(())
+    }
+}
 
 /// The part of a download that this machine has already, from the beginning.
 #[derive(Clone, Default)]
 pub struct Had {
     pub bytes: u64,
     pub sum: Sha256,
+    /// The file that it is the part of, as it was looked at.
+    pub of: Option<FileState>,
 }
 
 impl Host {

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use hyper::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
@@ -22,10 +24,11 @@ use crate::sim::server::Host;
 
 pub type Refusal = (StatusCode, String);
 
-/// What a transfer meets: whether ranges are heeded, and after how many bytes it is cut off.
+/// What a transfer meets: whether ranges are heeded, whether a file's last change is told, and after how many bytes it is cut off.
 #[derive(Debug, Clone, Copy)]
 pub struct Trouble {
     pub ranges: bool,
+    pub dates: bool,
     pub cut: Option<u64>,
 }
 
@@ -130,14 +133,17 @@ async fn read(
     request: &Request<Incoming>,
     path: &DatastorePath,
     file: &std::path::Path,
-    Trouble { ranges, cut }: Trouble,
+    Trouble { ranges, dates, cut }: Trouble,
 ) -> Result<Response<Body>, Refusal> {
     let metadata = tokio::fs::metadata(file).await.map_err(|error| missing(path, &error))?;
     if metadata.is_dir() {
         return listing(path, file).await;
     }
     let length = metadata.len();
-    let header = request.headers().get(RANGE).filter(|_| ranges).and_then(|header| header.to_str().ok());
+    let modified = metadata.modified().ok().filter(|_| dates).and_then(http_date);
+    // A part of another state of the file is not what is wanted (RFC 9110, 13.1.5).
+    let still = request.headers().get(IF_RANGE).is_none_or(|state| state.to_str().ok() == modified.as_deref());
+    let header = request.headers().get(RANGE).filter(|_| ranges && still).and_then(|header| header.to_str().ok());
     let range = match header.map(|header| range(header, length)) {
         Some(Wish::Part(first, last)) => Some((first, last)),
         Some(Wish::Unsatisfiable) => {
@@ -165,10 +171,20 @@ async fn read(
     if ranges {
         set(&mut response, ACCEPT_RANGES, "bytes".to_owned());
     }
+    if let Some(modified) = modified {
+        set(&mut response, LAST_MODIFIED, modified);
+    }
     if let Some((first, last)) = range {
         set(&mut response, CONTENT_RANGE, format!("bytes {first}-{last}/{length}"));
     }
     Ok(response)
+}
+
+fn http_date(time: std::time::SystemTime) -> Option<String> {
+    let form = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    time::OffsetDateTime::from(time).format(form).ok()
 }
 
 fn set(response: &mut Response<Body>, name: hyper::header::HeaderName, value: String) {
