@@ -135,7 +135,7 @@ pub fn command() -> Command {
                 .value_name("METHOD:FAULT[:TIMES][:after=N][:chance=P]")
                 .action(ArgAction::Append)
                 .help(
-                    "Have a method (or * for all) fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s] or restart-after[=2s], a transfer with cut=BYTES or no-ranges, a task of a machine with ask=moved, ask=space or ask=door, QueryChangedDiskAreas with lie=missing, lie=everything or lie=unknown; may be repeated. A running one takes the same lines at /simulator/faults",
+                    "Have a method (or * for all) fail: with a fault of the API, 503, drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s] or restart-after[=2s], a transfer with cut=BYTES, no-ranges or page, a task of a machine with ask=moved, ask=space or ask=door, QueryChangedDiskAreas with lie=missing, lie=everything or lie=unknown; may be repeated. A running one takes the same lines at /simulator/faults",
                 ),
         )
 }

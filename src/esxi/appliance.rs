@@ -9,6 +9,7 @@ use super::error::Error;
 use super::fault::VimFault;
 use super::file_path::FilePath;
 use super::files::split;
+use super::hardware::{Disk, Hardware};
 use super::host::{Host, silent};
 use super::lease::Lease;
 use super::link::patient;
@@ -54,16 +55,31 @@ pub struct ImportFile {
 impl Host {
     /// Begins to export a machine, which must be off. Errors: `esxi.invalid_power_state`, `esxi.task_in_progress`.
     pub async fn export(&self, vm: &Checked<Vm>) -> Result<Lease<'_>, Error> {
-        let lease = Lease::start(self, &Call::new(&vm.moref, Method::ExportVm)).await;
-        lease.map_err(|error| error.doing(format!("export {:?}", vm.name)))
+        let lease = async {
+            let query = Query::object(&vm.moref, "VirtualMachine", &["config.hardware.device"]);
+            let objects = self.link.retrieve(&query).await?;
+            let devices = objects.iter().find_map(|object| object.get("config.hardware.device"));
+            let disks = devices.map(|devices| Hardware::read(devices).disks).unwrap_or_default();
+            self.lease_on(&Call::new(&vm.moref, Method::ExportVm), disks).await
+        };
+        lease.await.map_err(|error| error.doing(format!("export {:?}", vm.name)))
     }
 
     /// Begins to export a machine as a snapshot has it; it may run.
     ///
     /// Errors: `esxi.task_in_progress`; `esxi.not_supported` where a host does not export snapshots.
     pub async fn export_snapshot(&self, snapshot: &Checked<Snapshot>) -> Result<Lease<'_>, Error> {
-        let lease = Lease::start(self, &Call::new(&snapshot.moref, Method::ExportSnapshot)).await;
-        lease.map_err(|error| error.doing(format!("export the snapshot {:?}", snapshot.name)))
+        let lease = async {
+            let disks = self.frozen_disks(snapshot).await?.into_iter().map(|frozen| frozen.disk).collect();
+            self.lease_on(&Call::new(&snapshot.moref, Method::ExportSnapshot), disks).await
+        };
+        lease.await.map_err(|error| error.doing(format!("export the snapshot {:?}", snapshot.name)))
+    }
+
+    async fn lease_on(&self, call: &Call, disks: Vec<Disk>) -> Result<Lease<'_>, Error> {
+        let mut lease = Lease::start(self, call).await?;
+        lease.sizes = disks.iter().map(|disk| disk.size.0).collect();
+        Ok(lease)
     }
 
     /// The machine as OVF, as it is now or as a snapshot has it, with these files.

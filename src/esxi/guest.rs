@@ -18,6 +18,7 @@ use super::moref::MoRef;
 use super::object::Vm;
 use super::property::{Query, boolean};
 use super::soap::{Call, Method};
+use super::pieces::Form;
 use super::transfer::{Content, Sink, Transferred};
 use super::vm_list::text;
 
@@ -292,7 +293,7 @@ impl Host {
         let got = async {
             let managers = self.guest_managers().await?;
             let (at, _) = self.guest_source(vm, login, &managers, path).await?;
-            self.stream_out(&at, path, sink, progress).await
+            self.stream_out(&at, path, Form::Any, sink, progress).await
         };
         got.await.map_err(|error: Error| error.doing(format!("download {path} from the guest of {:?}", vm.name)))
     }

@@ -20,6 +20,7 @@ use super::fault::VimFault;
 use super::host::{Host, Progress, Step};
 use super::link::patient;
 use super::moref::MoRef;
+use super::pieces::Form;
 use super::property::Query;
 use super::soap::{Call, Method};
 use super::transfer::{Content, Sink, Transferred};
@@ -34,6 +35,8 @@ pub struct Lease<'a> {
     /// The machine that it is about.
     pub(super) entity: Option<MoRef>,
     pub files: Vec<LeaseFile>,
+    /// How large the disks are that it is about, where that is known.
+    pub(super) sizes: Vec<u64>,
     timeout: Duration,
     percent: AtomicU8,
     /// Everything was sent, and whether the host has taken it as whole is not known.
@@ -89,6 +92,7 @@ impl<'a> Lease<'a> {
             moref,
             entity: None,
             files: Vec::new(),
+            sizes: Vec::new(),
             timeout: Duration::from_secs(300),
             percent: AtomicU8::new(0),
             perhaps_whole: AtomicBool::new(false),
@@ -236,14 +240,26 @@ impl<'a> Lease<'a> {
         self.percent.store(percent.min(100), Ordering::Relaxed);
     }
 
-    /// Streams a file out.
-    pub async fn fetch(
+    /// Streams a file out as it comes.
+    pub async fn fetch(&self, file: &LeaseFile, sink: Sink, progress: Progress<'_>) -> Result<Transferred, Error> {
+        self.fetch_as(Form::Any, file, sink, progress).await
+    }
+
+    /// Streams a disk out, and sees on the way that it is a whole streamOptimized one, as large as a disk of the machine.
+    ///
+    /// Errors: `esxi.bad_answer` where it is not: then what came of it is of no use.
+    pub async fn fetch_disk(&self, file: &LeaseFile, sink: Sink, progress: Progress<'_>) -> Result<Transferred, Error> {
+        self.fetch_as(Form::Disk(self.sizes.clone()), file, sink, progress).await
+    }
+
+    async fn fetch_as(
         &self,
+        form: Form,
         file: &LeaseFile,
         sink: Sink,
         progress: Progress<'_>,
     ) -> Result<Transferred, Error> {
-        let got = self.host.stream_out(&file.at, &file.target, sink, progress).await;
+        let got = self.host.stream_out(&file.at, &file.target, form, sink, progress).await;
         got.map_err(|error| error.doing(format!("export {}", file.target)))
     }
 
@@ -259,7 +275,7 @@ impl<'a> Lease<'a> {
         sent.map_err(|error| error.doing(format!("import {}", file.target)))
     }
 
-    /// Streams a file from another lease into one of this, through a short queue: it lies nowhere in between.
+    /// Streams a disk from another lease into one of this, through a short queue: it lies nowhere in between.
     ///
     /// How long it is shows at its end only, so it is sent in chunks. What breaks off on either side ends both.
     pub async fn carry(
@@ -274,7 +290,7 @@ impl<'a> Lease<'a> {
             stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (piece, pieces)) });
         let fetching = async {
             // The stream must not end as if it were whole where the source breaks off: so this end of the queue is held.
-            let fetched = source.fetch(file, Box::new(Feed(queue.clone())), progress).await;
+            let fetched = source.fetch_disk(file, Box::new(Feed(queue.clone())), progress).await;
             if fetched.is_err() {
                 // Whoever sends may have ended first.
                 drop(queue.send(Err(io::Error::other("the source broke off"))).await);

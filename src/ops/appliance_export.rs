@@ -23,7 +23,8 @@ use crate::units::Bytes;
 
 /// Writes a powered-off machine into a new OVA file of this machine: its disks as streamOptimized, its firmware's variables, a manifest.
 ///
-/// Errors: `esxi.invalid_power_state`, `local.file_exists`. After an error no file is left, and the machine is free again.
+/// Errors: `esxi.invalid_power_state`, `local.file_exists`, `esxi.bad_answer` where what the host sends is no whole disk of the machine.
+/// After an error no file is left, and the machine is free again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
@@ -210,7 +211,7 @@ async fn write(
             lease.progress(percent(whole, disks.len() as u64 * 100));
             lease.step("export", &|step| pass.step(step));
         };
-        let came = lease.fetch(disk, Box::new(shared.clone()), &told).await?;
+        let came = lease.fetch_disk(disk, Box::new(shared.clone()), &told).await?;
         let open = Arc::into_inner(shared.0).and_then(|open| open.into_inner().ok());
         let open = open.ok_or_else(|| {
             Fault::new("ceso.export", "a disk was still being written")

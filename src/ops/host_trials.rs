@@ -229,7 +229,7 @@ impl<'a> Trials<'a> {
                 let all = async {
                     let (mut bytes, mut disks) = (0, 0);
                     for file in lease.files.iter().filter(|file| file.disk) {
-                        bytes += lease.fetch(file, Box::new(std::io::sink()), &progress).await?.bytes;
+                        bytes += lease.fetch_disk(file, Box::new(std::io::sink()), &progress).await?.bytes;
                         disks += 1;
                     }
                     Ok::<(u64, usize), esxi::Error>((bytes, disks))

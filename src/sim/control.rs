@@ -107,6 +107,7 @@ fn row(tally: &Tally) -> serde_json::Value {
         Trouble::LeaveDelta => "leave-delta".to_owned(),
         Trouble::Cut(bytes) => format!("cut={bytes}"),
         Trouble::NoRanges => "no-ranges".to_owned(),
+        Trouble::Page => "page".to_owned(),
         Trouble::Fill(left) => format!("fill={left}"),
         Trouble::Partition(time) => format!("partition={}ms", time.as_millis()),
         Trouble::Restart { away, finishes } => {

@@ -86,7 +86,7 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
                     outcome.instead = Some(Instead::Status(code));
                     return Ok(String::new());
                 }
-                Trouble::Drop | Trouble::Cut(_) | Trouble::NoRanges => {
+                Trouble::Drop | Trouble::Cut(_) | Trouble::NoRanges | Trouble::Page => {
                     outcome.instead = Some(Instead::Drop);
                     return Ok(String::new());
                 }

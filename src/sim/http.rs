@@ -184,6 +184,11 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
             }
             Some(Trouble::Cut(bytes)) => trouble.cut = Some(bytes),
             Some(Trouble::NoRanges) => trouble.ranges = false,
+            Some(Trouble::Page) => {
+                let rest = Limited::new(request.into_body(), REST).collect();
+                drop(tokio::time::timeout(BODY, rest).await);
+                return Ok(answer(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()));
+            }
         }
     }
     let response = match (request.method(), path.as_str()) {
@@ -246,6 +251,10 @@ async fn upload(request: Request<Incoming>, head: &Head, host: &Host) -> Respons
         _ => status(StatusCode::BAD_REQUEST, "The configuration did not come whole."),
     }
 }
+
+/// What a proxy in front of a host says, which knows nothing of transfers.
+const PAGE: &str = "<html><head><title>SIMULATOR</title></head><body><h1>503 Service Unavailable</h1><p>Somebody asked for this page.</p>\
+    </body></html>\n";
 
 const WELCOME: &str = "<html><head><title>SIMULATOR</title></head><body><h1>SIMULATOR</h1><p>A ceso simulator of an ESXi host. \
     The API is at <code>/sdk</code>.</p></body></html>\n";

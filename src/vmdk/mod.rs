@@ -11,7 +11,8 @@
 //! [`write_stream`]`(&source, &mut to, &StreamOptions::default())`. It blocks: an asynchronous caller gives it a thread. An error of `to` ends it.
 //! To import: [`StreamReader::new`]`(from)`, then [`StreamReader::next_grain`] until it says `None`: each call gives the place and the bytes of one
 //! grain, never behind the capacity; what no grain covers is zeros. Only after the `None` is the stream known to be whole: what was
-//! written before an error is to be thrown away. [`StreamReader::write_to`] does all that for a file.
+//! written before an error is to be thrown away. [`StreamReader::write_to`] does all that for a file, and [`check_stream`] sees that a stream is
+//! whole that is carried on as it is.
 //!
 //! The form is VMware's "Virtual Disk Format 5.0"; sectors are 512 bytes, numbers little-endian. A streamOptimized disk is
 //!
@@ -43,7 +44,7 @@ mod writer;
 pub use descriptor::{CreateType, Descriptor, Extent, ExtentKind};
 pub use error::{Error, Result};
 pub use image::{Form, Image};
-pub use reader::StreamReader;
+pub use reader::{StreamReader, check_stream};
 pub use source::{FileSource, Source, data_in};
 pub use writer::{StreamOptions, Written, write_stream};
 

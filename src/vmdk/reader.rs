@@ -1,7 +1,8 @@
-//! Reads streamOptimized disks front to back, as a lease of a host sends them or an OVA holds them.
+//! Reads streamOptimized disks front to back, as a lease of a host sends them or an OVA holds them; or passes over them, to see that they are
+//! whole.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::os::unix::fs::FileExt;
 
 use super::SECTOR;
@@ -37,6 +38,68 @@ impl<R: Read> Input for Front<R> {
     fn pass(&mut self, bytes: u64) -> Result<u64> {
         std::io::copy(&mut self.0.by_ref().take(bytes), &mut std::io::sink()).map_err(Error::io("read the disk"))
     }
+}
+
+/// A stream that is passed over where it is not read.
+struct Passing<R>(R);
+
+impl<R: BufRead> Passing<R> {
+    /// The next bytes that are there, at most so many; none at the end.
+    fn next(&mut self, most: usize) -> Result<&[u8]> {
+        // The loop ends with an answer: the borrow of it is taken anew behind.
+        while let Err(error) = self.0.fill_buf() {
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                return Err(Error::io("read the disk")(error));
+            }
+        }
+        let there = self.0.fill_buf().map_err(Error::io("read the disk"))?;
+        Ok(there.get(..most).unwrap_or(there))
+    }
+}
+
+impl<R: BufRead> Input for Passing<R> {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<usize> {
+        let mut got = 0;
+        while let Some(rest) = bytes.get_mut(got..).filter(|rest| !rest.is_empty()) {
+            let next = self.next(rest.len())?;
+            let count = next.len();
+            if count == 0 {
+                break;
+            }
+            if let Some(to) = rest.get_mut(..count) {
+                to.copy_from_slice(next);
+            }
+            self.0.consume(count);
+            got += count;
+        }
+        Ok(got)
+    }
+
+    fn pass(&mut self, bytes: u64) -> Result<u64> {
+        let mut passed = 0;
+        while passed < bytes {
+            let count = self.next(usize::try_from(bytes - passed).unwrap_or(usize::MAX))?.len();
+            if count == 0 {
+                break;
+            }
+            self.0.consume(count);
+            passed += count as u64;
+        }
+        Ok(passed)
+    }
+}
+
+/// Passes over a stream, and sees that it is a whole one: header, markers, tables, footer and end; the grains are not unpacked. `capacity` is
+/// asked whether a disk of that many bytes is wanted, as soon as the header has come; what it says against it is the error.
+///
+/// Errors: as those of [`StreamReader`].
+pub fn check_stream(from: impl BufRead, capacity: impl FnOnce(u64) -> Result<()>) -> Result<()> {
+    let mut walk = Walk::begin(Passing(from))?;
+    capacity(walk.header.capacity * SECTOR)?;
+    while let Some(found) = walk.next()? {
+        walk.skip(&found)?;
+    }
+    Ok(())
 }
 
 impl<R: Read> StreamReader<R> {

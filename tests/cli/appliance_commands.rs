@@ -239,7 +239,7 @@ fn a_machine_is_streamed_to_another_host_whole_or_not_at_all() {
     let there = state.path().join("datastore1");
     std::fs::write(there.join("small/small.nvram"), b"the variables of this very machine").unwrap();
     for (method, trouble) in
-        [("GET nfc", Trouble::Cut(10_000)), ("GET nfc", Trouble::Drop), ("GET nfc", Trouble::Status(500))]
+        [Trouble::Cut(10_000), Trouble::Drop, Trouble::Status(500), Trouble::Page].map(|trouble| ("GET nfc", trouble))
     {
         let rule = Rule { method: method.to_owned(), trouble: trouble.clone(), after: 0, times: None, chance: 1.0 };
         host.server.fault(rule).unwrap();
@@ -291,4 +291,23 @@ fn a_machine_is_streamed_to_another_host_whole_or_not_at_all() {
     let file =
         back["disks"][0]["file"].as_str().unwrap().trim_start_matches("[datastore1] ").replace(".vmdk", "-flat.vmdk");
     assert_eq!(sum_of(&folder.join(file)), whole, "what was written after the snapshot is not in it");
+}
+
+#[test]
+fn what_a_host_sends_in_place_of_a_disk_becomes_neither_an_archive_nor_a_machine() {
+    let (machine, host) = (Machine::new(), Sim::start(Options::default()));
+    // It says that all is well, and sends a page.
+    let lies = || host.server.fault(ceso::sim::read_fault("GET nfc:page:1").unwrap()).unwrap();
+    lies();
+    let export = ["vm", "export", "debian-12", "out.ova"];
+    let refused = machine.on(&host, &export).failed(4, "esxi.bad_answer");
+    assert!(refused.err.contains("no whole streamOptimized disk"), "{refused:?}");
+    assert_eq!(std::fs::read_dir(machine.project()).unwrap().count(), 0);
+    // Nothing is held, and the next one comes through.
+    machine.on(&host, &export).ok();
+    // A machine as a snapshot has it goes the same way.
+    machine.on(&host, &["vm", "snapshot", "create", "debian-12", "s"]).ok();
+    lies();
+    machine.on(&host, &["vm", "snapshot", "export", "debian-12", "s", "frozen.ova"]).failed(4, "esxi.bad_answer");
+    assert_eq!(std::fs::read_dir(machine.project()).unwrap().count(), 1, "the one that came through");
 }

@@ -65,7 +65,7 @@ async fn vcsim_vcenter_has_its_hosts_carry_what_goes_in_and_out() {
     let shown = format!("{file:?}");
     assert!(shown.contains("https://127.0.0.1:"), "it is fetched from the address of a host: {shown}");
     let sink: Sink = Box::new(std::io::sink());
-    let (got, _) = lease.during(async { lease.fetch(file, sink, &silent).await }).await.unwrap();
+    let got = lease.during(async { lease.fetch(file, sink, &silent).await }).await.unwrap();
     assert!(got.bytes > 0);
 
     let (store, group) = (checked(host.lookup_datastores().await.unwrap().remove(0)), group(&host).await);

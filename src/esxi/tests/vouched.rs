@@ -94,7 +94,7 @@ async fn refused(url: &str, hosts: &[Told<'_>]) -> Error {
 
 async fn fetch(lease: &Lease<'_>) -> Result<u64, Error> {
     let sink: Sink = Box::new(std::io::sink());
-    lease.fetch(&lease.files[0], sink, &silent).await.map(|(done, _)| done.bytes)
+    lease.fetch(&lease.files[0], sink, &silent).await.map(|done| done.bytes)
 }
 
 /// The URL of a file on a host, under another name than the vCenter is reached by.

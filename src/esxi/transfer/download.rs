@@ -18,7 +18,7 @@ use crate::esxi::error::Error;
 use crate::esxi::file_path::FilePath;
 use crate::esxi::host::{Host, Progress, Step};
 use crate::esxi::object::Datastore;
-use crate::esxi::pieces::{Gathered, State, write_pieces};
+use crate::esxi::pieces::{Broken, Form, Gathered, State, write_pieces};
 use crate::esxi::transport::Tail;
 use crate::units;
 
@@ -52,7 +52,7 @@ impl Host {
         loop {
             let from = (is_still && state.at > 0 && self.abilities().resumes()).then_some(state.at);
             let ended;
-            (state, ended) = self.receive(&at, &source, state, from, &mut known, progress).await;
+            (state, ended) = self.receive(&at, &source, state, (from, Form::Any), &mut known, progress).await;
             let ended = match ended {
                 Ok(()) => break,
                 Err(error) if again(&error) => error,
@@ -169,15 +169,18 @@ impl Host {
     }
 
     /// Streams out what an endpoint gives, from its beginning to its end, once: what a lease packs cannot be taken up again.
+    ///
+    /// Errors: `esxi.bad_answer` where it is not of that form.
     pub(in crate::esxi) async fn stream_out(
         &self,
         at: &Endpoint,
         source: &str,
+        form: Form,
         sink: Sink,
         progress: Progress<'_>,
     ) -> Result<Transferred, Error> {
         let state = State { sink: Box::new(Once(sink)), sum: Sha256::new(), at: 0 };
-        let (state, ended) = self.receive(at, source, state, None, &mut None, progress).await;
+        let (state, ended) = self.receive(at, source, state, (None, form), &mut None, progress).await;
         ended?;
         Ok(Transferred { bytes: state.at, sha256: state.sum.finalize().into(), resumed: 0 })
     }
@@ -188,7 +191,7 @@ impl Host {
         at: &Endpoint,
         source: &str,
         state: State,
-        from: Option<u64>,
+        (from, form): (Option<u64>, Form),
         known: &mut Option<FileState>,
         progress: Progress<'_>,
     ) -> (State, Result<(), Error>) {
@@ -218,15 +221,22 @@ impl Host {
         let total = seen.length;
         known.get_or_insert(seen);
         let passed = Arc::new(AtomicU64::new(if anew { 0 } else { state.at }));
-        let (queue, writing) = write_pieces(state, anew, passed.clone());
+        let (queue, writing) = write_pieces(state, anew, form, passed.clone());
         let mut ended = self.fill(&mut response, &queue, &passed, total, progress).await;
         drop(queue);
         let (state, written) = match writing.await {
             Ok(written) => written,
             Err(error) => return (State { sink: Box::new(io::sink()), sum: Sha256::new(), at: 0 }, Err(local(&error))),
         };
-        if let Err(error) = written {
-            ended = Err(local(&error));
+        match written {
+            Ok(()) => {}
+            Err(Broken::Local(error)) => ended = Err(local(&error)),
+            // What was cut off is no whole disk either: why it was cut off says more.
+            Err(Broken::Form(error)) if ended.is_ok() => {
+                let reason = format!("what it sends as {source} is no whole streamOptimized disk: {error}");
+                ended = Err(Error::BadAnswer { host: self.name().to_owned(), reason });
+            }
+            Err(Broken::Form(_)) => {}
         }
         if ended.is_ok() && total.is_some_and(|total| total != state.at) {
             let reason = format!("{source} was cut off after {} bytes", state.at);

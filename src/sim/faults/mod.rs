@@ -65,6 +65,8 @@ pub enum Trouble {
     Cut(u64),
     /// Of a file transfer: a Range is not heeded, as some hosts do not.
     NoRanges,
+    /// Of a file transfer: success is said, and a page about an error comes in place of the file; what is sent is thrown away.
+    Page,
     /// Of a query for changed blocks: it is answered wrongly, as hosts have been seen to.
     Lie(Lie),
     /// The machine asks something before its task is done, which runs until somebody answers.
@@ -180,9 +182,12 @@ impl Faults {
                 return Err(wrong(format!("{}: a file transfer has no typed faults", rule.method))
                     .hint("give a status, such as 507, or drop the connection"));
             }
-            Trouble::Cut(_) | Trouble::NoRanges if !transfer => {
-                return Err(wrong(format!("{}: only a file transfer is cut off or has ranges", rule.method))
-                    .hint("such as GET folder"));
+            Trouble::Cut(_) | Trouble::NoRanges | Trouble::Page if !transfer => {
+                return Err(wrong(format!(
+                    "{}: only a file transfer is cut off, has ranges or gives a page",
+                    rule.method
+                ))
+                .hint("such as GET folder"));
             }
             Trouble::Fault { kind, message } => Some(typed(kind, message.as_deref())?),
             Trouble::Delay(delay)

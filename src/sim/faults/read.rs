@@ -12,12 +12,12 @@ const AWAY: Duration = Duration::from_secs(1);
 
 const FORM: &str = "write METHOD:FAULT[:TIMES][:after=N][:chance=P], such as PowerOnVM_Task:NoDiskSpace:1; FAULT is a fault's name, 503, \
     drop, drop-answer, expire, leave-delta, delay=2s, late=2s, fill[=BYTES], partition[=2s], restart[=2s], restart-after[=2s], lie=missing|everything|unknown, ask=moved|space|door, or of a transfer \
-    cut=BYTES or no-ranges";
+    cut=BYTES, no-ranges or page";
 
 /// Reads `METHOD:FAULT[:TIMES][:after=N][:chance=P]`. METHOD is one of the API, a transfer such as `GET folder`, or `*`; FAULT is a
 /// fault's name, a status such as `503`, `drop`, `drop-answer`, `expire`, `leave-delta`, `delay=TIME`, `late=TIME` (the answer alone),
-/// `ask=TOPIC` (of a machine's task: it asks something first), `fill[=BYTES]`, `partition[=TIME]`, `restart[=TIME]` (the work of tasks stops), `restart-after[=TIME]` (it goes on), or of a file transfer `cut=BYTES`
-/// and `no-ranges`. Faults: `sim.fault`.
+/// `ask=TOPIC` (of a machine's task: it asks something first), `fill[=BYTES]`, `partition[=TIME]`, `restart[=TIME]` (the work of tasks stops), `restart-after[=TIME]` (it goes on), or of a file transfer `cut=BYTES`,
+/// `no-ranges` and `page`. Faults: `sim.fault`.
 pub fn read(text: &str) -> Result<Rule, Fault> {
     let wrong = || {
         let shown: String = text.chars().take(80).collect();
@@ -48,6 +48,7 @@ fn trouble(what: &str) -> Option<Trouble> {
         ("expire", None) => Trouble::Expire,
         ("leave-delta", None) => Trouble::LeaveDelta,
         ("no-ranges", None) => Trouble::NoRanges,
+        ("page", None) => Trouble::Page,
         ("delay", Some(_)) => Trouble::Delay(time()?),
         ("late", Some(_)) => Trouble::Late(time()?),
         ("cut", Some(value)) => Trouble::Cut(bytes(value)?),
@@ -87,6 +88,7 @@ mod tests {
             ("Login:drop-answer:1", Rule { times: Some(1), ..rule("Login", Trouble::DropAnswer) }),
             ("GET folder:cut=1000:1", Rule { times: Some(1), ..rule("GET folder", Trouble::Cut(1000)) }),
             ("GET folder:no-ranges", rule("GET folder", Trouble::NoRanges)),
+            ("GET nfc:page", rule("GET nfc", Trouble::Page)),
             (
                 "CopyVirtualDisk_Task:fill:1:after=1",
                 Rule { times: Some(1), after: 1, ..rule("CopyVirtualDisk_Task", Trouble::Fill(0)) },
@@ -109,6 +111,7 @@ mod tests {
             "Login:delay",
             "Login:cut=1",
             "Login:no-ranges",
+            "Login:page",
             "Login:partition=1000s",
             "Login:drop:chance=2",
             "Login:ask=moved",
