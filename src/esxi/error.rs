@@ -129,6 +129,8 @@ pub enum Error {
     /// Something on this machine, not on the host.
     #[error("{reason}")]
     Local { reason: String },
+    #[error("{file} has the SHA-256 {sum}, and not {wanted}")]
+    Sum { file: String, wanted: String, sum: String },
     /// The machine asks something, and goes on only when somebody answers. What waits for the answer goes on then.
     #[error(
         "the machine asks before it goes on: {} Answers: {}",
@@ -250,6 +252,7 @@ impl Error {
             Self::Transfer { .. } => "esxi.file_refused".into(),
             Self::FileChanged { .. } => "esxi.file_changed".into(),
             Self::Local { .. } => "local.file".into(),
+            Self::Sum { .. } => "local.sum".into(),
             Self::NoTools { .. } => "esxi.tools_unavailable".into(),
             Self::Asks { .. } => "esxi.waits_for_answer".into(),
             Self::SessionFile { .. } => "esxi.session_file".into(),
@@ -329,6 +332,7 @@ impl Error {
             Self::Transfer { .. } => "look at the host's own log for the reason".into(),
             Self::FileChanged { .. } => "somebody writes to it: wait until that has ended, then begin anew".into(),
             Self::Local { .. } => "look at the file, its folder and its disk on this machine".into(),
+            Self::Sum { .. } => "it is another file, or was changed on its way: nothing of it is kept".into(),
             Self::NoTools { .. } => {
                 "install or start VMware Tools (open-vm-tools) in the guest, or take the snapshot without quiesce".into()
             }

@@ -16,10 +16,10 @@ use super::error::Error;
 use super::host::{Host, Progress, Step};
 use super::moref::MoRef;
 use super::object::Vm;
+use super::pieces::Form;
 use super::property::{Query, boolean};
 use super::soap::{Call, Method};
-use super::pieces::Form;
-use super::transfer::{Content, Sink, Transferred};
+use super::transfer::{Content, Sink, Sum, Transferred};
 use super::vm_list::text;
 
 /// How soon a process is looked at first, and how far apart the looks come to be.
@@ -293,7 +293,7 @@ impl Host {
         let got = async {
             let managers = self.guest_managers().await?;
             let (at, _) = self.guest_source(vm, login, &managers, path).await?;
-            self.stream_out(&at, path, Form::Any, sink, progress).await
+            self.stream_out(&at, path, (Form::Any, Sum::Told), sink, progress).await
         };
         got.await.map_err(|error: Error| error.doing(format!("download {path} from the guest of {:?}", vm.name)))
     }

@@ -23,7 +23,7 @@ use super::moref::MoRef;
 use super::pieces::Form;
 use super::property::Query;
 use super::soap::{Call, Method};
-use super::transfer::{Content, Sink, Transferred};
+use super::transfer::{Content, Sink, Sum, Transferred};
 use super::watch::Awaited;
 
 const PATHS: &[&str] = &["state", "error"];
@@ -259,7 +259,7 @@ impl<'a> Lease<'a> {
         sink: Sink,
         progress: Progress<'_>,
     ) -> Result<Transferred, Error> {
-        let got = self.host.stream_out(&file.at, &file.target, form, sink, progress).await;
+        let got = self.host.stream_out(&file.at, &file.target, (form, Sum::No), sink, progress).await;
         got.map_err(|error| error.doing(format!("export {}", file.target)))
     }
 

@@ -117,7 +117,7 @@ pub use sessions::Taken;
 pub use snapshot::{Consistency, Snapshot, SnapshotRow, SnapshotSpec};
 pub use soap::Method;
 pub use storage::{DatastoreRow, NetworkRow};
-pub use transfer::{Content, FileState, Had, Landing, Sink, Transferred};
+pub use transfer::{Content, FileState, Had, Landing, Sink, Sum, Transferred};
 pub use trust::{Certificate, probe_certificate};
 pub use upkeep::{NfsMount, PortGroup};
 pub use vm_clone::CloneSpec;

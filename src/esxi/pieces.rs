@@ -1,4 +1,5 @@
-//! The threads of a transfer: one that reads or writes a file of this machine and sums it, and a short queue to the socket.
+//! The threads of a transfer: one that reads or writes a file of this machine and sums it where that is wanted, and a short queue to the
+//! socket.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
@@ -71,7 +72,8 @@ impl Gathered {
 /// How far a download is.
 pub(super) struct State {
     pub sink: Box<dyn Landing>,
-    pub sum: Sha256,
+    /// The sum of what has come, where it is wanted.
+    pub sum: Option<Sha256>,
     pub at: u64,
 }
 
@@ -105,7 +107,8 @@ pub(super) fn write_pieces(
             if let Err(error) = state.sink.begin_anew() {
                 return (state, Err(Broken::Local(error)));
             }
-            (state.sum, state.at) = (Sha256::new(), 0);
+            state.sum = state.sum.map(|_| Sha256::new());
+            state.at = 0;
         }
         let mut coming = Coming { pieces, state, passed, piece: Bytes::new(), failure: None };
         let ended = match form {
@@ -150,7 +153,9 @@ impl Coming {
             self.failure = Some(error);
             return None;
         }
-        self.state.sum.update(&piece);
+        if let Some(sum) = &mut self.state.sum {
+            sum.update(&piece);
+        }
         self.state.at += piece.len() as u64;
         self.passed.store(self.state.at, Ordering::Relaxed);
         Some(piece)
@@ -185,15 +190,16 @@ impl BufRead for Coming {
 
 pub(super) type Pieces = std::pin::Pin<Box<dyn futures_util::Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// A thread that reads and sums so many bytes, and the stream that they come out of. `passed` counts what was taken from the stream.
+/// A thread that reads so many bytes, and sums them where that is wanted, and the stream that they come out of. `passed` counts what was taken from the stream.
 pub(super) fn read_pieces(
     mut reader: Box<dyn Read + Send>,
     length: u64,
+    summed: bool,
     passed: Arc<AtomicU64>,
-) -> (Pieces, JoinHandle<io::Result<[u8; 32]>>) {
+) -> (Pieces, JoinHandle<io::Result<Option<[u8; 32]>>>) {
     let (queue, pieces) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
     let summing = tokio::task::spawn_blocking(move || {
-        let (mut sum, mut buffers) = (Sha256::new(), Buffers::default());
+        let (mut sum, mut buffers) = (summed.then(Sha256::new), Buffers::default());
         let mut left = length;
         while left > 0 {
             let mut piece = buffers.next();
@@ -212,14 +218,16 @@ pub(super) fn read_pieces(
                 return broken(&queue, io::Error::new(io::ErrorKind::UnexpectedEof, why));
             }
             piece.truncate(count);
-            sum.update(&piece);
+            if let Some(sum) = &mut sum {
+                sum.update(&piece);
+            }
             left -= count as u64;
             // Whoever takes the pieces has gone, and says why.
             if queue.blocking_send(Ok(buffers.hand_out(piece))).is_err() {
                 break;
             }
         }
-        Ok(sum.finalize().into())
+        Ok(sum.map(|sum| sum.finalize().into()))
     });
     let pieces = stream::unfold((pieces, passed), |(mut pieces, passed)| async move {
         let piece = pieces.recv().await?;
@@ -231,7 +239,7 @@ pub(super) fn read_pieces(
 }
 
 /// Ends the stream with an error, and gives the same to whoever waits for the sum.
-fn broken(queue: &mpsc::Sender<io::Result<Bytes>>, error: io::Error) -> io::Result<[u8; 32]> {
+fn broken<T>(queue: &mpsc::Sender<io::Result<Bytes>>, error: io::Error) -> io::Result<T> {
     let same = io::Error::new(error.kind(), error.to_string());
     // Nobody is left to tell where the stream is gone.
     drop(queue.blocking_send(Err(same)));
@@ -273,7 +281,7 @@ mod tests {
 
     /// What a thread makes of a stream that comes in pieces of so many bytes: what it wrote, and why it ended early.
     async fn carried(stream: &[u8], piece: usize, sizes: &[u64]) -> (u64, Result<(), String>) {
-        let state = State { sink: Box::<Vec<u8>>::default(), sum: Sha256::new(), at: 0 };
+        let state = State { sink: Box::<Vec<u8>>::default(), sum: Some(Sha256::new()), at: 0 };
         let form = Form::Disk(sizes.to_vec());
         let (queue, writing) = write_pieces(state, false, form, Arc::default());
         for piece in stream.chunks(piece) {
@@ -288,7 +296,7 @@ mod tests {
             Broken::Local(error) => panic!("{error}"),
         });
         if told.is_ok() {
-            assert_eq!(state.sum.finalize(), Sha256::digest(stream), "all of it, and in order");
+            assert_eq!(state.sum.unwrap().finalize(), Sha256::digest(stream), "all of it, and in order");
         }
         (state.at, told)
     }

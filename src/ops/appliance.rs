@@ -178,7 +178,7 @@ impl Filling<'_> {
                 let own = u64::from(step.percent.unwrap_or(0)) * part.length / 100;
                 self.tell(before + own, total);
             };
-            let content = Content { length: part.length, open: &|| part.reader() };
+            let content = Content { length: part.length, open: &|| part.reader(), sum: esxi::Sum::No };
             let sent = self.lease.send(self.place(file)?, content, &told).await;
             sent.map_err(|error| part.failure().unwrap_or_else(|| error.into()))?;
             before += part.length;
@@ -210,7 +210,7 @@ impl Filling<'_> {
             let (passed, total) = coming.far();
             self.tell(passed, total);
         };
-        let content = Content { length: part.length, open: &|| part.reader() };
+        let content = Content { length: part.length, open: &|| part.reader(), sum: esxi::Sum::No };
         self.lease.send(self.place(file)?, content, &told).await?;
         Ok(())
     }

@@ -203,7 +203,7 @@ async fn write(
     let mut names: Vec<String> = (1..=disks.len()).map(|number| format!("{base}-disk{number}.vmdk")).collect();
     names.extend(nvram.is_some().then(|| format!("{base}.nvram")));
     let mut archive: Archive = ova::Writer::new(std::io::BufWriter::with_capacity(1 << 20, to), &base, names.clone())?;
-    let (mut files, mut parts) = (Vec::new(), Vec::new());
+    let mut files = Vec::new();
     for (number, (disk, name)) in disks.iter().zip(&names).enumerate() {
         let shared = Shared(Arc::new(Mutex::new(archive.open()?)));
         let told = |step: esxi::Step<'_>| {
@@ -219,7 +219,6 @@ async fn write(
         })?;
         archive = open.close()?;
         files.push(OvfFile { device: disk.key.clone(), path: name.clone(), size: came.bytes, capacity: 0 });
-        parts.push(told_part(name, came.bytes, &came.sha256));
     }
     let mut descriptor = from.client.descriptor(from.vm, from.snapshot, &from.vm.name, &files).await?;
     if let (Some(nvram), Some(name)) = (&nvram, names.last()) {
@@ -227,17 +226,17 @@ async fn write(
         open.write_all(nvram).map_err(unread)?;
         archive = open.close()?;
         descriptor = with_nvram(&descriptor, name, nvram.len(), files.len() + 1);
-        let sum = <sha2::Sha256 as sha2::Digest>::digest(nvram);
-        parts.push(told_part(name, nvram.len() as u64, &sum.into()));
     }
+    let part = |(name, came): &(String, ova::Summed)| ExportedPart {
+        name: name.clone(),
+        size: Bytes(came.bytes),
+        sha256: came.sum.clone(),
+    };
+    let parts = archive.came().iter().map(part).collect();
     // What the host wrote must be what is read again.
     Package::read(descriptor.as_bytes())?;
     blocking(move || Ok(archive.finish(&descriptor)?)).await?;
     Ok(parts)
-}
-
-fn told_part(name: &str, bytes: u64, sum: &[u8; 32]) -> ExportedPart {
-    ExportedPart { name: name.to_owned(), size: Bytes(bytes), sha256: hex::encode(sum) }
 }
 
 /// A machine's name as the beginning of files' names.

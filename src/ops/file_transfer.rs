@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::files::{method, on};
 use super::origin::Origin;
@@ -16,7 +15,7 @@ use crate::door::object::{Fields, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Touch};
 use crate::door::part::Part;
 use crate::error::Fault;
-use crate::esxi::{self, FilePath};
+use crate::esxi::{self, FilePath, Sum};
 use crate::units::Bytes;
 
 /// What the handle of a file tells; its `name` is that of the file, without its folders.
@@ -40,15 +39,15 @@ pub struct Transfer {
     pub path: String,
     /// How long it is.
     pub size: Bytes,
-    /// Its SHA-256, in hexadecimal, summed on the way.
-    pub sha256: String,
+    /// Its SHA-256, in hexadecimal, where it was summed on the way.
+    pub sha256: Option<String>,
     /// How often the transfer was taken up again where it had broken off.
     pub resumed: u32,
 }
 
 impl Transfer {
     fn new(bound: &BoundDatastore, path: &FilePath, done: &esxi::Transferred) -> Self {
-        let sha256 = hex::encode(done.sha256);
+        let sha256 = done.sha256.map(hex::encode);
         Self { path: path.on(&bound.datastore.name), size: Bytes(done.bytes), sha256, resumed: done.resumed }
     }
 }
@@ -56,7 +55,7 @@ impl Transfer {
 /// Uploads a file of this machine to where nothing is yet on a datastore.
 ///
 /// It goes to a name of its own first and is moved into place once it is whole. Errors: `esxi.file_already_exists`,
-/// `esxi.no_disk_space`, `esxi.file_not_found` where its folder is not there.
+/// `esxi.no_disk_space`, `esxi.file_not_found` where its folder is not there, `local.sum`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upload {
@@ -66,6 +65,10 @@ pub struct Upload {
     pub file: Target<kind::File>,
     /// The file on the datastore.
     pub path: String,
+    /// Whether its SHA-256 is summed on the way, and told. Default: false, unless `sha256` is given.
+    pub checksum: Option<bool>,
+    /// What its SHA-256 must be, in hexadecimal: with another it is not put into its place. Default: any.
+    pub sha256: Option<String>,
 }
 
 impl Operation for Upload {
@@ -73,19 +76,20 @@ impl Operation for Upload {
     const EFFECT: Effect = Effect::Change;
     const PLACE: Place = method("upload");
     const TOUCHES: &'static [Touch] = &[on("write")];
-    const USAGE: &'static str = "local sent = host:datastore(\"datastore1\"):upload({ file = file, path = \"tools.iso\" })\nprint(sent.size, sent.sha256)";
+    const USAGE: &'static str = "local sent = host:datastore(\"datastore1\"):upload({ file = file, path = \"tools.iso\", checksum = true })\nprint(sent.size, sent.sha256)";
 
-    type Bound = (BoundDatastore, Arc<LocalFile>, FilePath);
+    type Bound = (BoundDatastore, Arc<LocalFile>, FilePath, Sum);
     type Output = Transfer;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
+        let sum = wanted(Self::NAME, self.checksum, self.sha256.as_deref())?;
         let (bound, path) = binder.file_of(&self.datastore, &["write"], &self.path).await?;
-        Ok((bound, binder.file(&self.file, Access::Read)?, path))
+        Ok((bound, binder.file(&self.file, Access::Read)?, path, sum))
     }
 
-    async fn act(self, (bound, file, path): Self::Bound, pass: &Pass<'_>) -> Result<Transfer, Fault> {
+    async fn act(self, (bound, file, path, sum): Self::Bound, pass: &Pass<'_>) -> Result<Transfer, Fault> {
         let open = || file.reader().map(|reader| Box::new(reader) as Box<dyn std::io::Read + Send>);
-        let content = esxi::Content { length: file.length(), open: &open };
+        let content = esxi::Content { length: file.length(), open: &open, sum };
         let sent = bound.host.client.upload(&bound.datastore, &path, content, &|step| pass.step(step)).await?;
         pass.made_file(&bound.host, &bound.datastore, &path);
         Ok(Transfer::new(&bound, &path, &sent))
@@ -97,7 +101,7 @@ impl Operation for Upload {
 /// What breaks off goes on by itself, by Range where the host takes it; what still fails leaves `NAME.part`, and `NAME.part.from` that
 /// says which file it is of. `resume` goes on with that in another run where the host shows that the file is still the same, and begins
 /// anew where it has been changed or that cannot be known. Errors: `esxi.file_not_found`, `esxi.file_refused` where a running machine
-/// holds it, `esxi.file_changed`, `local.file_exists`, `local.other_part` where the part is of another file.
+/// holds it, `esxi.file_changed`, `local.file_exists`, `local.other_part` where the part is of another file, `local.sum`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Download {
@@ -109,6 +113,10 @@ pub struct Download {
     pub into: Target<kind::File>,
     /// Whether to go on with what an earlier download has left. Default: false.
     pub resume: Option<bool>,
+    /// Whether its SHA-256 is summed on the way, and told. Default: false, unless `sha256` is given.
+    pub checksum: Option<bool>,
+    /// What its SHA-256 must be, in hexadecimal: of a file with another nothing is kept. Default: any.
+    pub sha256: Option<String>,
 }
 
 impl Operation for Download {
@@ -119,15 +127,16 @@ impl Operation for Download {
     const USAGE: &'static str =
         "host:datastore(\"datastore1\"):download({ path = \"debian-12/debian-12.vmx\", into = file })";
 
-    type Bound = (BoundDatastore, Arc<LocalFile>, FilePath);
+    type Bound = (BoundDatastore, Arc<LocalFile>, FilePath, Sum);
     type Output = Transfer;
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<Self::Bound, Fault> {
+        let sum = wanted(Self::NAME, self.checksum, self.sha256.as_deref())?;
         let (bound, path) = binder.file_of(&self.datastore, &["copy_from"], &self.path).await?;
-        Ok((bound, binder.file(&self.into, Access::Write)?, path))
+        Ok((bound, binder.file(&self.into, Access::Write)?, path, sum))
     }
 
-    async fn act(self, (bound, file, path): Self::Bound, pass: &Pass<'_>) -> Result<Transfer, Fault> {
+    async fn act(self, (bound, file, path, wanted): Self::Bound, pass: &Pass<'_>) -> Result<Transfer, Fault> {
         let resume = self.resume == Some(true);
         let client = &bound.host.client;
         let of = client.file_state(&bound.datastore, &path).await?;
@@ -139,7 +148,7 @@ impl Operation for Download {
                 Err(fault) if part.length() == 0 => return part.discard().and(Err(fault)),
                 Err(fault) => return Err(fault),
             };
-            let had = taken(&part, origin).map_err(|error| unreadable(&part, &error))?;
+            let had = taken(&part, origin, wanted).map_err(|error| unreadable(&part, &error))?;
             Ok((part, had, word))
         })
         .await?;
@@ -156,7 +165,8 @@ impl Operation for Download {
             Err(error) => {
                 let came = part.length();
                 let fault = Fault::from(error);
-                if came == 0 {
+                // What came whole and is not what was wanted is no part of it either.
+                if came == 0 || fault.kind() == "local.sum" {
                     blocking(move || part.discard()).await?;
                     return Err(fault);
                 }
@@ -171,11 +181,24 @@ impl Operation for Download {
     }
 }
 
-/// Sums what is taken as it is.
-fn taken(part: &Part, origin: Origin) -> std::io::Result<esxi::Had> {
-    let mut sum = Sha256::new();
-    let bytes = std::io::copy(&mut part.taken()?, &mut sum)?;
-    Ok(esxi::Had { bytes, sum, of: Some(origin.into_state()) })
+/// What is taken as it is, summed where that is wanted.
+fn taken(part: &Part, origin: Origin, wanted: Sum) -> std::io::Result<esxi::Had> {
+    let mut sum = wanted.begun();
+    if let Some(sum) = &mut sum {
+        std::io::copy(&mut part.taken()?, sum)?;
+    }
+    Ok(esxi::Had { bytes: part.from(), wanted, sum, of: Some(origin.into_state()) })
+}
+
+/// What is wanted of a sum. Faults: `usage.argument`.
+fn wanted(operation: &str, checksum: Option<bool>, sha256: Option<&str>) -> Result<Sum, Fault> {
+    let Some(text) = sha256 else { return Ok(if checksum == Some(true) { Sum::Told } else { Sum::No }) };
+    let mut sum = [0; 32];
+    hex::decode_to_slice(text, &mut sum).map_err(|_| {
+        Fault::new("usage.argument", format!("{operation}: sha256: is no SHA-256"))
+            .hint("64 hexadecimal digits, as sha256sum prints them")
+    })?;
+    Ok(Sum::Is(sum))
 }
 
 fn unreadable(part: &Part, error: &std::io::Error) -> Fault {

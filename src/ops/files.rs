@@ -169,7 +169,7 @@ impl Operation for WriteText {
         let length = bytes.len() as u64;
         let open =
             || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(std::io::Cursor::new(bytes.clone()))) };
-        let content = esxi::Content { length, open: &open };
+        let content = esxi::Content { length, open: &open, sum: esxi::Sum::No };
         bound.host.client.upload(&bound.datastore, &path, content, &|step| pass.step(step)).await?;
         pass.made_file(&bound.host, &bound.datastore, &path);
         Ok(())

@@ -258,7 +258,7 @@ pub struct GuestTransfer {
 
 impl GuestTransfer {
     fn new(path: String, done: &esxi::Transferred) -> Self {
-        let sha256 = hex::encode(done.sha256);
+        let sha256 = done.sha256.map(hex::encode).unwrap_or_default();
         Self { path, size: Bytes(done.bytes), sha256 }
     }
 }
@@ -303,7 +303,7 @@ impl Operation for Upload {
     async fn act(self, (guest, file): Self::Bound, pass: &Pass<'_>) -> Result<GuestTransfer, Fault> {
         let windows = guest.is_windows().await?;
         let open = || file.reader().map(|reader| Box::new(reader) as Box<dyn std::io::Read + Send>);
-        let content = esxi::Content { length: file.length(), open: &open };
+        let content = esxi::Content { length: file.length(), open: &open, sum: esxi::Sum::Told };
         let (login, how) = (guest.login(&self.user), (self.overwrite, windows));
         let BoundGuest { bound, .. } = &guest;
         let client = &bound.host.client;

@@ -172,7 +172,10 @@ async fn carry(both: &Carried<'_>, file: &ImportFile, told: esxi::Progress<'_>) 
         (None, Some(nvram)) => {
             let held: std::sync::Arc<[u8]> = nvram.into();
             let open = || Ok(Box::new(std::io::Cursor::new(held.clone())) as Box<dyn Read + Send>);
-            both.own.send(to, Content { length: held.len() as u64, open: &open }, told).await.map(drop)?;
+            both.own
+                .send(to, Content { length: held.len() as u64, open: &open, sum: esxi::Sum::No }, told)
+                .await
+                .map(drop)?;
         }
         (None, None) => return Err(bad(format!("the host wants {}, which was not offered", file.path))),
     }

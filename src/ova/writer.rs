@@ -40,6 +40,11 @@ impl<W: Write + Seek> Writer<W> {
         Ok(Self { to, base: base.to_owned(), expected: files, came: Vec::new(), at: writer_at })
     }
 
+    /// The files that have come, with their lengths and sums.
+    pub fn came(&self) -> &[(String, Summed)] {
+        &self.came
+    }
+
     /// Begins the next file.
     pub fn open(mut self) -> Result<Open<W>, Error> {
         let name = self.expected.get(self.came.len()).cloned();

@@ -1,9 +1,9 @@
 """A file to a datastore and back, beside govc and curl, on one simulator: throughput, and memory at two sizes.
 
 Each client sends the same file under a new name, and fetches one to a new file; what it made is removed before the next one's turn. ceso
-sums what it carries (SHA-256), sends it under another name first and moves it, and syncs what it fetched; govc and curl do none of
-that, so curl goes a second time with openssl sha256 beside it. A wall of ceso that is at most 1/0.95 of curl's is the target's 0.95 of its
-throughput.
+sends it under another name first and moves it, and syncs what it fetched; govc and curl do none of that. Where it is asked for, ceso sums
+what it carries (SHA-256): it goes a second time so, and curl with openssl sha256 beside it. A wall of ceso that is at most 1/0.95 of
+curl's is the target's 0.95 of its throughput.
 """
 
 import hashlib
@@ -93,6 +93,10 @@ def commands(bench, server, store, file, there, names):
     return {
         "upload": [
             ("ceso", to(lambda name: Command("ceso", [bench.ceso, "datastore", "upload", file, f"[datastore1] {name}"], ours))),
+            (
+                "ceso --checksum",
+                to(lambda name: Command("ceso", [bench.ceso, "datastore", "upload", file, f"[datastore1] {name}", "--checksum"], ours)),
+            ),
             ("govc", to(lambda name: Command("govc", [tool, "datastore.upload", "-ds", "datastore1", file, name], govc))),
             ("curl", to(lambda name: Command("curl", [*curl, "-o", "/dev/null", "-T", file, base + store.url(name)]))),
             (
@@ -102,6 +106,10 @@ def commands(bench, server, store, file, there, names):
         ],
         "download": [
             ("ceso", back(lambda path: Command("ceso", [bench.ceso, "datastore", "download", f"[datastore1] {there}", path], ours))),
+            (
+                "ceso --checksum",
+                back(lambda path: Command("ceso", [bench.ceso, "datastore", "download", f"[datastore1] {there}", path, "--checksum"], ours)),
+            ),
             ("govc", back(lambda path: Command("govc", [tool, "datastore.download", "-ds", "datastore1", there, path], govc))),
             ("curl", back(lambda path: Command("curl", [*curl, "-o", path, base + store.url(there)]))),
             ("curl and openssl sha256", back(lambda path: Command("curl", [*through, path, *curl, base + store.url(there)]))),

@@ -19,7 +19,15 @@ fn a_file_of_this_machine_goes_up_and_comes_down_again() {
     let sum: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
     machine.file("tools.iso", &content);
     sim(&machine, &["datastore", "mkdir", "[datastore1] isos"]).ok();
-    let sent = sim(&machine, &["datastore", "upload", "tools.iso", "[datastore1] isos/"]).ok().json();
+    let upload = |more: &[&str]| {
+        sim(&machine, &[&["datastore", "upload", "tools.iso", "[datastore1] isos/"], more].concat())
+    };
+    // Another sum than is wanted: nothing is put into its place.
+    upload(&["--sha256", "tools"]).failed(2, "usage.argument");
+    let refused = upload(&["--sha256", &"ab".repeat(32)]).failed(1, "local.sum");
+    assert!(refused.err.contains(&sum) && refused.err.contains(&"ab".repeat(32)), "{refused:?}");
+    assert_eq!(sim(&machine, &["datastore", "ls", "[datastore1]isos"]).ok().json(), serde_json::json!([]));
+    let sent = upload(&["--sha256", &sum.to_uppercase()]).ok().json();
     assert_eq!(
         (sent["path"].as_str(), sent["sha256"].as_str()),
         (Some("[datastore1] isos/tools.iso"), Some(sum.as_str()))
@@ -29,17 +37,21 @@ fn a_file_of_this_machine_goes_up_and_comes_down_again() {
     let listed = sim(&machine, &["datastore", "ls", "[datastore1]isos"]).ok().json();
     assert_eq!((listed[0]["path"].as_str(), listed[0]["type"].as_str()), (Some("isos/tools.iso"), Some("iso")));
     let came = sim(&machine, &["datastore", "download", "[datastore1] isos/tools.iso", "back.iso"]).ok().json();
-    assert_eq!(came["sha256"].as_str(), Some(sum.as_str()));
+    assert_eq!((came["size"].is_null(), came["sha256"].is_null()), (false, true), "nobody asked for the sum");
     assert!(std::fs::read(machine.project().join("back.iso")).unwrap() == content);
     sim(&machine, &["datastore", "download", "[datastore1] isos/tools.iso", "back.iso"]).failed(1, "local.file_exists");
     // What an earlier download has left is not overwritten, and not taken for a part of this file.
     std::fs::write(machine.project().join("again.iso.part"), vec![9; 2 << 20]).unwrap();
     let again = ["datastore", "download", "[datastore1] isos/tools.iso", "again.iso"];
     sim(&machine, &again).failed(1, "local.file_exists");
-    let came = sim(&machine, &[&again[..], &["--resume"]].concat()).ok();
+    let came = sim(&machine, &[&again[..], &["--resume", "--checksum"]].concat()).ok();
     assert!(came.err.contains("begins anew"), "{came:?}");
     assert_eq!(came.json()["sha256"].as_str(), Some(sum.as_str()));
     assert!(std::fs::read(machine.project().join("again.iso")).unwrap() == content);
+    let other = ["datastore", "download", "[datastore1] isos/tools.iso", "other.iso", "--sha256", &"ab".repeat(32)];
+    sim(&machine, &other).failed(1, "local.sum");
+    assert_eq!(std::fs::read_dir(machine.project()).unwrap().count(), 3, "nothing is kept of it");
+    sim(&machine, &[&other[..5], &[&sum]].concat()).ok();
 }
 
 #[test]

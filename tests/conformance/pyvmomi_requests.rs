@@ -217,7 +217,7 @@ async fn hardware(host: &Host, store: &Checked<Datastore>, network: &Checked<Net
     host.remove_device(&vm, key, &silent).await.unwrap();
     let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
     let image = FilePath::parse("hardware.iso").unwrap();
-    host.upload(store, &image, Content { length: 7, open: &open }, &silent).await.unwrap();
+    host.upload(store, &image, Content { length: 7, open: &open, sum: ceso::esxi::Sum::No }, &silent).await.unwrap();
     host.insert_image(&vm, None, (store, &image), &silent).await.unwrap();
     let drive = host.vm_info(&vm).await.unwrap().hardware.drives.remove(0);
     host.insert_image(&vm, Some(&drive), (store, &image), &silent).await.unwrap();
@@ -271,7 +271,7 @@ async fn appliances(host: &Host, store: &Checked<Datastore>, network: &Checked<N
         let done = lease.during(async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             for file in &lease.files {
-                lease.send(file, Content { length: 7, open: &open }, &silent).await?;
+                lease.send(file, Content { length: 7, open: &open, sum: ceso::esxi::Sum::No }, &silent).await?;
             }
             match fails {
                 true => Err(ceso::esxi::Error::Local { reason: "it fails".to_owned() }),
@@ -303,7 +303,10 @@ async fn files(host: &Host, store: &Checked<Datastore>) {
     let at = |path: &str| FilePath::parse(path).unwrap();
     host.make_directory(store, &at("files/a"), true).await.unwrap();
     let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
-    let sent = host.upload(store, &at("files/a/one.txt"), Content { length: 7, open: &open }, &silent).await.unwrap();
+    let sent = host
+        .upload(store, &at("files/a/one.txt"), Content { length: 7, open: &open, sum: ceso::esxi::Sum::No }, &silent)
+        .await
+        .unwrap();
     assert_eq!(sent.bytes, 7);
     assert_eq!(host.read_small(store, &at("files/a/one.txt"), 100).await.unwrap(), b"content");
     host.copy_path((store, &at("files/a/one.txt")), (store, &at("files/two.txt")), &silent).await.unwrap();
@@ -437,7 +440,7 @@ async fn in_the_guest(host: &Host, vm: &Checked<ceso::esxi::Vm>) {
     assert_eq!(host.run_in_guest(vm, login, &program, false, &silent).await.unwrap_err().kind(), "esxi.timeout");
     let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
     for windows in [false, true] {
-        let content = Content { length: 7, open: &open };
+        let content = Content { length: 7, open: &open, sum: ceso::esxi::Sum::No };
         host.upload_to_guest(vm, login, "/tmp/a", content, (true, windows), &silent).await.unwrap();
     }
     let (done, _) = host.download_from_guest(vm, login, "/tmp/a", Box::new(std::io::sink()), &silent).await.unwrap();

@@ -77,7 +77,7 @@ async fn vcsim_vcenter_has_its_hosts_carry_what_goes_in_and_out() {
     let content = b"a disk".repeat(100_000);
     let open = || Ok(Box::new(std::io::Cursor::new(content.clone())) as Box<dyn std::io::Read + Send>);
     let file = lease.files.iter().find(|file| file.disk).unwrap();
-    let content = Content { length: content.len() as u64, open: &open };
+    let content = Content { length: content.len() as u64, open: &open, sum: ceso::esxi::Sum::No };
     let sent = lease.during(async { lease.send(file, content, &silent).await }).await.unwrap();
     assert_eq!(sent.bytes, 600_000);
     let made = checked(host.imported(&lease).await.unwrap());

@@ -337,7 +337,9 @@ async fn vcsim_takes_hardware_disks_cards_and_drives_as_the_client_sends_them() 
 
     let image = ceso::esxi::FilePath::parse("a.iso").unwrap();
     let open = || -> std::io::Result<Box<dyn std::io::Read + Send>> { Ok(Box::new(&b"content"[..])) };
-    host.upload(&store, &image, ceso::esxi::Content { length: 7, open: &open }, &silent).await.unwrap();
+    host.upload(&store, &image, ceso::esxi::Content { length: 7, open: &open, sum: ceso::esxi::Sum::No }, &silent)
+        .await
+        .unwrap();
     host.insert_image(&vm, None, (&store, &image), &silent).await.unwrap();
     let drive = host.vm_info(&vm).await.unwrap().hardware.drives.remove(0);
     assert_eq!(drive.file.as_deref(), Some("[LocalDS_0] a.iso"));

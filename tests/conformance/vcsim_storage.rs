@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ceso::esxi::checked::Checked;
 use ceso::esxi::{
-    Content, CreateSpec, Datastore, FilePath, Had, Host, NewVm, Provisioning, Search, SnapshotSpec, Vm, silent,
+    Content, CreateSpec, Datastore, FilePath, Had, Host, NewVm, Provisioning, Search, SnapshotSpec, Sum, Vm, silent,
 };
 use ceso::units::Bytes;
 
@@ -71,9 +71,12 @@ async fn vcsim_keeps_files_in_parts_and_whole_and_disks_in_their_folders() {
     let open = move || -> std::io::Result<Box<dyn Read + Send>> { Ok(Box::new(std::io::Cursor::new(held.clone()))) };
     host.make_directory(&store, &at("isos/new"), true).await.unwrap();
     let length = content.len() as u64;
-    let sent = host.upload(&store, &at("isos/new/a.iso"), Content { length, open: &open }, &silent).await.unwrap();
-    let sink = Box::new(std::io::sink());
-    let came = host.download(&store, &at("isos/new/a.iso"), Had::default(), sink, &silent).await.unwrap();
+    let sent = host
+        .upload(&store, &at("isos/new/a.iso"), Content { length, open: &open, sum: Sum::Told }, &silent)
+        .await
+        .unwrap();
+    let (sink, had) = (Box::new(std::io::sink()), Had { wanted: Sum::Told, ..Had::default() });
+    let came = host.download(&store, &at("isos/new/a.iso"), had, sink, &silent).await.unwrap();
     assert_eq!((came.bytes, came.sha256), (length, sent.sha256));
     let middle = content.len() / 2;
     let (works, seen) = host.try_range(&store, &at("isos/new/a.iso"), middle as u64, &content[middle..]).await.unwrap();

@@ -306,7 +306,10 @@ async fn vcsim_vcenter_files_go_to_the_datacenter_that_is_meant() {
     one.make_directory(&store, &FilePath::parse("isos").unwrap(), false).await.unwrap();
     let content = b"content of DC1".repeat(1000);
     let open = || Ok(Box::new(std::io::Cursor::new(content.clone())) as Box<dyn std::io::Read + Send>);
-    let sent = one.upload(&store, &file, Content { length: content.len() as u64, open: &open }, &silent).await.unwrap();
+    let sent = one
+        .upload(&store, &file, Content { length: content.len() as u64, open: &open, sum: ceso::esxi::Sum::No }, &silent)
+        .await
+        .unwrap();
     assert_eq!(sent.bytes, content.len() as u64);
     let rows = one
         .browse(&store, &FilePath::parse("isos").unwrap(), Search { pattern: Some("*"), deep: false })

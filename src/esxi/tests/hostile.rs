@@ -225,7 +225,7 @@ async fn success_that_is_said_before_all_was_sent_is_none() {
     .await;
     let host = Host::connect(fake.options(), right()).await.unwrap();
     let open = || -> io::Result<Box<dyn Read + Send>> { Ok(Box::new(io::repeat(7).take(64 << 20))) };
-    let content = Content { length: 64 << 20, open: &open };
+    let content = Content { length: 64 << 20, open: &open, sum: crate::esxi::Sum::No };
     let at = host.link.folder("ds1", "early.vmdk");
     let status = |status: u16| panic!("HTTP {status} is success");
     let error = host.put(&at, "PUT folder", &content, "upload", &silent, &status).await.unwrap_err();

@@ -110,7 +110,7 @@ async fn a_host_carries_files_for_its_vcenter_and_gets_no_session() {
     let before = host.traffic();
     assert_eq!(fetch(&lease).await.unwrap(), CONTENT.len() as u64);
     let open = || Ok(Box::new(CONTENT) as Box<dyn std::io::Read + Send>);
-    let content = Content { length: CONTENT.len() as u64, open: &open };
+    let content = Content { length: CONTENT.len() as u64, open: &open, sum: crate::esxi::Sum::No };
     lease.send(&lease.files[0], content, &silent).await.unwrap();
     let heads = heads.lock().unwrap();
     assert!(heads[0].starts_with("GET /nfc/52ab/disk-0.vmdk ") && heads[1].starts_with("PUT "), "{heads:?}");
@@ -129,7 +129,7 @@ async fn what_a_host_refuses_is_no_end_of_the_vcenters_session() {
     let (vcenter, host) = vcenter(&file_on(&esx), &[("localhost", Some(bytes(&esx.pem)))]).await;
     let lease = export(&host).await.unwrap();
     let open = || Ok(Box::new(CONTENT) as Box<dyn std::io::Read + Send>);
-    let content = Content { length: CONTENT.len() as u64, open: &open };
+    let content = Content { length: CONTENT.len() as u64, open: &open, sum: crate::esxi::Sum::No };
     let errors = [fetch(&lease).await.unwrap_err(), lease.send(&lease.files[0], content, &silent).await.unwrap_err()];
     for error in errors {
         assert_eq!(error.kind(), "esxi.file_refused", "{error}");
@@ -144,7 +144,7 @@ async fn a_host_with_another_certificate_than_the_vcenter_names_gets_nothing() {
     let (_vcenter, host) = vcenter(&file_on(&esx), &[("localhost", Some(bytes(&other.pem)))]).await;
     let lease = export(&host).await.unwrap();
     let open = || Ok(Box::new(CONTENT) as Box<dyn std::io::Read + Send>);
-    let content = Content { length: CONTENT.len() as u64, open: &open };
+    let content = Content { length: CONTENT.len() as u64, open: &open, sum: crate::esxi::Sum::No };
     let errors = [fetch(&lease).await.unwrap_err(), lease.send(&lease.files[0], content, &silent).await.unwrap_err()];
     for error in errors {
         assert_eq!(error.kind(), "esxi.certificate_changed", "{error}");
@@ -244,7 +244,7 @@ async fn files_of_guests_go_only_to_the_host_that_the_vcenter_vouches_for() {
     let password = SecretString::from("of the guest");
     let login = || GuestLogin { user: "root", password: &password };
     let open = || Ok(Box::new(CONTENT) as Box<dyn std::io::Read + Send>);
-    let content = || Content { length: CONTENT.len() as u64, open: &open };
+    let content = || Content { length: CONTENT.len() as u64, open: &open, sum: crate::esxi::Sum::No };
     let sink = || Box::new(std::io::sink()) as Sink;
     for (name, pem, expected) in [
         ("localhost", &esx.pem, None),

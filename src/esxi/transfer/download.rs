@@ -1,4 +1,4 @@
-//! Downloads: streamed, summed on the way, taken up again where they broke off.
+//! Downloads: streamed, taken up again where they broke off.
 //!
 //! What breaks off goes on by Range, where the host shows that the file is still the same. Where it cannot show it, or sends the whole
 //! file again, the download begins anew: it is never put together from two files.
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
+use sha2::Digest as _;
 use tokio::sync::mpsc;
 
 use crate::esxi::checked::Checked;
@@ -23,7 +23,7 @@ use crate::esxi::transport::Tail;
 use crate::units;
 
 use super::state::{FileState, part};
-use super::{Had, Landing, Sink, Transferred, local, percent};
+use super::{Had, Landing, Sink, Sum, Transferred, local, percent};
 
 /// How often a download that gets nowhere is tried again.
 const TRIES: u32 = 5;
@@ -32,7 +32,7 @@ impl Host {
     /// Downloads a file, going on where it broke off. What this machine has of it already must say of which file it is.
     ///
     /// Errors: `esxi.file_not_found`, `esxi.file_refused` (a running machine's disk), `esxi.file_changed`, `local.file` where the sink
-    /// cannot take it.
+    /// cannot take it, `local.sum` where the whole has another sum than is wanted.
     pub async fn download(
         &self,
         datastore: &Checked<Datastore>,
@@ -44,7 +44,8 @@ impl Host {
         let source = path.on(&datastore.name);
         let doing = |error: Error| error.doing(format!("download {source}"));
         let at = self.link.folder(&datastore.name, path.as_str());
-        let mut state = State { sink, sum: had.sum, at: had.bytes };
+        let sum = if had.bytes > 0 { had.sum } else { had.wanted.begun() };
+        let mut state = State { sink, sum, at: had.bytes };
         let mut known = had.of;
         // Whoever hands over a part has just looked at the file.
         let mut is_still = known.is_some();
@@ -70,9 +71,10 @@ impl Host {
             is_still = self.is_still(datastore, path, known.as_ref(), state.at).await.map_err(doing)?;
         }
         let State { mut sink, sum, at } = state;
+        let sha256 = sum.map(|sum| sum.finalize().into());
         let flushed = tokio::task::spawn_blocking(move || sink.flush()).await.map_err(|error| local(&error))?;
         flushed.map_err(|error| local(&error))?;
-        Ok(Transferred { bytes: at, sha256: sum.finalize().into(), resumed })
+        had.wanted.check(&source, Transferred { bytes: at, sha256, resumed }).map_err(doing)
     }
 
     /// Whether a file is still what was known of it when so much of it had come: only then may a download go on behind that.
@@ -175,14 +177,15 @@ impl Host {
         &self,
         at: &Endpoint,
         source: &str,
-        form: Form,
+        (form, wanted): (Form, Sum),
         sink: Sink,
         progress: Progress<'_>,
     ) -> Result<Transferred, Error> {
-        let state = State { sink: Box::new(Once(sink)), sum: Sha256::new(), at: 0 };
+        let state = State { sink: Box::new(Once(sink)), sum: wanted.begun(), at: 0 };
         let (state, ended) = self.receive(at, source, state, (None, form), &mut None, progress).await;
         ended?;
-        Ok(Transferred { bytes: state.at, sha256: state.sum.finalize().into(), resumed: 0 })
+        let sha256 = state.sum.map(|sum| sum.finalize().into());
+        wanted.check(source, Transferred { bytes: state.at, sha256, resumed: 0 })
     }
 
     /// One attempt of a download, from a byte on or as a whole. What has come stays, whatever happens, until the whole comes anew.
@@ -226,7 +229,7 @@ impl Host {
         drop(queue);
         let (state, written) = match writing.await {
             Ok(written) => written,
-            Err(error) => return (State { sink: Box::new(io::sink()), sum: Sha256::new(), at: 0 }, Err(local(&error))),
+            Err(error) => return (State { sink: Box::new(io::sink()), sum: None, at: 0 }, Err(local(&error))),
         };
         match written {
             Ok(()) => {}

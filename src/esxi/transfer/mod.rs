@@ -1,6 +1,7 @@
-//! Files over HTTP between a host's datastore and this machine: streamed, summed on the way, taken up again where they broke off.
+//! Files over HTTP between a host's datastore and this machine: streamed, taken up again where they broke off.
 //!
-//! A file is never held in memory: pieces go through a short queue between the socket and a thread that reads or writes and sums.
+//! A file is never held in memory: pieces go through a short queue between the socket and a thread that reads or writes. It is summed on
+//! the way only where somebody wants the sum: that takes longer than the encryption.
 //! Specification: a host's `/folder`; RFC 9110, Range.
 
 mod download;
@@ -10,7 +11,7 @@ mod upload;
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use crate::units::Span;
 
@@ -24,7 +25,8 @@ use super::transport::last_reason;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transferred {
     pub bytes: u64,
-    pub sha256: [u8; 32],
+    /// Where it was wanted.
+    pub sha256: Option<[u8; 32]>,
     /// How often it was taken up again.
     pub resumed: u32,
 }
@@ -33,6 +35,36 @@ pub struct Transferred {
 pub struct Content<'a> {
     pub length: u64,
     pub open: &'a (dyn Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync),
+    pub sum: Sum,
+}
+
+/// What is wanted of the SHA-256 of what is carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sum {
+    /// It is not summed.
+    #[default]
+    No,
+    Told,
+    /// It is this one, or the transfer has failed.
+    Is([u8; 32]),
+}
+
+impl Sum {
+    /// The beginning of a sum, where one is wanted.
+    pub fn begun(self) -> Option<Sha256> {
+        (self != Self::No).then(Sha256::new)
+    }
+
+    /// Holds what was carried against what was wanted. Errors: `local.sum`.
+    pub(super) fn check(self, file: &str, done: Transferred) -> Result<Transferred, Error> {
+        match self {
+            Self::Is(wanted) if done.sha256 != Some(wanted) => {
+                let sum = done.sha256.map(hex::encode).unwrap_or_default();
+                Err(Error::Sum { file: file.to_owned(), wanted: hex::encode(wanted), sum })
+            }
+            _ => Ok(done),
+        }
+    }
 }
 
 pub use state::FileState;
@@ -63,7 +95,10 @@ impl Landing for Vec<u8> {
 #[derive(Clone, Default)]
 pub struct Had {
     pub bytes: u64,
-    pub sum: Sha256,
+    /// What is wanted of the sum of the whole.
+    pub wanted: Sum,
+    /// The sum of what is here, where one is wanted.
+    pub sum: Option<Sha256>,
     /// The file that it is the part of, as it was looked at.
     pub of: Option<FileState>,
 }

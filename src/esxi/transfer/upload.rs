@@ -13,13 +13,13 @@ use crate::esxi::object::Datastore;
 use crate::esxi::pieces::read_pieces;
 use crate::units::Span;
 
-use super::{Content, Transferred, local, percent};
+use super::{Content, Sum, Transferred, local, percent};
 
 impl Host {
     /// Uploads a file to where nothing is yet: under another name first, which is then moved to its own.
     ///
     /// Errors: `esxi.file_already_exists`, `esxi.no_disk_space` before anything is sent where that is known, `local.file` where the
-    /// content cannot be read. After an error nothing is left, or the error names it.
+    /// content cannot be read, `local.sum` where it has another sum than is wanted. After an error nothing is left, or the error names it.
     pub async fn upload(
         &self,
         datastore: &Checked<Datastore>,
@@ -35,7 +35,10 @@ impl Host {
             self.check_space(datastore, content.length).await?;
             let beside = path.beside(&format!(".ceso-{}.part", uuid::Uuid::new_v4().simple()))?;
             let sent = match self.put_file(datastore, &beside, &content, progress).await {
-                Ok(sent) => self.check_arrived(datastore, &beside, sent).await,
+                Ok(sent) => match content.sum.check(&target, sent) {
+                    Ok(sent) => self.check_arrived(datastore, &beside, sent).await,
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             let sent = match sent {
@@ -95,7 +98,7 @@ impl Host {
             let generation = self.link.epoch();
             let reader = (content.open)().map_err(|error| local(&error))?;
             let passed = Arc::new(AtomicU64::new(0));
-            let (pieces, summing) = read_pieces(reader, content.length, passed.clone());
+            let (pieces, summing) = read_pieces(reader, content.length, content.sum != Sum::No, passed.clone());
             let sending = self.link.send_file(at, label, Some(content.length), reqwest::Body::wrap_stream(pieces));
             let status = self.watched(sending, &passed, content.length, what, progress).await;
             // What is said of a file before all of it was sent says nothing of the file.
