@@ -113,7 +113,7 @@ pub enum Error {
     #[error("host {host}: {reason}")]
     Lacking { host: String, reason: String, hint: String },
     /// A file that a registered machine is made of, or that others build on.
-    #[error("{file} on host {host} belongs to the machine {vm:?}")]
+    #[error("{file} on host {host} is in use by the machine {vm:?}, or holds what is")]
     InUse { host: String, file: String, vm: String },
     /// A merge that would write to what a linked clone only builds on.
     #[error(
@@ -319,7 +319,7 @@ impl Error {
             Self::WrongState { hint, .. } | Self::Lacking { hint, .. } => hint.clone(),
             Self::NoSpace { .. } => "free space on that datastore or use another".into(),
             Self::InUse { vm, .. } => {
-                format!("what a machine is made of is not touched as files: destroy or unregister {vm:?} first, or name something else")
+                format!("what a machine is made of, builds on or has in a drive is not touched as files: eject it, or destroy or unregister {vm:?} first, or name something else")
             }
             Self::Inherited { .. } => {
                 "every machine that builds on that disk would be ruined: leave it as it is, or clone the machine in full and destroy this one".into()

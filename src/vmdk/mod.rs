@@ -5,6 +5,7 @@
 //! StreamReader    streamOptimized from any Read, front to back                            (import lease, OVA)
 //! Image           any disk file, read anywhere by many threads: it is a Source            (backup)
 //! Descriptor      the text that describes a disk: read, checked, written                  (flat disks)
+//! Outline         the names in such a text, whatever disk it describes                    (files of a datastore)
 //! ```
 //!
 //! To export: implement [`Source`] (a size, `read_at`, and where data is; [`Image`] and [`FileSource`] are sources), and call
@@ -33,6 +34,7 @@ mod descriptor;
 mod error;
 mod header;
 mod image;
+mod outline;
 mod reader;
 mod source;
 mod sparse;
@@ -44,6 +46,7 @@ mod writer;
 pub use descriptor::{CreateType, Descriptor, Extent, ExtentKind};
 pub use error::{Error, Result};
 pub use image::{Form, Image};
+pub use outline::Outline;
 pub use reader::{StreamReader, check_stream};
 pub use source::{FileSource, Source, data_in};
 pub use writer::{StreamOptions, Written, write_stream};

@@ -384,6 +384,18 @@ async fn what_a_machine_is_made_of_is_neither_moved_nor_deleted() {
     store.upload("debian-12/notes.txt", b"x").await.unwrap();
     store.delete("debian-12/notes.txt").await.unwrap();
     let vm = named(&store.host, "debian-12").await;
+    // What is in a drive is in use, plugged in or not, and so is its folder.
+    store.host.make_directory(&store.store, &at("isos"), false).await.unwrap();
+    store.upload("isos/a.iso", b"an image").await.unwrap();
+    store.host.insert_image(&vm, None, (&store.store, &at("isos/a.iso")), &silent).await.unwrap();
+    let drive = store.host.vm_info(&vm).await.unwrap().hardware.drives.remove(0);
+    store.host.connect_drive(&vm, &drive, false, &silent).await.unwrap();
+    for path in ["isos/a.iso", "isos"] {
+        let error = store.delete(path).await.unwrap_err();
+        assert!(error.kind() == "esxi.in_use" && error.to_string().contains("\"debian-12\""), "{path}: {error}");
+    }
+    store.host.eject_image(&vm, &drive, &silent).await.unwrap();
+    store.delete("isos").await.unwrap();
     store.host.power_on(&vm, &silent).await.unwrap();
     let error = store.copy("debian-12/debian-12.vmdk", "copy.vmdk").await.unwrap_err();
     assert_eq!(error.kind(), "esxi.file_locked", "{error}");
