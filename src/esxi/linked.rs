@@ -197,17 +197,43 @@ impl Host {
         let spec = ConfigSpec { devices, ..ConfigSpec::default() };
         let call = Call::new(&vm.moref, Method::ReconfigVm).with(spec.element("spec")?);
         Task::start(self, "take inherited disks out", &call).await?.done(progress).await?;
-        let left = |error: Error, files: &[String]| Error::LeftBehind {
+        let left = |error: Error, left: Vec<String>| Error::LeftBehind {
             host: self.name().to_owned(),
-            left: files.to_vec(),
+            left,
             source: Box::new(error),
         };
         let destroyed =
             async { Task::start(self, "destroy", &Call::new(&vm.moref, Method::Destroy)).await?.done(progress).await };
-        destroyed.await.map_err(|error| left(error, &own))?;
+        if let Err(error) = destroyed.await {
+            return Err(left(error, own));
+        }
         let home = folder(&vm.path);
         let own: Vec<String> = own.into_iter().filter(|file| folder(file) == home).collect();
-        self.delete_own(vm, &own).await.map_err(|error| left(error, &own))
+        let Err(error) = self.delete_own(vm, &own).await else { return Ok(()) };
+        // The machine is gone: nothing else names its files any more.
+        let there = self.remains(vm).await;
+        Err(left(error, if there.is_empty() { own } else { there }))
+    }
+
+    /// What lies in a machine's folder, whether or not there is still such a machine; nothing where that cannot be seen.
+    pub(super) async fn remains(&self, vm: &Checked<Vm>) -> Vec<String> {
+        let Some((datastore, home)) = folder(&vm.path).filter(|(_, home)| !home.is_empty()) else { return Vec::new() };
+        let look = async {
+            let Some(datastore) = self.datastore_named(datastore).await? else { return Ok(Vec::new()) };
+            let folder = path(&datastore.name, home);
+            let files = self.folder_files(&datastore, &folder).await?;
+            Ok(files.into_iter().map(|name| format!("{folder}/{name}")).collect())
+        };
+        match look.await {
+            Ok(files) => files,
+            Err(error) => {
+                let error: Error = error;
+                if !error.is("FileNotFound") {
+                    tracing::warn!(host = self.name(), "what is left of {:?} is not known: {error}", vm.name);
+                }
+                Vec::new()
+            }
+        }
     }
 
     /// Deletes the files of disks in a machine's folder, and the folder where nothing else is in it.

@@ -36,15 +36,23 @@ impl Host {
         self.vm_task(vm, Method::SuspendVm, "suspend", progress).await
     }
 
-    /// Destroys a powered-off machine with all its files; what a linked clone inherits stays. Errors: `esxi.invalid_power_state` where
-    /// it is powered on.
-    pub async fn destroy(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<(), Error> {
+    /// Destroys a powered-off machine with all its files; what a linked clone inherits stays. Gives what is left of it all the same, where an
+    /// earlier try has taken its disks out and not deleted them.
+    ///
+    /// Errors: `esxi.invalid_power_state` where it is powered on; one that breaks off names what is left.
+    pub async fn destroy(&self, vm: &Checked<Vm>, progress: Progress<'_>) -> Result<Vec<String>, Error> {
         let info = self.vm_info(vm).await.map_err(|error| error.doing(format!("destroy {:?}", vm.name)))?;
         if info.hardware.disks.iter().any(|disk| disk.inherited().next().is_some()) {
             let destroyed = self.destroy_linked(vm, info, progress).await;
-            return destroyed.map_err(|error| error.doing(format!("destroy the linked clone {:?}", vm.name)));
+            return destroyed
+                .map(|()| Vec::new())
+                .map_err(|error| error.doing(format!("destroy the linked clone {:?}", vm.name)));
         }
-        self.vm_task(vm, Method::Destroy, "destroy", progress).await
+        self.vm_task(vm, Method::Destroy, "destroy", progress).await?;
+        match info.hardware.disks.is_empty() {
+            true => Ok(self.remains(vm).await),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// Asks the guest to shut down, and waits until the machine is off.

@@ -146,7 +146,9 @@ impl<'a> Trials<'a> {
         let open = || Ok(Box::new(std::io::Cursor::new(content.clone())) as Box<dyn Read + Send>);
         self.files.push(file.clone());
         let began = Instant::now();
-        let sent = client.upload(store, &file, Content { length: FILE as u64, open: &open, sum: esxi::Sum::Told }, &progress).await;
+        let sent = client
+            .upload(store, &file, Content { length: FILE as u64, open: &open, sum: esxi::Sum::Told }, &progress)
+            .await;
         let sum = sent.as_ref().ok().and_then(|sent| sent.sha256);
         self.measured("upload", sent, |sent| speed(sent.bytes, began.elapsed()))?;
         let Some(sum) = sum else { return Ok(()) };
@@ -331,7 +333,10 @@ impl<'a> Trials<'a> {
                 Err(error) if !error.is("ManagedObjectNotFound") => {
                     left.push(format!("the machine {:?} ({error})", vm.name));
                 }
-                _ => self.pass.unmade(&self.bound.host.host, &vm),
+                gone => {
+                    left.extend(gone.unwrap_or_default());
+                    self.pass.unmade(&self.bound.host.host, &vm);
+                }
             }
         }
         (self.facts, left)
@@ -339,7 +344,10 @@ impl<'a> Trials<'a> {
 }
 
 /// Does what takes something away, again after a pause where it fails: what was under way when the trials ended may hold it a moment.
-async fn again<F: Future<Output = Result<(), esxi::Error>>>(remove: impl Fn() -> F) -> Result<(), esxi::Error> {
+async fn again<T, F>(remove: impl Fn() -> F) -> Result<T, esxi::Error>
+where
+    F: Future<Output = Result<T, esxi::Error>>,
+{
     let mut tried = 0;
     loop {
         tried += 1;

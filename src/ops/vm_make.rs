@@ -407,7 +407,8 @@ impl Operation for EnsureClone {
 
 /// Destroys a powered-off machine with its disks, for good.
 ///
-/// Of a linked clone only what is its own goes: the disks that it builds on stay. In mode standard only what the run itself made.
+/// Of a linked clone only what is its own goes: the disks that it builds on stay. Where that breaks off, the error names the files that are
+/// left, and a second try tells of them. In mode standard only what the run itself made.
 /// Errors: `esxi.invalid_power_state` where it runs, `esxi.has_linked_clones` where others build on its disks.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -432,7 +433,16 @@ impl Operation for Destroy {
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
         refuse_with_clones(&bound.host, &bound.vm, pass, "destroyed", false).await?;
-        bound.host.client.destroy(&bound.vm, &|step| pass.step(step)).await?;
+        let left = bound.host.client.destroy(&bound.vm, &|step| pass.step(step)).await?;
+        if !left.is_empty() {
+            pass.say(&format!(
+                "warning: {:?} on {} is gone, and files of its folder are not: {}; what was a disk of it is no use any more: remove \
+                 it after a look at it (ceso datastore rm)",
+                bound.vm.name,
+                bound.host.name,
+                left.join(", ")
+            ));
+        }
         pass.unmade(&bound.host, &bound.vm);
         pass.note_gone(&bound.host, &bound.vm.name);
         Ok(())

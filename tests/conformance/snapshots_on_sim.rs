@@ -142,5 +142,48 @@ async fn a_half_made_linked_clone_is_taken_away_and_its_parent_stays() {
     let error = host.destroy(&child, &silent).await.unwrap_err();
     assert!(error.to_string().contains("[datastore1] child/child.vmdk"), "{error}");
     assert!(exists(state.path(), "debian-12/debian-12-flat.vmdk"));
+    // Destroyed once more, it has no disks any more, and what is left of them is told.
+    let left = host.destroy(&child, &silent).await.unwrap();
+    assert_eq!(left, ["[datastore1] child/child-delta.vmdk", "[datastore1] child/child.vmdk"]);
+    // Where the files alone cannot be deleted, all that remain are named.
+    let child = clone(&host, "other", true).await.unwrap();
+    let trouble = Trouble::Fault { kind: "FileLocked".into(), message: None };
+    server.fault(rule("DeleteDatastoreFile_Task", trouble)).unwrap();
+    let error = host.destroy(&child, &silent).await.unwrap_err().to_string();
+    assert!(error.contains("other/other.vmdk") && error.contains("other/other-delta.vmdk"), "{error}");
+    assert_eq!(host.lookup_vms().await.unwrap().len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disks_that_others_build_on_are_not_deleted_and_a_child_goes_without_its_parent() {
+    let state = tempfile::tempdir().unwrap();
+    let (server, host) = start(state.path()).await;
+    let store = checked(host.lookup_datastores().await.unwrap().remove(0));
+    let at = |path: &str| ceso::esxi::FilePath::parse(path).unwrap();
+    let template = named(&host, "debian-12").await;
+    let child = clone(&host, "child", true).await.unwrap();
+    // Nobody owns the disk any more, and the child builds on it.
+    host.unregister_vm(&template, &silent).await.unwrap();
+    for path in ["debian-12/debian-12.vmdk", "debian-12"] {
+        for refused in [
+            host.delete_path(&store, &at(path), &silent).await,
+            host.move_path((&store, &at(path)), (&store, &at("x.vmdk")), &silent).await,
+        ] {
+            let error = refused.unwrap_err();
+            assert!(error.kind() == "esxi.in_use" && error.to_string().contains("\"child\""), "{path}: {error}");
+        }
+    }
+    // Its disk is taken out, and then deleted: as files, for a host that deletes it as a disk may take the parent with it.
+    let disk = host.vm_info(&child).await.unwrap().hardware.disks.remove(0);
+    host.remove_disk(&child, &disk, false, &silent).await.unwrap();
+    host.delete_path(&store, &at("child/child.vmdk"), &silent).await.unwrap();
+    assert_eq!(server.requests().get("DeleteVirtualDisk_Task"), None);
+    assert!(!exists(state.path(), "child/child.vmdk") && !exists(state.path(), "child/child-delta.vmdk"));
+    assert!(exists(state.path(), "debian-12/debian-12.vmdk") && exists(state.path(), "debian-12/debian-12-flat.vmdk"));
+    // Now nobody builds on it: it goes as the disk that it is.
+    host.delete_path(&store, &at("debian-12/debian-12.vmdk"), &silent).await.unwrap();
+    assert!(server.requests().contains_key("DeleteVirtualDisk_Task"));
+    assert!(!exists(state.path(), "debian-12/debian-12-flat.vmdk"));
     server.stop().await;
 }
