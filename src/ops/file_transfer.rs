@@ -17,6 +17,7 @@ use crate::door::part::Part;
 use crate::error::Fault;
 use crate::esxi::{self, FilePath, Sum};
 use crate::units::Bytes;
+use crate::vmdk;
 
 /// What the handle of a file tells; its `name` is that of the file, without its folders.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -31,6 +32,9 @@ pub struct FileFields {
 impl Fields for FileFields {
     type Kind = kind::File;
 }
+
+/// The longest descriptor of a disk.
+const LARGEST_DESCRIPTOR: u64 = 64 << 10;
 
 /// A file that was carried over whole.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -98,6 +102,8 @@ impl Operation for Upload {
 
 /// Downloads a file of a datastore to a new file of this machine.
 ///
+/// A disk's `NAME.vmdk` is its descriptor alone: that is said, with the names of the files that hold its content.
+///
 /// What breaks off goes on by itself, by Range where the host takes it; what still fails leaves `NAME.part`, and `NAME.part.from` that
 /// says which file it is of. `resume` goes on with that in another run where the host shows that the file is still the same, and begins
 /// anew where it has been changed or that cannot be known. Errors: `esxi.file_not_found`, `esxi.file_refused` where a running machine
@@ -159,8 +165,15 @@ impl Operation for Download {
         let got = client.download(&bound.datastore, &path, had, Box::new(sink), &|step| pass.step(step)).await;
         match got {
             Ok(done) => {
-                blocking(move || part.finish()).await?;
-                Ok(Transfer::new(&bound, &path, &done))
+                let note = blocking(move || {
+                    let note = whole_disk(&part, &path, &bound.datastore.name);
+                    part.finish().map(|()| (note, Transfer::new(&bound, &path, &done)))
+                });
+                let (note, told) = note.await?;
+                if let Some(note) = note {
+                    pass.say(&note);
+                }
+                Ok(told)
             }
             Err(error) => {
                 let came = part.length();
@@ -179,6 +192,27 @@ impl Operation for Download {
             }
         }
     }
+}
+
+/// What to say of a file that is no disk and is called one: the descriptor alone has come, and the content lies beside it on the host.
+fn whole_disk(part: &Part, path: &FilePath, datastore: &str) -> Option<String> {
+    if !path.name().ends_with(".vmdk") || part.length() > LARGEST_DESCRIPTOR {
+        return None;
+    }
+    let disk = vmdk::Outline::read(&std::fs::read(part.path()).ok()?)?;
+    let parent = path.parent();
+    let folder = if parent.is_root() { String::new() } else { format!("{parent}/") };
+    let beside: Vec<String> = disk.extents.iter().map(|name| format!("[{datastore}] {folder}{name}")).collect();
+    let builds = match disk.has_parent {
+        true => ", which holds only what differs from the disk that it builds on",
+        false => "",
+    };
+    Some(format!(
+        "note: {} describes a disk and holds nothing of it: its content is {}{builds}. Download that too, under its own name beside it, or \
+         take the whole machine: ceso vm export",
+        path.on(datastore),
+        beside.join(", "),
+    ))
 }
 
 /// What is taken as it is, summed where that is wanted.

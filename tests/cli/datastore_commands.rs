@@ -19,9 +19,8 @@ fn a_file_of_this_machine_goes_up_and_comes_down_again() {
     let sum: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
     machine.file("tools.iso", &content);
     sim(&machine, &["datastore", "mkdir", "[datastore1] isos"]).ok();
-    let upload = |more: &[&str]| {
-        sim(&machine, &[&["datastore", "upload", "tools.iso", "[datastore1] isos/"], more].concat())
-    };
+    let upload =
+        |more: &[&str]| sim(&machine, &[&["datastore", "upload", "tools.iso", "[datastore1] isos/"], more].concat());
     // Another sum than is wanted: nothing is put into its place.
     upload(&["--sha256", "tools"]).failed(2, "usage.argument");
     let refused = upload(&["--sha256", &"ab".repeat(32)]).failed(1, "local.sum");
@@ -157,4 +156,30 @@ fn disks_are_made_copied_grown_and_filled() {
         sim(&machine, &["datastore", "ls", "[datastore1]", "--pattern", "thick*"]).ok().json(),
         serde_json::json!([])
     );
+}
+
+#[test]
+fn the_descriptor_of_a_disk_is_told_from_the_disk() {
+    let machine = Machine::new();
+    let got = |place: &str, file: &str| sim(&machine, &["datastore", "download", place, file]).ok().err;
+    let told = got("[datastore1] debian-12/debian-12.vmdk", "a.vmdk");
+    assert!(told.contains("[datastore1] debian-12/debian-12-flat.vmdk") && told.contains("vm export"), "{told}");
+    assert!(!told.contains("differs"), "{told}");
+    for (place, file) in [("debian-12/debian-12-flat.vmdk", "b.vmdk"), ("debian-12/debian-12.vmx", "c.vmx")] {
+        let told = got(&format!("[datastore1] {place}"), file);
+        assert!(!told.contains("describes a disk"), "{place}: {told}");
+    }
+    sim(&machine, &["vm", "clone", "debian-12", "child", "--linked"]).ok();
+    let told = got("[datastore1] child/child.vmdk", "d.vmdk");
+    assert!(told.contains("[datastore1] child/child-delta.vmdk") && told.contains("differs"), "{told}");
+}
+
+#[test]
+fn a_folder_that_a_machine_has_left_is_told_where_the_machine_is_not_found() {
+    let machine = Machine::new();
+    sim(&machine, &["datastore", "mkdir", "[datastore1] gone"]).ok();
+    let told = unrestricted(&machine, &["vm", "delete", "gone"]).failed(4, "esxi.vm_not_found");
+    assert!(told.err.contains("[datastore1] gone") && told.err.contains("datastore rm"), "{told:?}");
+    let told = unrestricted(&machine, &["vm", "delete", "nobody"]).failed(4, "esxi.vm_not_found");
+    assert!(!told.err.contains("datastore rm"), "{told:?}");
 }
