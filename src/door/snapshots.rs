@@ -31,7 +31,8 @@ impl Binder<'_> {
         self.bound_snapshot(host, vm, verb, |own| own.moref == snapshot.moref, &snapshot.name).await
     }
 
-    /// The one snapshot of that name of a machine, or without a name its current one; for a declared verb of the machine.
+    /// The one snapshot of that name of a machine, or of that number where none is named `id:3`; without a name its current one. For a
+    /// declared verb of the machine.
     pub async fn snapshot_of(
         &self,
         target: &Target<kind::Vm>,
@@ -44,7 +45,14 @@ impl Binder<'_> {
         let vm = host.client.lookup_vm(&known.moref).await?;
         self.pass.same(&host, &known, &vm, verb)?;
         match name {
-            Some(name) => self.bound_snapshot(host, vm, verb, |own| own.name == name, name).await,
+            Some(name) => {
+                let rows = host.client.snapshots(&vouch(vm.clone())).await?;
+                let named = rows.iter().any(|row| row.snapshot.name == name);
+                let number = name.strip_prefix("id:").and_then(|number| number.parse::<i32>().ok());
+                let number = number.filter(|_| !named);
+                let is_it = |own: &esxi::Snapshot| number.map_or(own.name == name, |number| own.id == number);
+                self.bound_snapshot(host, vm, verb, is_it, name).await
+            }
             None => {
                 let rows = host.client.snapshots(&vouch(vm.clone())).await?;
                 let current = rows.into_iter().find(|row| row.current).map(|row| row.snapshot);
@@ -71,8 +79,8 @@ impl Binder<'_> {
     ) -> Result<BoundSnapshot, Fault> {
         let vm = vouch(vm);
         let rows = host.client.snapshots(&vm).await?;
-        let mut found = rows.iter().map(|row| &row.snapshot).filter(|own| is_it(own));
-        let (found, more) = (found.next(), found.next());
+        let all: Vec<&esxi::Snapshot> = rows.iter().map(|row| &row.snapshot).filter(|own| is_it(own)).collect();
+        let (found, more) = (all.first().copied(), all.get(1));
         // Who may not touch the machine is not told what snapshots it has.
         let made = self.pass.door.journal.has_made(&made_key(&host.name, &vm))
             || found.is_some_and(|own| self.pass.door.journal.has_made(&snapshot_key(&host.name, &vm, own)));
@@ -81,8 +89,12 @@ impl Binder<'_> {
         match (found.cloned(), more) {
             (Some(own), None) => Ok(BoundSnapshot { host, vm, snapshot: vouch(own) }),
             (Some(_), Some(_)) => {
+                let ids: Vec<String> = all.iter().map(|own| format!("id:{}", own.id)).collect();
                 Err(Fault::new("esxi.ambiguous", format!("several snapshots of {:?} are named {name:?}", vm.name))
-                    .hint("take the handle of the one that is meant: vm:snapshots() gives them"))
+                    .hint(format!(
+                        "name the one that is meant by its number: {} (ceso vm snapshot list NAME tells more of each)",
+                        ids.join(", ")
+                    )))
             }
             (None, _) => {
                 let near = nearest(name, rows.iter().map(|row| row.snapshot.name.as_str()));

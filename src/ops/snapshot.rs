@@ -203,7 +203,7 @@ impl Operation for List {
 pub struct Revert {
     /// The machine.
     pub vm: Target<kind::Vm>,
-    /// The snapshot's name. Default: the one that the machine goes on from.
+    /// The snapshot's name, or where several have it `id:` and its number. Default: the one that the machine goes on from.
     pub snapshot: Option<String>,
 }
 

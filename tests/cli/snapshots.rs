@@ -28,6 +28,40 @@ fn snapshots_are_taken_listed_gone_back_to_and_removed_by_commands() {
     assert_ne!(sim(&["vm", "snapshot", "remove", "a", "x", "--all", "--mode", "unrestricted"]).code, 0);
 }
 
+#[test]
+fn one_of_several_snapshots_of_one_name_is_meant_by_its_number() {
+    let machine = Machine::new();
+    let sim = |words: &[&str]| {
+        machine.run(&[words, &["--host", "sim", "--output", "json", "--mode", "unrestricted"]].concat())
+    };
+    sim(&["vm", "clone", "debian-12", "a"]).ok();
+    for name in ["nightly", "nightly", "id:1"] {
+        sim(&["vm", "snapshot", "create", "a", name]).ok();
+    }
+    let rows = sim(&["vm", "snapshot", "list", "a"]).ok().json();
+    let ids: Vec<String> = (0..3).map(|at| format!("id:{}", rows[at]["id"])).collect();
+    let unclear = sim(&["vm", "snapshot", "revert", "a", "nightly"]);
+    assert!(unclear.err.contains(&format!("{}, {}", ids[0], ids[1])), "{unclear:?}");
+    unclear.failed(4, "esxi.ambiguous");
+    for words in [&["remove", "a", "nightly"][..], &["export", "a", "nightly", "out.ova"]] {
+        let unclear = sim(&[&["vm", "snapshot"], words].concat());
+        assert!(unclear.code == 1 && unclear.err.contains("id:ID means one"), "{unclear:?}");
+    }
+    sim(&["vm", "snapshot", "revert", "a", &ids[1]]).ok();
+    let current = sim(&["vm", "snapshot", "list", "a"]).ok().json();
+    assert_eq!(current[1]["current"], true, "{current}");
+    sim(&["vm", "snapshot", "export", "a", &ids[1], "out.ova"]).ok();
+    // A name comes before a number.
+    assert_eq!(ids[0], "id:1");
+    sim(&["vm", "snapshot", "remove", "a", "id:1"]).ok();
+    let left = sim(&["vm", "snapshot", "list", "a"]).ok().json();
+    assert_eq!((&left[0]["name"], &left[1]["name"]), (&"nightly".into(), &"nightly".into()), "{left}");
+    sim(&["vm", "snapshot", "remove", "a", &ids[0]]).ok();
+    let left = sim(&["vm", "snapshot", "list", "a"]).ok().json();
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["id"]), (1, &rows[1]["id"]), "{left}");
+    sim(&["vm", "snapshot", "revert", "a", "id:9"]).failed(4, "esxi.snapshot_not_found");
+}
+
 const OWN: &str = r#"
 local host = esxi.connect()
 local vm = host:vm("debian-12")
