@@ -61,6 +61,25 @@ impl Pass<'_> {
         self.door.stopped.borrow().stops(self.began)
     }
 
+    /// The same, for an engine to ask.
+    pub fn stop(&self) -> esxi::Stop {
+        let (stopped, began) = (self.door.stopped.subscribe(), self.began);
+        esxi::Stop(Arc::new(move || stopped.borrow().stops(began)))
+    }
+
+    /// Does a part of a change that may be dropped at any point, for what it has begun is taken away again then: streams.
+    ///
+    /// Faults: `script.cancelled` once the run is stopped.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let done = self.door.until_stopped(self.began, work).await;
+        done.map_err(|fault| match fault.is("script.cancelled") {
+            true => {
+                Fault::new("script.cancelled", format!("{}: the run was stopped in the middle of it", self.operation))
+            }
+            false => fault,
+        })
+    }
+
     /// Whether lists may show the object of that name.
     pub fn may_read(&self, noun: &'static str, name: &str) -> bool {
         self.may(noun, "read", name)

@@ -384,7 +384,11 @@ impl Door {
     }
 
     /// Runs what may be dropped at any point: reads, waits, lookups.
-    async fn until_stopped<T>(&self, began: u64, future: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    pub(super) async fn until_stopped<T>(
+        &self,
+        began: u64,
+        future: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         let mut stopped = self.stopped.subscribe();
         tokio::select! {
             biased;

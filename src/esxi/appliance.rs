@@ -60,7 +60,7 @@ impl Host {
             let objects = self.link.retrieve(&query).await?;
             let devices = objects.iter().find_map(|object| object.get("config.hardware.device"));
             let disks = devices.map(|devices| Hardware::read(devices).disks).unwrap_or_default();
-            self.lease_on(&Call::new(&vm.moref, Method::ExportVm), disks).await
+            self.lease_on(&Call::new(&vm.moref, Method::ExportVm), format!("the machine {:?}", vm.name), disks).await
         };
         lease.await.map_err(|error| error.doing(format!("export {:?}", vm.name)))
     }
@@ -71,13 +71,14 @@ impl Host {
     pub async fn export_snapshot(&self, snapshot: &Checked<Snapshot>) -> Result<Lease<'_>, Error> {
         let lease = async {
             let disks = self.frozen_disks(snapshot).await?.into_iter().map(|frozen| frozen.disk).collect();
-            self.lease_on(&Call::new(&snapshot.moref, Method::ExportSnapshot), disks).await
+            let machine = format!("the machine of the snapshot {:?}", snapshot.name);
+            self.lease_on(&Call::new(&snapshot.moref, Method::ExportSnapshot), machine, disks).await
         };
         lease.await.map_err(|error| error.doing(format!("export the snapshot {:?}", snapshot.name)))
     }
 
-    async fn lease_on(&self, call: &Call, disks: Vec<Disk>) -> Result<Lease<'_>, Error> {
-        let mut lease = Lease::start(self, call).await?;
+    async fn lease_on(&self, call: &Call, machine: String, disks: Vec<Disk>) -> Result<Lease<'_>, Error> {
+        let mut lease = Lease::start(self, call, machine).await?;
         lease.sizes = disks.iter().map(|disk| disk.size.0).collect();
         Ok(lease)
     }
@@ -187,7 +188,8 @@ impl Host {
             .with(plan.spec.clone())
             .with_ref("folder", &places.vm_folder)
             .with_opt(places.host.as_ref().map(|host| host.element("host")));
-        let started = match Lease::start(self, &call).await {
+        let machine = format!("the machine {:?}", new.name);
+        let started = match Lease::start(self, &call, machine).await {
             // Its lease was lost with the answer, so it ends by itself, and the machine with it.
             Err(error) if error.outcome_unknown() => {
                 let left =
@@ -199,10 +201,13 @@ impl Host {
         started.map_err(|error| error.doing(format!("import {:?}", new.name)))
     }
 
-    /// The machine that an import has made.
+    /// The machine that an import has made. It is there, so it is named where it cannot be read.
     pub async fn imported(&self, lease: &Lease<'_>) -> Result<Vm, Error> {
         let entity = lease.entity.clone().ok_or_else(|| self.lacks("the machine that an import made"))?;
-        self.identity(&entity).await
+        patient(self.identity(&entity)).await.map_err(|error| {
+            let left = vec![format!("the machine {entity}, complete")];
+            Error::LeftBehind { host: self.name().to_owned(), left, source: Box::new(error) }
+        })
     }
 
     /// Removes the machine of an import that failed where the host has not done so in time; names it where it cannot be removed, or
@@ -215,6 +220,11 @@ impl Host {
                 Err(_) => format!("perhaps the machine {entity}, perhaps whole"),
             });
         }
+        self.remove_import(entity).await
+    }
+
+    /// The same of a machine that nobody can have but its import.
+    pub(super) async fn remove_import(&self, entity: &MoRef) -> Option<String> {
         let removed = patient(async {
             let mut left = None;
             for look in 0..20 {

@@ -144,6 +144,15 @@ pub enum Error {
     /// After a failure something that this call made could not be taken away again.
     #[error("{source}. Left behind on host {host}: {}", left.join(", "))]
     LeftBehind { host: String, left: Vec<String>, source: Box<Error> },
+    /// The caller wanted it so.
+    #[error("the run was stopped in the middle of it")]
+    Stopped,
+    /// A lease could not be ended, and holds its machine.
+    #[error("{source}. On host {host} {held}")]
+    StillHeld { host: String, held: String, source: Box<Error> },
+    /// The client ended in the middle of things that could not be ended, or that only their owner may end.
+    #[error("what was under way on host {host} was not brought to an end: {}", left.join(", "))]
+    Unfinished { host: String, left: Vec<String> },
     #[error("the session file {path} cannot be written: {reason}")]
     SessionFile { path: String, reason: String },
     /// What was being done, to which object.
@@ -171,6 +180,9 @@ impl Error {
             Self::Carrier { vcenter, system, source } => {
                 Self::Carrier { vcenter, system, source: Box::new(source.because(root)) }
             }
+            Self::StillHeld { host, held, source } => {
+                Self::StillHeld { host, held, source: Box::new(source.because(root)) }
+            }
             _ => root,
         }
     }
@@ -178,9 +190,10 @@ impl Error {
     /// The error underneath what was being done.
     pub fn root(&self) -> &Error {
         match self {
-            Self::While { source, .. } | Self::LeftBehind { source, .. } | Self::Carrier { source, .. } => {
-                source.root()
-            }
+            Self::While { source, .. }
+            | Self::LeftBehind { source, .. }
+            | Self::StillHeld { source, .. }
+            | Self::Carrier { source, .. } => source.root(),
             other => other,
         }
     }
@@ -256,15 +269,21 @@ impl Error {
             Self::NoTools { .. } => "esxi.tools_unavailable".into(),
             Self::Asks { .. } => "esxi.waits_for_answer".into(),
             Self::SessionFile { .. } => "esxi.session_file".into(),
-            Self::LeftBehind { .. } | Self::While { .. } | Self::Carrier { .. } => "esxi.error".into(),
+            Self::Stopped => "script.cancelled".into(),
+            Self::Unfinished { .. } => "esxi.left_behind".into(),
+            Self::LeftBehind { .. } | Self::StillHeld { .. } | Self::While { .. } | Self::Carrier { .. } => {
+                "esxi.error".into()
+            }
         }
     }
 
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::While { source, .. } => return source.hint(),
+            Self::While { source, .. } | Self::StillHeld { source, .. } => return source.hint(),
             Self::LeftBehind { .. } => "remove what is named by hand, after a look at it".into(),
+            Self::Stopped => return None,
+            Self::Unfinished { .. } => "look at what is named: a lease ends by itself, what is half made is removed by hand".into(),
             Self::Unreachable { host, .. } => {
                 format!("check the address, the network and that the host is up: ceso host check {host}")
             }

@@ -20,6 +20,7 @@ use super::places::Parts;
 use super::session_file::SessionFile;
 use super::task::Task;
 use super::task_found::KnownTasks;
+use super::unfinished::Unfinished;
 
 /// A client for one host, with one session.
 pub struct Host {
@@ -28,6 +29,7 @@ pub struct Host {
     pub(super) parts: OnceCell<Parts>,
     pub(super) last_scan: LastScan,
     pub(super) tasks: KnownTasks,
+    pub(super) unfinished: Unfinished,
 }
 
 /// What a client has sent and received so far.
@@ -67,7 +69,14 @@ impl Host {
         let link = Link::open(options, credentials).await?;
         link.keep_open();
         let monitor = Monitor::new(link.clone());
-        Ok(Self { link, monitor, parts: OnceCell::new(), last_scan: LastScan::default(), tasks: KnownTasks::default() })
+        Ok(Self {
+            link,
+            monitor,
+            parts: OnceCell::new(),
+            last_scan: LastScan::default(),
+            tasks: KnownTasks::default(),
+            unfinished: Unfinished::default(),
+        })
     }
 
     /// The host's name in the configuration.
@@ -132,18 +141,22 @@ impl Host {
         Task::resume(self, task.clone()).done(progress).await.map(|_| ())
     }
 
-    /// Ends what the client holds on the host. A session that is kept stays; one that is not is logged out.
+    /// Ends what the client holds on the host: the leases of calls that were dropped, its filter. A session that is kept stays; one that
+    /// is not is logged out. Errors: `esxi.left_behind` with what could not be ended in a few seconds.
     pub async fn close(self) -> Result<(), Error> {
+        let unfinished = self.end_unfinished().await;
         let Self { link, monitor, .. } = self;
         monitor.close().await;
-        if link.outlives_us() { Ok(()) } else { link.end().await }
+        let ended = if link.outlives_us() { Ok(()) } else { link.end().await };
+        unfinished.and(ended)
     }
 
     /// Logs out and forgets the kept session.
     pub async fn logout(self) -> Result<(), Error> {
+        let unfinished = self.end_unfinished().await;
         let Self { link, monitor, .. } = self;
         monitor.close().await;
-        link.logout().await
+        unfinished.and(link.logout().await)
     }
 
     /// Logs out of a kept session, where there is one; nobody is asked for a password. Returns whether there was one.

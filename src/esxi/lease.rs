@@ -24,6 +24,7 @@ use super::pieces::Form;
 use super::property::Query;
 use super::soap::{Call, Method};
 use super::transfer::{Content, Sink, Sum, Transferred};
+use super::unfinished::{Begun, HeldLease, Noted, StillHeld};
 use super::watch::Awaited;
 
 const PATHS: &[&str] = &["state", "error"];
@@ -39,9 +40,16 @@ pub struct Lease<'a> {
     pub(super) sizes: Vec<u64>,
     timeout: Duration,
     percent: AtomicU8,
+    /// What the host's client knows of it, for when nobody holds it any more.
+    noted: Noted<'a>,
+    machine: String,
+    imports: bool,
     /// Everything was sent, and whether the host has taken it as whole is not known.
     perhaps_whole: AtomicBool,
 }
+
+/// How long a lease lasts without anybody, where it does not say so.
+const USUAL: Duration = Duration::from_secs(300);
 
 /// How often a lease is completed where the host is seen not to have done so.
 const COMPLETIONS: usize = 3;
@@ -76,30 +84,51 @@ pub struct LeaseFile {
 }
 
 impl<'a> Lease<'a> {
-    /// Makes a call that gives a lease, and waits until it is ready.
-    pub(super) async fn start(host: &'a Host, call: &Call) -> Result<Lease<'a>, Error> {
+    /// Makes a call that gives a lease, and waits until it is ready. `machine` is the one that it holds: `the machine "web-1"`.
+    ///
+    /// After a lost answer the error names the machine of an export, and that of an import is the caller's to name.
+    pub(super) async fn start(host: &'a Host, call: &Call, machine: String) -> Result<Lease<'a>, Error> {
         host.monitor.prepare();
-        let answer = match host.link.call(call).await {
-            Ok(answer) => answer,
-            Err(error) => return Err(host.explained(error).await),
+        let imports = call.method == Method::ImportVApp;
+        let held = HeldLease { moref: None, machine: machine.clone(), made: None, imports, timeout: USUAL };
+        let noted = host.unfinished.note(Begun::Lease(held));
+        let answer = host.link.call(call).await.and_then(|answer| {
+            let moref = answer.child("returnval").and_then(MoRef::read);
+            moref.ok_or_else(|| Error::BadAnswer {
+                host: host.name().to_owned(),
+                reason: format!("{} without a lease", call.method.wire_name()),
+            })
+        });
+        let moref = match answer {
+            Ok(moref) => moref,
+            Err(error) => {
+                noted.ended();
+                let lost = error.outcome_unknown() && !imports;
+                let error = host.explained(error).await;
+                return Err(if lost { error.still_held(host.name(), &machine, USUAL) } else { error });
+            }
         };
-        let moref = answer.child("returnval").and_then(MoRef::read).ok_or_else(|| Error::BadAnswer {
-            host: host.name().to_owned(),
-            reason: format!("{} without a lease", call.method.wire_name()),
-        })?;
+        noted.learn(|held| held.moref = Some(moref.clone()));
         let mut lease = Self {
             host,
             moref,
             entity: None,
             files: Vec::new(),
             sizes: Vec::new(),
-            timeout: Duration::from_secs(300),
+            timeout: USUAL,
             percent: AtomicU8::new(0),
+            noted,
+            machine,
+            imports,
             perhaps_whole: AtomicBool::new(false),
         };
         match lease.make_ready().await {
             Ok(()) => Ok(lease),
-            Err(error) => Err(lease.abort(error).await),
+            Err(error) => match lease.give_up().await {
+                Ok(()) => Err(error),
+                Err(_) if imports => Err(error),
+                Err(within) => Err(error.still_held(host.name(), &lease.machine, within)),
+            },
         }
     }
 
@@ -124,7 +153,11 @@ impl<'a> Lease<'a> {
         let info = info.ok_or_else(|| self.bad("a lease that is ready and says nothing of itself"))?;
         self.entity = info.child("entity").and_then(MoRef::read);
         let seconds = info.text_at("leaseTimeout").and_then(|text| text.trim().parse::<u64>().ok());
-        self.timeout = Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(300));
+        self.timeout = seconds.filter(|seconds| *seconds > 0).map_or(USUAL, Duration::from_secs);
+        self.noted.learn(|held| {
+            held.timeout = self.timeout;
+            held.made = self.entity.clone().filter(|_| held.imports);
+        });
         let urls: Vec<&Element> = info.all("deviceUrl").collect();
         let texts: Vec<&str> = urls.iter().map(|url| url.text_at("url").unwrap_or_default()).collect();
         let places = self.host.endpoints(&texts).await?;
@@ -146,21 +179,41 @@ impl<'a> Lease<'a> {
     }
 
     /// Does the work of the lease while it is kept alive, and completes it; after an error it is aborted, and what the host made for it
-    /// is gone.
-    pub async fn during<T, E: From<Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let done = tokio::select! {
+    /// is gone. Where it cannot be aborted the error says which machine it holds, and how long.
+    pub async fn during<T, E: StillHeld>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let done = self.kept(work).await;
+        self.end(done).await
+    }
+
+    /// Does a part of the work while the lease is kept alive. Where the host does not keep it any more the part is dropped.
+    pub async fn kept<T, E: From<Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        tokio::select! {
             done = work => done,
             error = self.keep_alive() => Err(E::from(error)),
-        };
+        }
+    }
+
+    /// The same of what must not be dropped in the middle: that the lease is gone shows afterwards.
+    pub async fn beside<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            error = self.keep_alive() => tracing::warn!(host = self.host.name(), "a lease has ended: {error}"),
+        }
+        work.await
+    }
+
+    /// Completes the lease of work that is done, and aborts that of work that has failed.
+    pub async fn end<T, E: StillHeld>(&self, done: Result<T, E>) -> Result<T, E> {
         match done {
             Ok(value) => match patient(self.complete()).await {
                 Ok(()) => Ok(value),
                 Err(error) => Err(E::from(error.doing("complete the lease"))),
             },
-            Err(error) => {
-                self.give_up().await;
-                Err(error)
-            }
+            Err(error) => match self.give_up().await {
+                Ok(()) => Err(error),
+                Err(within) => Err(error.still_held(self.host.name(), &self.machine, within)),
+            },
         }
     }
 
@@ -174,31 +227,49 @@ impl<'a> Lease<'a> {
         let mut tries = COMPLETIONS;
         loop {
             tries -= 1;
-            let Err(error) = self.tell(Call::new(&self.moref, Method::LeaseComplete)).await else { return Ok(()) };
+            let Err(error) = self.tell(Call::new(&self.moref, Method::LeaseComplete)).await else {
+                self.noted.ended();
+                return Ok(());
+            };
             let seen = self.host.link.retrieve(&Query::object(&self.moref, "HttpNfcLease", &["state"])).await;
             let state = seen.map(|objects| objects.iter().find_map(|object| object.text("state").map(str::to_owned)));
             match state.as_ref().ok().and_then(Option::as_deref).map(str::trim) {
-                Some("done") => return Ok(()),
+                Some("done") => {
+                    self.noted.ended();
+                    return Ok(());
+                }
                 Some("ready") if error.outcome_unknown() && tries > 0 => {}
                 // It is not taken as whole, and will not be.
                 Some("ready") => {
-                    self.give_up().await;
+                    return Err(match self.give_up().await {
+                        Ok(()) => error,
+                        Err(within) => error.still_held(self.host.name(), &self.machine, within),
+                    });
+                }
+                Some("error") => {
+                    self.noted.ended();
                     return Err(error);
                 }
-                Some("error") => return Err(error),
+                // Aborting it would take away what may be whole; an export's is named, if it lasts.
                 _ => {
                     self.perhaps_whole.store(true, Ordering::Relaxed);
-                    return Err(error);
+                    self.noted.ended();
+                    return Err(match self.imports {
+                        true => error,
+                        false => error.still_held(self.host.name(), &self.machine, self.timeout),
+                    });
                 }
             }
         }
     }
 
-    async fn give_up(&self) {
-        let abort = Call::new(&self.moref, Method::LeaseAbort);
-        if let Err(failure) = patient(self.tell(abort)).await {
+    /// Aborts the lease; where that fails it ends by itself, within the time that is returned.
+    async fn give_up(&self) -> Result<(), Duration> {
+        let aborted = patient(self.host.abort_lease(&self.moref)).await;
+        aborted.inspect(|()| self.noted.ended()).map_err(|failure| {
             tracing::warn!(host = self.host.name(), "a lease was not aborted and ends by itself: {failure}");
-        }
+            self.timeout
+        })
     }
 
     /// Says again and again how far the work is; ends only where the host does not take it any more.
@@ -225,14 +296,6 @@ impl<'a> Lease<'a> {
 
     async fn tell(&self, call: Call) -> Result<(), Error> {
         self.host.link.call(&call).await.map(drop)
-    }
-
-    async fn abort(self, error: Error) -> Error {
-        let abort = self.tell(Call::new(&self.moref, Method::LeaseAbort)).await;
-        if let Err(failure) = abort {
-            tracing::debug!(host = self.host.name(), "a lease that was not ready was not aborted: {failure}");
-        }
-        error
     }
 
     /// Says how far the whole work is, for the host and for whoever waits.

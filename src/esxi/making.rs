@@ -43,6 +43,11 @@ impl<'a> Making<'a> {
         }
     }
 
+    /// What may be there of a machine that is being made, for whoever has to look for it.
+    pub(super) fn perhaps(datastore: &Datastore, name: &str) -> Result<String, Error> {
+        Ok(format!("perhaps {} with what is in it", path(&datastore.name, &folder_name(name)?)))
+    }
+
     pub(super) fn folder_path(&self) -> String {
         path(&self.datastore.name, &self.base)
     }

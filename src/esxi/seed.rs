@@ -13,8 +13,10 @@ use super::error::Error;
 use super::files::{path, split};
 use super::hardware::Drive;
 use super::host::{Host, Progress};
+use super::link::patient;
 use super::object::Vm;
 use super::property::Query;
+use super::unfinished::Begun;
 
 const PREFIX: &str = "ceso-seed-";
 
@@ -54,20 +56,31 @@ impl Host {
             let (datastore, folder) = self.folder_of(vm)?;
             let file = format!("{folder}/{PREFIX}{}.iso", uuid::Uuid::new_v4().simple());
             let place = free_place(&devices, &old);
-            self.link.upload(datastore, &file, image).await?;
-            let file = path(datastore, &file);
-            let mut changes: Vec<Element> = old.iter().map(removed).collect();
-            changes.extend(place.controller.clone());
-            changes.push(added(&place, &file));
-            if let Err(error) = self.change_devices(vm, changes, progress).await {
-                return Err(match self.delete_file(&file).await {
-                    Ok(()) => error,
-                    Err(failure) => self.left(format!("{file} ({failure})"), error),
-                });
-            }
+            let whole = path(datastore, &file);
+            let noted = self.unfinished.note(Begun::Made(format!("perhaps {whole}")));
+            let given = async {
+                if let Err(error) = self.link.upload(datastore, &file, image).await {
+                    return Err(self.taken_away(&whole, error).await);
+                }
+                let mut changes: Vec<Element> = old.iter().map(removed).collect();
+                changes.extend(place.controller.clone());
+                changes.push(added(&place, &whole));
+                let Err(error) = self.change_devices(vm, changes, progress).await else { return Ok(()) };
+                if !error.outcome_unknown() {
+                    return Err(self.taken_away(&whole, error).await);
+                }
+                match self.devices(vm).await {
+                    Ok(now) if seeds(&now).iter().any(|seed| seed.file == whole) => Ok(()),
+                    // The host may be about to connect it.
+                    _ => Err(self.left(format!("perhaps {whole}"), error)),
+                }
+            };
+            let given = given.await;
+            noted.ended();
+            given?;
             self.delete_seeds(&old).await
         };
-        made.await.map_err(|error: Error| error.doing(format!("give {:?} its seed image", vm.name)))
+        patient(made).await.map_err(|error: Error| error.doing(format!("give {:?} its seed image", vm.name)))
     }
 
     /// Takes a machine's seed image out of its drive and deletes it; whether there was one. The machine must be off.
@@ -101,6 +114,14 @@ impl Host {
             host: self.name().to_owned(),
             reason: format!("a machine whose configuration is at {:?}", vm.path),
         })
+    }
+
+    /// Takes away an image that is in no drive, or names it where that fails.
+    async fn taken_away(&self, file: &str, error: Error) -> Error {
+        match self.delete_file(file).await {
+            Err(failure) if !failure.is("FileNotFound") => self.left(format!("{file} ({failure})"), error),
+            _ => error,
+        }
     }
 
     async fn delete_seeds(&self, seeds: &[Seed]) -> Result<(), Error> {

@@ -81,6 +81,7 @@ methods! {
     CopyDatastoreFile = "CopyDatastoreFile_Task" false,
     MoveDatastoreFile = "MoveDatastoreFile_Task" false,
     DeleteDatastoreFile = "DeleteDatastoreFile_Task" false,
+    CancelTask = "CancelTask" true,
     CreateVirtualDisk = "CreateVirtualDisk_Task" false,
     MoveVirtualDisk = "MoveVirtualDisk_Task" false,
     ExtendVirtualDisk = "ExtendVirtualDisk_Task" false,

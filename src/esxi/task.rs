@@ -2,7 +2,8 @@
 //!
 //! Specification: vSphere Web Services API, `Task`, `TaskInfo`.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::xml::Element;
 
@@ -14,6 +15,42 @@ use super::soap::{Call, Method};
 use super::watch::{Awaited, Snapshot};
 
 const PATHS: &[&str] = &["info.state", "info.progress", "info.error", "info.result"];
+
+/// How often it is asked whether the caller wants a task to be stopped.
+const STOP: Duration = Duration::from_millis(200);
+
+/// Says whether whoever waits for a change wants it to be stopped.
+#[derive(Clone)]
+pub struct Stop(pub Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Stop {
+    pub(super) fn is_wanted(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Stop").field(&self.is_wanted()).finish()
+    }
+}
+
+tokio::task_local! {
+    static WANTED: Option<Stop>;
+}
+
+/// Has the tasks that the future awaits be cancelled once `stop` says so, where the host can do that: for what is taken away again then.
+pub(super) fn stoppable<F: Future>(stop: Option<&Stop>, future: F) -> impl Future<Output = F::Output> {
+    WANTED.scope(stop.cloned(), future)
+}
+
+/// Ends once the caller wants the tasks that it awaits to be stopped.
+async fn wanted() {
+    let Ok(Some(stop)) = WANTED.try_with(Clone::clone) else { return std::future::pending().await };
+    while !stop.is_wanted() {
+        tokio::time::sleep(STOP).await;
+    }
+}
 
 /// A task under way. Dropping it leaves the task to the host.
 pub(super) struct Task<'a> {
@@ -81,6 +118,9 @@ impl<'a> Task<'a> {
         let host = self.host;
         let asked = host.until_asked(self.machine.take());
         tokio::pin!(asked);
+        let stop = wanted();
+        tokio::pin!(stop);
+        let mut cancelled = false;
         loop {
             let next = tokio::select! {
                 biased;
@@ -88,6 +128,14 @@ impl<'a> Task<'a> {
                 question = &mut asked => {
                     self.outcome = "asked";
                     return Err(question);
+                }
+                () = &mut stop, if !cancelled => {
+                    cancelled = true;
+                    // One that cannot be cancelled goes on to its end, and so does the wait for it.
+                    if let Err(error) = host.link.call(&Call::new(&self.moref, Method::CancelTask)).await {
+                        tracing::debug!(host = host.name(), task = %self.moref, "a task was not cancelled: {error}");
+                    }
+                    continue;
                 }
             };
             let next = next.map_err(|error| match error.is("ManagedObjectNotFound") {
@@ -113,6 +161,9 @@ impl<'a> Task<'a> {
                         learned: None,
                     });
                     let error = Error::Vim { host: self.host.name().to_owned(), fault: Box::new(fault) };
+                    if cancelled && error.is("RequestCanceled") {
+                        return Err(Error::Stopped);
+                    }
                     return Err(self.host.explained(error).await);
                 }
                 _ => {}

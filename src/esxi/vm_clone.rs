@@ -24,6 +24,8 @@ use super::places::{Placement, Places};
 use super::port_group::{name_port_groups, with_networks};
 use super::property::{From, Query};
 use super::snapshot::Snapshot;
+use super::task::{Stop, stoppable};
+use super::unfinished::Begun;
 use super::vm_clone_plan::{Plan, nvram};
 use super::vm_info::{CONFIG, Firmware};
 use super::vm_list::PowerState;
@@ -47,6 +49,8 @@ pub struct CloneSpec<'a> {
     pub networks: Vec<(&'a str, &'a Checked<Network>)>,
     /// Where it goes, on a vCenter. Default: where the template is.
     pub at: Placement,
+    /// Says whether it is to be given up: what it has made is taken away again then.
+    pub stop: Option<Stop>,
 }
 
 /// Backings that can be copied as a disk.
@@ -160,12 +164,17 @@ impl Host {
             let plan = self.plan(source, new, datastore, spec).await?;
             if self.is_vcenter() {
                 let of = (source.vm, source.snapshot.map(|snapshot| &snapshot.moref));
-                let made = self.clone_natively(&plan, of, new, datastore, spec, progress).await;
+                let cloned = self.clone_natively(&plan, of, new, datastore, spec, progress);
+                let made = stoppable(spec.stop.as_ref(), cloned).await;
                 return self.with_space(datastore, (!spec.linked).then_some(plan.needed), made).await;
             }
             let places = self.places(&spec.at).await?;
-            let making = Making::folder(self, datastore, &new.name).await?;
-            let made = self.carry_out(&plan, &places, making, new, spec, progress).await;
+            let noted = self.unfinished.note(Begun::Made(Making::perhaps(datastore, &new.name)?));
+            let made = match Making::folder(self, datastore, &new.name).await {
+                Ok(making) => self.carry_out(&plan, &places, making, new, spec, progress).await,
+                Err(error) => Err(error),
+            };
+            noted.ended();
             // What it takes is known, and what was copied before the space ran out is gone again.
             self.with_space(datastore, (!spec.linked).then_some(plan.needed), made).await
         };
@@ -286,7 +295,8 @@ impl Host {
         spec: &CloneSpec<'_>,
         progress: Progress<'_>,
     ) -> Result<Vm, Error> {
-        if let Err(error) = self.copy_files(plan, &mut making, spec.linked, progress).await {
+        let copied = stoppable(spec.stop.as_ref(), self.copy_files(plan, &mut making, spec, progress));
+        if let Err(error) = copied.await {
             return Err(making.undo(error).await);
         }
         let vmx = making.file_path(".vmx");
@@ -308,11 +318,16 @@ impl Host {
         &self,
         plan: &Plan,
         making: &mut Making<'_>,
-        linked: bool,
+        spec: &CloneSpec<'_>,
         progress: Progress<'_>,
     ) -> Result<(), Error> {
         let count = plan.hardware.disks.len();
-        for (index, disk) in plan.hardware.disks.iter().enumerate().filter(|_| !linked) {
+        let go_on = || match spec.stop.as_ref().is_some_and(Stop::is_wanted) {
+            true => Err(Error::Stopped),
+            false => Ok(()),
+        };
+        for (index, disk) in plan.hardware.disks.iter().enumerate().filter(|_| !spec.linked) {
+            go_on()?;
             let what = format!("copy disk {} of {count}", index + 1);
             let to = making.disk_path(index);
             let adapter =
@@ -320,6 +335,7 @@ impl Host {
             let copied = self.copy_disk(&disk.file, &to, (disk_type(disk), adapter), &what, progress).await;
             making.disk(to, copied)?;
         }
+        go_on()?;
         if let Some(nvram) = &plan.nvram {
             let to = making.file_path(".nvram");
             let copied = self.copy_file(nvram, &to, "copy firmware variables", progress).await;

@@ -19,6 +19,7 @@ use super::object::{Datastore, Network, NewVm, Vm};
 use super::places::{Placement, Places, Reach};
 use super::soap::{Call, Method};
 use super::task::Task;
+use super::unfinished::Begun;
 use super::vm_info::Firmware;
 
 /// What a new machine is to be.
@@ -97,8 +98,13 @@ impl Host {
         };
         // Wrong values are refused before anything is made.
         config.element("config")?;
+        let perhaps = Making::perhaps(datastore, &new.name).map_err(|error| self.creating(error, new))?;
+        let noted = self.unfinished.note(Begun::Made(perhaps));
         let making = patient(Making::folder(self, datastore, &new.name)).await;
-        let mut making = making.map_err(|error| self.creating(error, new))?;
+        let mut making = making.map_err(|error| {
+            noted.ended();
+            self.creating(error, new)
+        })?;
         let vmx = making.file_path(".vmx");
         let disk = making.disk_path(0);
         let mut devices = Vec::new();
@@ -118,7 +124,9 @@ impl Host {
                 Err(error) => Err(making.undo(error).await),
             }
         };
-        patient(made).await.map_err(|error| self.creating(error, new))
+        let made = patient(made).await;
+        noted.ended();
+        made.map_err(|error| self.creating(error, new))
     }
 
     fn creating(&self, error: Error, new: &NewVm) -> Error {

@@ -24,8 +24,8 @@ use crate::ova;
 /// sums is checked before anything is made, else as it comes; sums are compared on the way, and what was made is removed where one is
 /// wrong. Certificates are verified, redirects are followed within what `web.fetch` allows and never from https to http, and what breaks
 /// off goes on where the server can. Disks are thin. Errors: `ova.invalid`, `ova.sum`, `web.…`, `esxi.duplicate_name`,
-/// `esxi.no_disk_space`, `usage.network` where one of its networks is not there and none is named instead. What a failed import made is
-/// removed, or the error names it.
+/// `esxi.no_disk_space`, `usage.network` where one of its networks is not there and none is named instead. What an import made that failed
+/// or was stopped is removed, or the error names it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
@@ -127,12 +127,12 @@ impl Operation for Import {
         }
         let lease = client.import(&plan, &new, &at).await?;
         let filling = Filling { lease: &lease, plan: &plan, pass };
-        let sent = lease.during(async {
+        let sent = lease.during(pass.unless_stopped(async {
             match &mut appliance.parts {
                 Parts::There(parts) => filling.with_all(parts).await,
                 Parts::Coming(coming) => filling.as_they_come(coming).await,
             }
-        });
+        }));
         if let Err(fault) = sent.await {
             let left = client.left_by_import(&lease).await;
             // What came before the space ran out is gone again.

@@ -24,7 +24,8 @@ use crate::units::Bytes;
 /// Writes a powered-off machine into a new OVA file of this machine: its disks as streamOptimized, its firmware's variables, a manifest.
 ///
 /// Errors: `esxi.invalid_power_state`, `local.file_exists`, `esxi.bad_answer` where what the host sends is no whole disk of the machine.
-/// After an error no file is left, and the machine is free again.
+/// After an error, and where the run is stopped, no file is left, and the machine is free again, or the error says until when it may be
+/// busy.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
@@ -87,7 +88,8 @@ impl Operation for Export {
 /// Writes a machine as a snapshot has it into a new OVA file of this machine; it may run meanwhile.
 ///
 /// Its firmware's variables are those of now, and left out while the machine runs and holds them. Errors: `esxi.task_in_progress`,
-/// `local.file_exists`, `esxi.not_supported` where the host does not export snapshots, as it says or a probe found. After an error no file is left, and the machine is free again.
+/// `local.file_exists`, `esxi.not_supported` where the host does not export snapshots, as it says or a probe found. After an error, and
+/// where the run is stopped, no file is left, and the machine is free again, or the error says until when it may be busy.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportSnapshot {
@@ -176,7 +178,7 @@ async fn export<'a>(
     let made = async {
         let to = to?;
         let (nvram, lease) = begun().await?;
-        lease.during(write(from, &lease, to, nvram, pass)).await
+        lease.during(pass.unless_stopped(write(from, &lease, to, nvram, pass))).await
     };
     match made.await {
         Ok(parts) => {

@@ -14,15 +14,15 @@ use crate::door::object::{Given, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::error::Fault;
 use crate::esxi::checked::Checked;
-use crate::esxi::{self, Content, ImportFile, Lease, NewVm, OvfFile};
+use crate::esxi::{self, Content, ImportFile, ImportPlan, Lease, NewVm, OvfFile};
 use crate::ova::Package;
 
 /// Copies a powered-off machine to another host: its hardware, its disks, its firmware's variables. The machine itself stays as it is.
 ///
 /// The one host exports and the other imports, both by leases, and what comes from the one goes to the other at once. Disks are thin, and
 /// as large as they are; cards have new MAC addresses. Errors: `esxi.invalid_power_state`, `esxi.duplicate_name`, `esxi.no_disk_space`,
-/// `esxi.network_not_found` where the other host lacks one of its networks and none is named instead. What a failed copy made is removed, or
-/// the error names it.
+/// `esxi.network_not_found` where the other host lacks one of its networks and none is named instead. What a copy made that failed
+/// or was stopped is removed, or the error names it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CopyTo {
@@ -97,40 +97,17 @@ impl Operation for CopyTo {
         let at = esxi::Placement { folder: self.folder, place: self.place };
         let nvram = source.nvram(&from.vm, stores).await?;
         let lease = source.export(&from.vm).await?;
-        let vm = lease.during(async {
-            let base = plain(from.vm.own_name());
-            let disks = lease.files.iter().filter(|file| file.disk);
-            // How long each is shows when it has gone by: the target is not told.
-            let files: Vec<OvfFile> = (1..)
-                .zip(disks)
-                .map(|(number, disk)| {
-                    let path = format!("{base}-disk{number}.vmdk");
-                    OvfFile { device: disk.key.clone(), path, size: 0, capacity: 0 }
-                })
-                .collect();
-            let mut descriptor = source.descriptor(&from.vm, None, from.vm.own_name(), &files).await?;
-            let variables = format!("{base}.nvram");
-            if let Some(nvram) = &nvram {
-                descriptor = with_nvram(&descriptor, &variables, nvram.len(), files.len() + 1);
-            }
-            Package::read(descriptor.as_bytes())?;
-            let plan = target.import_plan(&descriptor, new, datastore, networks, "thin", &at).await?;
-            let own = target.import(&plan, new, &at).await?;
-            let carried = own.during(async {
-                let whole = plan.files.len() as u64 * 100;
-                for (number, file) in (0..).zip(&plan.files) {
-                    let told = |step: esxi::Step<'_>| {
-                        let percent = percent(number * 100 + u64::from(step.percent.unwrap_or(0)), whole);
-                        lease.progress(percent);
-                        own.progress(percent);
-                        own.step("copy", &|step| pass.step(step));
-                    };
-                    carry(&Carried { lease: &lease, own: &own, files: &files, nvram: nvram.as_deref() }, file, &told)
-                        .await?;
-                }
-                Ok::<(), Fault>(())
-            });
-            match carried.await {
+        let copied = async {
+            // What only reads and plans may be dropped; what makes the target's machine may not.
+            let planned = lease.kept(pass.unless_stopped(async {
+                let (files, descriptor) = described(source, &from.vm, &lease, nvram.as_deref()).await?;
+                let plan = target.import_plan(&descriptor, new, datastore, networks, "thin", &at).await?;
+                Ok::<_, Fault>((files, plan))
+            }));
+            let (files, plan) = planned.await?;
+            let own = lease.beside(target.import(&plan, new, &at)).await?;
+            let both = Carried { lease: &lease, own: &own, files: &files, nvram: nvram.as_deref() };
+            match own.during(lease.kept(pass.unless_stopped(carry_all(&both, &plan, pass)))).await {
                 Ok(()) => Ok(target.imported(&own).await?),
                 Err(fault) => {
                     let left = target.left_by_import(&own).await;
@@ -146,10 +123,48 @@ impl Operation for CopyTo {
                     })
                 }
             }
-        });
-        let vm = pass.made(&to.host, vm.await?);
+        };
+        let copied = copied.await;
+        // The copy is whole, whatever becomes of the lease that it was read through.
+        let vm = match copied {
+            Ok(vm) => {
+                let vm = pass.made(&to.host, vm);
+                lease.end(Ok::<_, Fault>(())).await.map_err(|fault| {
+                    let told = format!("the copy {:?} on {} is whole, and stays", vm.own_name(), to.host.name);
+                    let hint = fault.hint_text().map_or_else(|| told.clone(), |hint| format!("{told}; {hint}"));
+                    fault.hint(hint)
+                })?;
+                vm
+            }
+            Err(fault) => return lease.end(Err(fault)).await,
+        };
         give_vm(pass, &to.host, &vm).await
     }
+}
+
+/// The machine as OVF, with the names of the files that are to come.
+async fn described(
+    source: &esxi::Host,
+    vm: &Checked<esxi::Vm>,
+    lease: &Lease<'_>,
+    nvram: Option<&[u8]>,
+) -> Result<(Vec<OvfFile>, String), Fault> {
+    let base = plain(vm.own_name());
+    let disks = lease.files.iter().filter(|file| file.disk);
+    // How long each is shows when it has gone by: the target is not told.
+    let files: Vec<OvfFile> = (1..)
+        .zip(disks)
+        .map(|(number, disk)| {
+            let path = format!("{base}-disk{number}.vmdk");
+            OvfFile { device: disk.key.clone(), path, size: 0, capacity: 0 }
+        })
+        .collect();
+    let mut descriptor = source.descriptor(vm, None, vm.own_name(), &files).await?;
+    if let Some(nvram) = nvram {
+        descriptor = with_nvram(&descriptor, &format!("{base}.nvram"), nvram.len(), files.len() + 1);
+    }
+    Package::read(descriptor.as_bytes())?;
+    Ok((files, descriptor))
 }
 
 /// Two leases, and what goes from the one to the other.
@@ -158,6 +173,21 @@ struct Carried<'a> {
     own: &'a Lease<'a>,
     files: &'a [OvfFile],
     nvram: Option<&'a [u8]>,
+}
+
+/// Carries all that the target wants.
+async fn carry_all(both: &Carried<'_>, plan: &ImportPlan, pass: &Pass<'_>) -> Result<(), Fault> {
+    let whole = plan.files.len() as u64 * 100;
+    for (number, file) in (0..).zip(&plan.files) {
+        let told = |step: esxi::Step<'_>| {
+            let percent = percent(number * 100 + u64::from(step.percent.unwrap_or(0)), whole);
+            both.lease.progress(percent);
+            both.own.progress(percent);
+            both.own.step("copy", &|step| pass.step(step));
+        };
+        carry(both, file, &told).await?;
+    }
+    Ok(())
 }
 
 /// Carries one of the files that the target wants.

@@ -236,6 +236,7 @@ impl Clone {
             linked: self.linked,
             at: esxi::Placement { folder: self.folder, place: self.place },
             networks: bound.networks.iter().map(|(name, network)| (name.as_str(), network)).collect(),
+            stop: Some(pass.stop()),
             ..esxi::CloneSpec::default()
         };
         let client = &bound.host.host.client;
@@ -332,6 +333,7 @@ impl Operation for CloneSnapshot {
             notes: self.notes,
             at: esxi::Placement { folder: self.folder, place: self.place },
             networks: networks.iter().map(|(name, network)| (name.as_str(), network)).collect(),
+            stop: Some(pass.stop()),
             ..esxi::CloneSpec::default()
         };
         let source = (&from.vm, &from.snapshot);

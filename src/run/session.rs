@@ -3,7 +3,7 @@
 //! One thread reads frames. What needs no wait is answered on it; what waits for a host goes on in the asynchronous runtime, which is
 //! started with the first operation that may. Faults are numbered here: exit codes and hints come from those numbers, never from a script's words.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -136,6 +136,10 @@ struct Shared {
     door: Arc<Door>,
     faults: Mutex<Raises>,
     under_way: AtomicU32,
+    /// Whether the run has ended: nobody hears any more what becomes of the calls that are under way.
+    over: AtomicBool,
+    /// What came of changes since then that somebody must hear.
+    late: Mutex<Vec<Fault>>,
     /// What tells others on this machine what the run is doing.
     presence: OnceLock<Presence>,
 }
@@ -169,6 +173,17 @@ impl Shared {
         faults.newest.get((number as usize).checked_sub(faults.forgotten + 1)?).cloned()
     }
 
+    /// Keeps what a change's fault tells beyond that it was stopped, where its script is gone: what it left, until when a machine is busy.
+    fn note_late(&self, operation: &str, result: &Result<Value, Fault>) {
+        let Err(fault) = result else { return };
+        if !self.over.load(Ordering::Relaxed) || (fault.is("script.cancelled") && fault.hint_text().is_none()) {
+            return;
+        }
+        let hint = fault.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();
+        let told = Fault::new(fault.kind().to_owned(), format!("{operation}: {}{hint}", fault.message()));
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).push(told.shortened(FAULT_TEXT));
+    }
+
     /// Says which operation has begun, or that one has ended.
     fn doing(&self, operation: Option<&'static str>) {
         if let Some(presence) = self.presence.get()
@@ -189,7 +204,14 @@ impl Shared {
 impl Session {
     /// A session with a worker that has been started.
     pub fn new(worker: Worker, reader: Reader, writer: Writer, door: Arc<Door>, means: Means) -> Self {
-        let shared = Shared { door, faults: Mutex::default(), under_way: AtomicU32::new(0), presence: OnceLock::new() };
+        let shared = Shared {
+            door,
+            faults: Mutex::default(),
+            under_way: AtomicU32::new(0),
+            over: AtomicBool::new(false),
+            late: Mutex::default(),
+            presence: OnceLock::new(),
+        };
         Self {
             worker: Some(worker),
             reader,
@@ -285,6 +307,7 @@ impl Session {
             worker.kill_and_wait();
         }
         self.lines.clear();
+        self.shared.over.store(true, Ordering::Relaxed);
         self.shared.door.cancel(true);
         let Some(runtime) = self.runtime.take() else { return Vec::new() };
         let tasks = &mut self.tasks;
@@ -312,7 +335,9 @@ impl Session {
             self.shared.door.disconnect().await
         });
         runtime.shutdown_timeout(Duration::from_millis(200));
-        faults
+        let mut late = std::mem::take(&mut *self.shared.late.lock().unwrap_or_else(PoisonError::into_inner));
+        late.extend(faults);
+        late
     }
 
     fn call(&mut self, call: u64, operation: &str, arguments: Value) -> Result<(), Ended> {
@@ -352,13 +377,20 @@ impl Session {
                 self.answer(call, result)
             }
             None => {
-                self.answer_later(call, pass, &handle);
+                let change = (declared.effect >= Effect::Change).then_some(declared.name);
+                self.answer_later(call, change, pass, &handle);
                 Ok(())
             }
         }
     }
 
-    fn answer_later(&mut self, call: u64, pass: BoxFuture<'static, Result<Value, Fault>>, handle: &Handle) {
+    fn answer_later(
+        &mut self,
+        call: u64,
+        change: Option<&'static str>,
+        pass: BoxFuture<'static, Result<Value, Fault>>,
+        handle: &Handle,
+    ) {
         let (shared, writer) = (self.shared.clone(), self.writer.clone());
         while self.tasks.try_join_next().is_some() {}
         shared.under_way.fetch_add(1, Ordering::Relaxed);
@@ -366,6 +398,9 @@ impl Session {
             let result = pass.await;
             shared.under_way.fetch_sub(1, Ordering::Relaxed);
             shared.doing(None);
+            if let Some(change) = change {
+                shared.note_late(change, &result);
+            }
             // A worker that is gone needs no answer; its end is noticed by the reader.
             let _gone = writer.send(&ToWorker::Answer { call, outcome: shared.outcome(result) });
         };

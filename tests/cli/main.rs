@@ -37,6 +37,7 @@ mod run_files;
 mod run_limits;
 mod run_playbooks;
 mod run_signals;
+mod run_stopped_transfers;
 mod run_vcsim;
 mod secret_handles;
 mod secrets;

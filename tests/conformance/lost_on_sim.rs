@@ -179,3 +179,32 @@ async fn what_a_restarted_host_knows_no_task_of_may_have_been_done() {
     assert!(!error.may_retry() && !error.to_string().contains("not begun"), "{error}");
     lab.server.stop().await;
 }
+
+/// The upload of an image for a drive is lost. Must hold: the image is gone again, or the error names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_whose_upload_is_lost_is_taken_away_or_named() {
+    let lab = Lab::start(Duration::from_millis(50)).await;
+    let vm = checked(lab.create(&lab.ours, "ours").await.unwrap());
+    let give = || lab.ours.attach_seed(&vm, bytes::Bytes::from_static(b"image"), &silent);
+    let images = async || {
+        let rows = lab.theirs.browse(&lab.store, &at("ours"), Search::default()).await.unwrap();
+        rows.into_iter().filter(|row| row.path.ends_with(".iso")).count()
+    };
+    for rule in
+        ["PUT folder:drop-answer:1", "PUT folder:cut=3:1", "ReconfigVM_Task:drop:1", "ReconfigVM_Task:NoPermission:1"]
+    {
+        lab.fault(rule);
+        let error = give().await.unwrap_err();
+        assert_eq!(images().await, 0, "{rule}: {error}");
+        assert!(!error.to_string().contains("Left behind"), "{rule}: {error}");
+    }
+    lab.fault("PUT folder:drop-answer:1");
+    lab.server.fault(read_fault("DeleteDatastoreFile_Task:FileLocked:1").unwrap()).unwrap();
+    let error = give().await.unwrap_err();
+    assert!(images().await == 1 && error.to_string().contains("ours/ceso-seed-"), "{error}");
+    // The drive has it though the answer was lost: it stays there.
+    lab.fault("ReconfigVM_Task:drop-answer:1");
+    give().await.unwrap();
+    assert!(lab.ours.has_seed(&vm).await.unwrap());
+    lab.server.stop().await;
+}
