@@ -163,7 +163,75 @@ impl Looking {
     }
 }
 
+/// A host's newest event at a moment: what has a greater number, or a later time where the host counts anew, came after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NewestEvent {
+    key: i64,
+    time: Option<OffsetDateTime>,
+}
+
+/// That a machine was turned on.
+pub(super) struct Started {
+    pub by: Option<String>,
+}
+
+impl NewestEvent {
+    fn precedes(&self, event: &EventRow) -> bool {
+        event.key > self.key || self.time.zip(event.time).is_some_and(|(then, time)| time > then)
+    }
+}
+
 impl Host {
+    /// The newest event of the host; `None` where it has none, or does not tell.
+    pub(super) async fn newest_event(&self) -> Result<Option<NewestEvent>, Error> {
+        let Ok(manager) = self.part("EventManager", |content| content.event_manager.as_deref()) else {
+            return Ok(None);
+        };
+        let asked = self.link.retrieve(&Query::object(&manager, "EventManager", &["latestEvent"])).await;
+        match asked {
+            Ok(objects) => {
+                let newest = objects.iter().find_map(|object| object.get("latestEvent"));
+                Ok(newest.and_then(event).map(|newest| NewestEvent { key: newest.key, time: newest.time }))
+            }
+            Err(error) if error.vim().is_some() => {
+                tracing::debug!(host = self.name(), "the newest event is not told: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a machine that was off was turned on since then: it runs, or an event says so. A host that tells no events is believed by
+    /// the machine's state alone.
+    pub(super) async fn started_since(
+        &self,
+        vm: &MoRef,
+        newest: Option<&NewestEvent>,
+    ) -> Result<Option<Started>, Error> {
+        const STARTS: &[&str] = &["VmStartingEvent", "VmPoweredOnEvent", "VmResumingEvent", "VmResettingEvent"];
+        let objects = self.link.retrieve(&Query::object(vm, "VirtualMachine", &["runtime.powerState"])).await?;
+        let state = objects.iter().find_map(|object| object.text("runtime.powerState"));
+        let runs = state.is_some_and(|state| state.trim() != "poweredOff");
+        let starts = async {
+            let Some(newest) = newest else { return Ok(None) };
+            let manager = self.part("EventManager", |content| content.event_manager.as_deref())?;
+            let filter = EventFilter { since: newest.time, ..EventFilter::default() };
+            let events = self.query_events(&manager, &filter).await?;
+            let of_it = |event: &&EventRow| event.machine.as_ref() == Some(vm) && newest.precedes(event);
+            let mut starts = events.iter().filter(of_it).filter(|event| STARTS.contains(&event.kind.as_str()));
+            Ok::<_, Error>(starts.next().map(|event| Started { by: event.user.clone() }))
+        };
+        match starts.await {
+            Ok(Some(started)) => Ok(Some(started)),
+            Ok(None) => Ok(runs.then_some(Started { by: None })),
+            Err(error @ Error::Vim { .. }) => {
+                tracing::debug!(host = self.name(), "the events are not told: {error}");
+                Ok(runs.then_some(Started { by: None }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The events that the host remembers, oldest first: at most the newest thousand or so, as many as it tells at once. With `wait`
     /// it waits until one is there, at most so long; none coming is no error.
     pub async fn events(

@@ -171,7 +171,7 @@ impl Host {
             let places = self.places(&spec.at).await?;
             let noted = self.unfinished.note(Begun::Made(Making::perhaps(datastore, &new.name)?));
             let made = match Making::folder(self, datastore, &new.name).await {
-                Ok(making) => self.carry_out(&plan, &places, making, new, spec, progress).await,
+                Ok(making) => self.carry_out(&plan, &places, making, (source, new), spec, progress).await,
                 Err(error) => Err(error),
             };
             noted.ended();
@@ -191,6 +191,11 @@ impl Host {
     ) -> Result<Plan, Error> {
         folder_name(&new.name)?;
         pairs(&spec.extra_config)?;
+        // Read before its state: whatever turns it on from here on is newer.
+        let newest_event = match self.is_vcenter() || source.snapshot.is_some() {
+            true => None,
+            false => self.newest_event().await?,
+        };
         let mut query = source.query();
         query.properties.push(("Datastore", vec!["summary.freeSpace"]));
         if self.is_vcenter() {
@@ -207,6 +212,7 @@ impl Host {
             return Err(Error::NotFound { host, what: "virtual machine", name, nearest: Vec::new() });
         };
         let mut plan = Plan::read(object);
+        plan.newest_event = newest_event;
         if let Some(machine) = find(&source.vm.moref) {
             plan.place(machine);
             if source.snapshot.is_some() {
@@ -291,11 +297,14 @@ impl Host {
         plan: &Plan,
         places: &Places,
         mut making: Making<'_>,
-        new: &NewVm,
+        (source, new): (&Source<'_>, &NewVm),
         spec: &CloneSpec<'_>,
         progress: Progress<'_>,
     ) -> Result<Vm, Error> {
-        let copied = stoppable(spec.stop.as_ref(), self.copy_files(plan, &mut making, spec, progress));
+        let copied = async {
+            stoppable(spec.stop.as_ref(), self.copy_files(plan, &mut making, spec, progress)).await?;
+            self.check_still_off(plan, source, spec).await
+        };
         if let Err(error) = copied.await {
             return Err(making.undo(error).await);
         }
@@ -347,6 +356,31 @@ impl Host {
             }
         }
         Ok(())
+    }
+}
+
+impl Host {
+    /// Checks that a template was off all the while that its disks were copied one after the other: what ran in between has written to
+    /// some of them before and to some after they were copied.
+    async fn check_still_off(&self, plan: &Plan, source: &Source<'_>, spec: &CloneSpec<'_>) -> Result<(), Error> {
+        let copies = plan.hardware.disks.len() + usize::from(plan.nvram.is_some());
+        if source.snapshot.is_some() || (copies < 2 && !spec.linked) {
+            return Ok(());
+        }
+        let looked = self.started_since(&source.vm.moref, plan.newest_event.as_ref()).await;
+        // The look is lost, not the work: nobody is at work on what was made.
+        let lost = |error: Error| match error.outcome_unknown() {
+            true => Error::Unreachable { host: self.name().to_owned(), reason: error.root().to_string() },
+            false => error,
+        };
+        let Some(started) = looked.map_err(lost)? else { return Ok(()) };
+        let by = started.by.map(|by| format!(" by {by}")).unwrap_or_default();
+        Err(Error::WrongState {
+            host: self.name().to_owned(),
+            name: source.told(),
+            state: format!("not as it was: it was powered on{by} while it was copied, and the copies may be of two states"),
+            hint: "keep it off until the clone is there, or clone a snapshot of it (snapshot:clone), which runs meanwhile as it likes".to_owned(),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::xml::Element;
 use super::config_spec::{ConfigSpec, pairs};
 use super::error::Error;
 use super::files::split;
+use super::happened::NewestEvent;
 use super::hardware::{Controller, ControllerKind, Disk, Hardware, NewDevice};
 use super::making::Making;
 use super::moref::MoRef;
@@ -46,6 +47,8 @@ pub(super) struct Plan {
     pub held: bool,
     /// Bytes that the copies take at least.
     pub needed: u64,
+    /// What the host's newest event was before all of this was read.
+    pub newest_event: Option<NewestEvent>,
 }
 
 /// The file of a machine's firmware variables, and its size.
@@ -106,6 +109,7 @@ impl Plan {
             nvram: nvram.map(|(path, _)| path),
             held: false,
             needed,
+            newest_event: None,
             hardware,
         }
     }

@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
-use ceso::esxi::{CloneSpec, CreateSpec, Error, Host, NewVm, Reconfigure, Sink, SnapshotSpec, Vm, silent};
+use ceso::esxi::{
+    CloneSpec, CreateSpec, DiskContent, DiskSpec, Error, Host, NewVm, Provisioning, Reconfigure, Sink, Slot,
+    SnapshotSpec, Vm, silent,
+};
 use ceso::sim::{Options, Rule, Server, Trouble, read_fault};
 use ceso::units::Bytes;
 use futures_util::future::join_all;
@@ -358,5 +361,41 @@ async fn power_that_somebody_else_changes_in_the_middle_of_a_clone_or_an_export_
         other.power_off(&template, &silent).await.unwrap();
         other.logout().await.unwrap();
         lab.end("power").await;
+    }
+}
+
+/// Power changed by somebody else between the copies of a clone's disks, and back. Must hold: the clone fails with who it was, nothing of it
+/// is left, and without somebody else it succeeds; of a machine of which one file is copied alone, there is nothing to mix.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_that_goes_on_and_off_between_two_copies_of_one_clone_leaves_no_mixed_clone() {
+    for (seed, method) in (1..).zip(["CopyVirtualDisk_Task", "CopyDatastoreFile_Task"]) {
+        let slow = Options { seed, ..Options::default() };
+        let lab = Lab::start(slow, Duration::from_secs(30), Duration::from_secs(10)).await;
+        let template = named(&lab.host, "debian-12").await;
+        let datastore = checked(lab.host.lookup_datastores().await.unwrap().remove(0));
+        let content = DiskContent::New { datastore: &datastore, size: Bytes(8 << 20), form: Provisioning::Thin };
+        let second = DiskSpec { content, slot: Slot::default(), independent: false };
+        lab.host.add_disk(&template, &second, &silent).await.unwrap();
+        let other = Host::connect(options(&lab.server), login("ceso")).await.unwrap();
+        // The second copy waits until the machine has run.
+        let after = u64::from(method == "CopyVirtualDisk_Task");
+        let before = lab.sent(method);
+        lab.fault(&format!("{method}:delay=2s:1:after={after}"));
+        let (cloned, ()) = tokio::join!(lab.clone("web-1"), async {
+            while lab.sent(method) < before + after + 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            other.power_on(&template, &silent).await.unwrap();
+            other.power_off(&template, &silent).await.unwrap();
+        });
+        let error = cloned.expect_err("two states in one clone");
+        assert_eq!(error.kind(), "esxi.invalid_power_state", "{method}: {error}");
+        assert!(error.to_string().contains("it was powered on by root while it was copied"), "{method}: {error}");
+        assert!(!lab.folders().await.contains("web-1"), "{method}: {error}");
+        lab.nothing_left("web-1", &error, method).await;
+        // What was there before counts no more.
+        lab.clone("web-1").await.unwrap();
+        other.logout().await.unwrap();
+        lab.end(method).await;
     }
 }
