@@ -25,7 +25,8 @@ pub enum Error {
     NotBegun { host: String, reason: String },
     /// The request was on its way and the answer did not come; tasks of the kind have run since then, and none is provably of it.
     #[error(
-        "the connection to host {host} was lost ({reason}), and it cannot be told which of the host's tasks is of it"
+        "the connection to host {host} was lost ({reason}), and it cannot be told which of the host's tasks is of it ({})",
+        tasks.join(", ")
     )]
     Unclaimed {
         host: String,
@@ -34,6 +35,8 @@ pub enum Error {
         since: time::OffsetDateTime,
         /// Whether all of them have ended with success.
         succeeded: bool,
+        /// What the host calls them.
+        tasks: Vec<String>,
     },
     /// The wait for a task failed, not the task: it may go on, and may have ended in any way.
     #[error("host {host} does not tell what became of it: {source}")]
@@ -287,7 +290,10 @@ impl Error {
             Self::Unreachable { host, .. } => {
                 format!("check the address, the network and that the host is up: ceso host check {host}")
             }
-            Self::Lost { .. } | Self::Unclaimed { .. } | Self::Untold { .. } => "what was asked for may have happened: look before trying again".into(),
+            Self::Unclaimed { host, .. } => {
+                format!("it may have happened, or not: look at these tasks (ceso host tasks --host {host}) and at what was asked for, before trying again")
+            }
+            Self::Lost { .. } | Self::Untold { .. } => "what was asked for may have happened: look before trying again".into(),
             Self::NotBegun { .. } => "try again".into(),
             Self::TaskForgotten { .. } => "look what it did, for it may have ended or stopped half-way; then try again".into(),
             Self::Timeout { .. } => "the host may be busy: look what it did, then try again or set a longer time".into(),

@@ -61,6 +61,7 @@ mod space;
 mod storage;
 mod task;
 mod task_found;
+mod task_proof;
 #[cfg(test)]
 mod tests;
 mod transfer;

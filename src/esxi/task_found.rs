@@ -1,8 +1,9 @@
 //! A task whose reference was lost with the answer that carried it: looked for among the host's recent tasks, and taken up again.
 //!
 //! Others may do the same thing with the same user at the same moment, so a task is taken for ours only where it works on the very machine
-//! or host that ours works on, or where the machine that it has made is the one that was asked for. A task on files tells neither: it is
-//! awaited, and whoever asked looks for the effect. Of two that could be ours neither is taken. Nothing is sent twice.
+//! or host that ours works on and has done what ours asks for, or where the machine that it has made is the one that was asked for. A task on
+//! files tells neither: it is awaited, and whoever asked looks for the effect. Of two that could be ours neither is taken. Nothing is sent twice.
+//! What may be another's is awaited for as long as it gets on, and for [`STANDSTILL`] times the time for reconnecting where it does not.
 //! Specification: vSphere Web Services API, `TaskManager.recentTask`, `TaskInfo`.
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use super::lookup::unescape;
 use super::moref::MoRef;
 use super::property::{From, Query, Traversal};
 use super::soap::{Call, Method};
+use super::task_proof::tells;
 use crate::xml::Element;
 
 /// How many tasks of this client are remembered.
@@ -28,6 +30,9 @@ const SLACK: Duration = Duration::from_secs(2);
 /// How often a host is asked before it is believed that it knows no such task, and the pause between.
 const LOOKS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(300);
+
+/// How many times the time for reconnecting (60 s, where nothing else is set) a task that may be another's is awaited while nothing of it moves.
+const STANDSTILL: u32 = 10;
 
 /// The tasks that this client has begun and knows of, and those that were seen to have ended, with when.
 #[derive(Debug, Default)]
@@ -87,9 +92,10 @@ impl Host {
                 tracing::info!(host = self.name(), %task, "a task whose answer was lost is taken up again");
                 Ok(task)
             }
-            Ok(Claim::Perhaps { since, succeeded }) => {
+            Ok(Claim::Perhaps { since, succeeded, tasks }) => {
                 let (host, reason) = (self.name().to_owned(), lost.root().to_string());
-                Err(Error::Unclaimed { host, reason, since, succeeded })
+                let tasks = tasks.into_iter().map(|task| task.id).collect();
+                Err(Error::Unclaimed { host, reason, since, succeeded, tasks })
             }
             // It may still stand in the host's queue.
             Ok(Claim::Nobodys) if matches!(lost.root(), Error::Timeout { .. }) => Err(lost),
@@ -111,39 +117,68 @@ impl Host {
     /// Which of the recent tasks is this call's. Where only its end can tell, the end is awaited.
     async fn claim(&self, call: &Call, asked: Instant) -> Result<Claim, Error> {
         let (since, mut recent) = self.recent(call, asked).await?;
-        if works_on_this(call) {
+        if works_on_this(call) && !tells(call) {
             return Ok(match (recent.pop(), recent.is_empty()) {
                 (None, _) => Claim::Nobodys,
                 (Some(task), true) => Claim::Ours(task),
-                (Some(_), false) => Claim::Perhaps { since, succeeded: false },
+                (Some(task), false) => {
+                    recent.push(task);
+                    Claim::Perhaps { since, succeeded: false, tasks: recent }
+                }
             });
         }
-        let (mut ours, mut unclear, mut succeeded) = (Vec::new(), false, true);
+        let (mut ours, mut unclear, mut succeeded) = (Vec::new(), Vec::new(), true);
         for task in recent {
-            let info = self.ended(&task).await?;
+            let Some(info) = self.ended(&task).await? else {
+                (unclear, succeeded) = ([unclear, vec![task]].concat(), false);
+                continue;
+            };
             self.tasks.note_ended(&task);
             let success = info.text_at("state").map(str::trim) == Some("success");
-            match info.child("result").and_then(MoRef::read).filter(|_| success && makes_a_machine(call)) {
-                Some(made) if self.is_asked_for(call, &made).await? => ours.push(task),
-                // It has made another machine.
-                Some(_) => {}
-                None => (unclear, succeeded) = (true, succeeded && success),
+            match self.is_ours(call, &info).await.map(|own| own.filter(|_| success))? {
+                Some(true) => ours.push(task),
+                // It has done another's work.
+                Some(false) => {}
+                None => (unclear, succeeded) = ([unclear, vec![task]].concat(), succeeded && success),
             }
         }
         Ok(match (ours.pop(), ours.is_empty()) {
             (Some(task), true) => Claim::Ours(task),
-            (None, _) if !unclear => Claim::Nobodys,
-            _ => Claim::Perhaps { since, succeeded },
+            (None, _) if unclear.is_empty() => Claim::Nobodys,
+            (task, _) => {
+                let tasks = [ours, task.into_iter().collect(), unclear].concat();
+                Claim::Perhaps { since, succeeded, tasks }
+            }
         })
     }
 
-    /// What a task is in the end.
-    async fn ended(&self, task: &MoRef) -> Result<Element, Error> {
+    /// Whether a task that has ended is this call's; `None` where it does not tell.
+    async fn is_ours(&self, call: &Call, info: &Element) -> Result<Option<bool>, Error> {
+        if tells(call) {
+            return self.did_what(call, info).await;
+        }
+        match info.child("result").and_then(MoRef::read).filter(|_| makes_a_machine(call)) {
+            Some(made) => self.is_asked_for(call, &made).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What a task is in the end; `None` where it stands still for too long.
+    async fn ended(&self, task: &MoRef) -> Result<Option<Element>, Error> {
+        let longest = self.link.options.timeouts.reconnect * STANDSTILL;
+        let (mut told, mut moved) = (None, Instant::now());
         loop {
             let objects = self.link.retrieve(&Query::object(task, "Task", &["info"])).await?;
             let info = objects.iter().find_map(|object| object.get("info")).ok_or_else(|| self.lacks("a task"))?;
             if matches!(info.text_at("state").map(str::trim), Some("success" | "error")) {
-                return Ok(info.clone());
+                return Ok(Some(info.clone()));
+            }
+            let progress = info.text_at("progress").map(str::to_owned);
+            if progress != told {
+                (told, moved) = (progress, Instant::now());
+            }
+            if moved.elapsed() >= longest {
+                return Ok(None);
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -219,10 +254,11 @@ impl Host {
 enum Claim {
     Ours(MoRef),
     Nobodys,
-    /// Since then some have ended, all with success or not, and nothing tells whose they were.
+    /// Since then these have ended, all with success or not, or stand still, and nothing tells whose they are.
     Perhaps {
         since: OffsetDateTime,
         succeeded: bool,
+        tasks: Vec<MoRef>,
     },
 }
 

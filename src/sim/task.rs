@@ -39,6 +39,8 @@ pub struct Task {
     outcome: Option<Result<Option<Value>, VimFault>>,
     cancelable: bool,
     cancelled: bool,
+    /// What a machine was asked to become, which the event of it tells.
+    spec: Option<Data>,
 }
 
 /// All tasks, oldest first.
@@ -231,6 +233,7 @@ fn begin(world: &mut World, call: &Call, entity: &Ref, cancelable: bool) -> Ref 
         outcome: None,
         cancelable,
         cancelled: false,
+        spec: call.args.data("spec").filter(|spec| spec.kind == "VirtualMachineConfigSpec").cloned(),
     };
     while world.tasks.all.len() >= HISTORY {
         let Some(oldest) = world.tasks.all.iter().position(|task| task.outcome.is_some()) else { break };
@@ -254,15 +257,20 @@ fn finish(world: &mut World, object: &Ref, outcome: Result<Option<Value>, VimFau
         };
         let done = outcome.is_ok();
         task.outcome = Some(outcome);
-        let (entity, name, user, method) =
-            (task.entity.clone(), task.entity_name.clone(), task.user.clone(), task.name.clone());
+        let (entity, name) = (task.entity.clone(), task.entity_name.clone());
+        let done_by = events::Doing {
+            method: task.name.clone(),
+            user: task.user.clone(),
+            chain: task.chain,
+            spec: task.spec.take(),
+        };
         world.touch(&entity);
         let subject = match made.filter(|made| made.kind == "VirtualMachine") {
             Some(made) => Some((super::esx::name(world, &made).unwrap_or_default(), made)),
             None => (entity.kind == "VirtualMachine").then_some((name, entity)),
         };
         if let Some((name, vm)) = subject.filter(|_| done) {
-            events::of_task(world, &method, &user, vm, name);
+            events::of_task(world, done_by, vm, name);
         }
         world.touch(object);
     }

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use ceso::esxi::checked::Checked;
-use ceso::esxi::{CreateSpec, Datastore, Error, FilePath, Host, NewVm, Provisioning, Search, SnapshotSpec, Vm, silent};
+use ceso::esxi::{
+    CreateSpec, Datastore, Error, FilePath, Host, NewVm, Provisioning, Reconfigure, Search, SnapshotSpec, Vm, silent,
+};
 use ceso::sim::{Options, Server, read_fault};
 use ceso::units::Bytes;
 
@@ -177,6 +179,68 @@ async fn what_a_restarted_host_knows_no_task_of_may_have_been_done() {
     let spec = SnapshotSpec { name: "s".to_owned(), ..SnapshotSpec::default() };
     let error = lab.ours.create_snapshot(&vm, &spec, &silent).await.unwrap_err();
     assert!(!error.may_retry() && !error.to_string().contains("not begun"), "{error}");
+    lab.server.stop().await;
+}
+
+/// Others change the same machine in the same way at the same moment, and our request never came through. Must hold: what they did is not
+/// taken for ours, and what was ours is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_does_to_the_same_machine_at_the_same_time_is_not_taken_for_ours() {
+    let lab = Lab::start(Duration::from_millis(300)).await;
+    let vm = checked(lab.create(&lab.ours, "ours").await.unwrap());
+    let notes = |text: &str| Reconfigure { notes: Some(text.to_owned()), ..Reconfigure::default() };
+    lab.fault("ReconfigVM_Task:drop:1:after=1");
+    let (theirs, ours) = (notes("theirs"), notes("ours"));
+    let (done, lost) = tokio::join!(lab.theirs.reconfigure(&vm, &theirs, &silent), async {
+        lab.begun("ReconfigVM_Task").await;
+        lab.ours.reconfigure(&vm, &ours, &silent).await
+    });
+    done.unwrap();
+    let error = lost.unwrap_err();
+    assert!(error.to_string().contains("was not begun") && error.may_retry(), "{error}");
+    assert_eq!(lab.theirs.vm_info(&vm).await.unwrap().row.notes.as_deref(), Some("theirs"));
+    let spec = |name: &str| SnapshotSpec { name: name.to_owned(), ..SnapshotSpec::default() };
+    lab.fault("CreateSnapshot_Task:drop:1:after=1");
+    let (theirs, ours) = (spec("theirs"), spec("ours"));
+    let (done, lost) = tokio::join!(lab.theirs.create_snapshot(&vm, &theirs, &silent), async {
+        lab.begun("CreateSnapshot_Task").await;
+        lab.ours.create_snapshot(&vm, &ours, &silent).await
+    });
+    done.unwrap();
+    let error = lost.unwrap_err();
+    assert!(error.to_string().contains("was not begun"), "{error}");
+    // The answer alone was lost: it is taken up, and nothing is sent twice.
+    lab.fault("ReconfigVM_Task:drop-answer:1");
+    lab.ours.reconfigure(&vm, &notes("again"), &silent).await.unwrap();
+    lab.fault("CreateSnapshot_Task:drop-answer:1");
+    assert_eq!(lab.ours.create_snapshot(&vm, &spec("again"), &silent).await.unwrap().snapshot.name, "again");
+    assert_eq!(lab.theirs.snapshots(&vm).await.unwrap().len(), 2);
+    // A host that does not tell what was done leaves it unknown, with what to look at.
+    lab.fault("ReconfigVM_Task:drop-answer:1");
+    lab.server.fault(read_fault("QueryEvents:NotSupported").unwrap()).unwrap();
+    let error = lab.ours.reconfigure(&vm, &notes("untold"), &silent).await.unwrap_err();
+    assert!(error.outcome_unknown() && error.to_string().contains("haTask-"), "{error}");
+    assert!(error.hint().unwrap().contains("host tasks"), "{error}");
+    lab.server.stop().await;
+}
+
+/// Somebody else's copy stands still, and may be ours. Must hold: it is not awaited for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_may_be_anothers_and_stands_still_is_not_awaited_for_ever() {
+    let lab = Lab::start(Duration::ZERO).await;
+    lab.disk("a.vmdk").await;
+    let slow = Server::start(Options { task_delay: Duration::from_secs(30), ..Options::default() }).await.unwrap();
+    let mut own = options(&slow);
+    own.timeouts.reconnect = Duration::from_millis(100);
+    let host = Host::connect(own, login("ceso")).await.unwrap();
+    let store = checked(host.lookup_datastores().await.unwrap().remove(0));
+    slow.fault(read_fault("CopyVirtualDisk_Task:drop-answer:1").unwrap()).unwrap();
+    let began = std::time::Instant::now();
+    let copied = host.copy_path((&store, &at("debian-12/debian-12.vmdk")), (&store, &at("b.vmdk")), &silent).await;
+    let error = copied.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(15), "{error}");
+    assert!(error.outcome_unknown() && error.to_string().contains("haTask-"), "{error}");
+    slow.stop().await;
     lab.server.stop().await;
 }
 

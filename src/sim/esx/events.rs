@@ -27,6 +27,7 @@ const PAGE: usize = 10;
 #[derive(Debug)]
 struct Event {
     key: i32,
+    chain: i32,
     kind: &'static str,
     at: OffsetDateTime,
     user: String,
@@ -83,15 +84,25 @@ pub fn note_with(
         events.all.pop_front();
     }
     let at = OffsetDateTime::now_utc();
-    events.all.push_back(Event { key: events.last, kind, at, user: user.to_owned(), vm, message, more });
+    let (key, chain) = (events.last, events.last);
+    events.all.push_back(Event { key, chain, kind, at, user: user.to_owned(), vm, message, more });
     let collectors: Vec<String> = events.collectors.keys().cloned().collect();
     world.touch(&MANAGER);
     collectors.into_iter().for_each(|id| world.touch(&Ref::new("EventHistoryCollector", id)));
 }
 
+/// A task, as the event of what it has done tells of it.
+pub struct Doing {
+    pub method: String,
+    pub user: String,
+    /// All events of one task have its number.
+    pub chain: i32,
+    pub spec: Option<Data>,
+}
+
 /// Notes what a method's task has done to a machine.
-pub fn of_task(world: &mut World, method: &str, user: &str, vm: Ref, name: String) {
-    let (kind, what): (_, &str) = match method {
+pub fn of_task(world: &mut World, doing: Doing, vm: Ref, name: String) {
+    let (kind, what): (_, &str) = match doing.method.as_str() {
         "CreateVM_Task" | "CreateChildVM_Task" => ("VmCreatedEvent", "was created"),
         "RegisterVM_Task" | "RegisterChildVM_Task" => ("VmRegisteredEvent", "was registered"),
         "Destroy_Task" => ("VmRemovedEvent", "was removed"),
@@ -103,11 +114,17 @@ pub fn of_task(world: &mut World, method: &str, user: &str, vm: Ref, name: Strin
         _ => return,
     };
     let more = match kind {
-        "VmReconfiguredEvent" => vec![("configSpec", Data::new("VirtualMachineConfigSpec").into())],
+        "VmReconfiguredEvent" => {
+            let spec = doing.spec.unwrap_or_else(|| Data::new("VirtualMachineConfigSpec"));
+            vec![("configSpec", spec.into())]
+        }
         _ => Vec::new(),
     };
     let message = format!("{name} on {HOST_NAME} in ha-datacenter {what}");
-    note_with(world, kind, user, Some((vm, name)), message, more);
+    note_with(world, kind, &doing.user, Some((vm, name)), message, more);
+    if let Some(event) = world.events.all.back_mut() {
+        event.chain = doing.chain;
+    }
 }
 
 impl Event {
@@ -116,7 +133,7 @@ impl Event {
             |kind, field, object: Ref, name: &str| Data::new(kind).with("name", name.to_owned()).with(field, object);
         let mut data = Data::new(self.kind)
             .with("key", self.key)
-            .with("chainId", self.key)
+            .with("chainId", self.chain)
             .with("createdTime", self.at)
             .with("userName", &self.user)
             .with("datacenter", named("DatacenterEventArgument", "datacenter", DATACENTER, "ha-datacenter"))
