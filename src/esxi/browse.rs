@@ -162,7 +162,7 @@ impl Host {
     }
 
     /// Each file that is found, with the path of its folder on the datastore.
-    async fn search_path(
+    pub(super) async fn search_path(
         &self,
         datastore: &Datastore,
         folder: &str,

@@ -21,6 +21,7 @@ use super::session_file::SessionFile;
 use super::task::Task;
 use super::task_found::KnownTasks;
 use super::unfinished::Unfinished;
+use super::unregistered::LastSearch;
 
 /// A client for one host, with one session.
 pub struct Host {
@@ -28,6 +29,7 @@ pub struct Host {
     pub(super) monitor: Monitor,
     pub(super) parts: OnceCell<Parts>,
     pub(super) last_scan: LastScan,
+    pub(super) last_search: LastSearch,
     pub(super) tasks: KnownTasks,
     pub(super) unfinished: Unfinished,
 }
@@ -74,6 +76,7 @@ impl Host {
             monitor,
             parts: OnceCell::new(),
             last_scan: LastScan::default(),
+            last_search: LastSearch::default(),
             tasks: KnownTasks::default(),
             unfinished: Unfinished::default(),
         })

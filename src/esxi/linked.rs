@@ -1,8 +1,7 @@
 //! Linked clones: who builds on whose disks, and how a child goes without taking its parent's disks with it.
 //!
-//! Children are found from every machine's `backing.parent` at the time of the call, never from a record; one that is not registered is
-//! not found. A host that destroys a child
-//! may destroy its parent's disks: what is inherited is taken out of the machine first, and only files in its own folder are deleted.
+//! Children are found from every machine's `backing.parent` at the time of the call, never from a record; what is registered nowhere is
+//! looked for by [`unregistered`](super::unregistered). A host that destroys a child may destroy its parent's disks: what is inherited is taken out of the machine first, and only files in its own folder are deleted.
 
 use std::time::Instant;
 
@@ -26,9 +25,16 @@ use super::vm_list::PowerState;
 /// A machine and its disks, which may build on others.
 #[derive(Debug, Clone)]
 pub(super) struct Builds {
-    vm: MoRef,
+    pub vm: MoRef,
     name: String,
     disks: Vec<Disk>,
+}
+
+impl Builds {
+    /// All of its disks' files that are its own.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.disks.iter().flat_map(Disk::own)
+    }
 }
 
 /// What the last look at all machines found, and when it began: whoever asked before that need not look again.
@@ -149,7 +155,7 @@ impl Host {
     }
 
     /// All machines' disks, as of now. Calls that come while somebody looks share the next look.
-    async fn scan(&self) -> Result<std::sync::Arc<Vec<Builds>>, Error> {
+    pub(super) async fn scan(&self) -> Result<std::sync::Arc<Vec<Builds>>, Error> {
         let asked = Instant::now();
         let mut last = self.last_scan.lock().await;
         if let Some((_, found)) = last.as_ref().filter(|(began, _)| *began >= asked) {

@@ -69,6 +69,7 @@ mod transport;
 mod tree;
 mod trust;
 mod unfinished;
+mod unregistered;
 mod upkeep;
 mod version;
 mod vm_clone;

@@ -23,7 +23,7 @@ const fn method(name: &'static str) -> Place {
 /// Turns a machine on.
 ///
 /// Errors: `esxi.invalid_power_state` where it is on already; `vm:ensure_power` takes that as done; `esxi.has_linked_clones` where
-/// linked clones build on what it would write to.
+/// linked clones build on what it would write to; clones that were taken out of the inventory are not seen.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PowerOn {

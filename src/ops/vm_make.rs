@@ -411,7 +411,8 @@ impl Operation for EnsureClone {
 ///
 /// Of a linked clone only what is its own goes: the disks that it builds on stay. Where that breaks off, the error names the files that are
 /// left, and a second try tells of them. In mode standard only what the run itself made.
-/// Errors: `esxi.invalid_power_state` where it runs, `esxi.has_linked_clones` where others build on its disks.
+/// Errors: `esxi.invalid_power_state` where it runs, `esxi.has_linked_clones` where others build on its disks: registered machines, and
+/// disks of none that a search of the datastores finds within 10 s.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Destroy {

@@ -127,6 +127,41 @@ fn a_parent_with_linked_clones_is_kept_from_what_would_ruin_them() {
     assert_eq!((&told["above"], &told["parents"]), (&"done".into(), &"[datastore1] parent/parent.vmdk".into()));
 }
 
+const STRAY: &str = r#"
+local host = esxi.connect()
+local parent = host:clone({ template = "debian-12", name = "parent" })
+local frozen = parent:snapshot({ name = "frozen" })
+frozen:remove()
+local child = host:clone({ template = "parent", name = "child", linked = true })
+child:unregister()
+local function kind(act)
+  local done, fault: any = pcall(act)
+  return if done then "done" else `{fault.kind}: {string.find(fault.message, "child/child", 1, true) ~= nil}`
+end
+local told = {
+  destroyed = kind(function() parent:destroy() end),
+}
+local taken = parent:snapshot({ name = "above" })
+told.reverted = kind(function() taken:revert() end)
+told.removed = kind(function() taken:remove() end)
+host:datastore("datastore1"):delete("child")
+taken:remove()
+parent:destroy()
+return told
+"#;
+
+#[test]
+fn a_linked_clone_that_was_taken_out_of_the_inventory_still_keeps_its_parent() {
+    let machine = Machine::new();
+    machine.file("stray.luau", STRAY);
+    let done = machine.run(&["run", "--host", "sim", "--mode", "unrestricted", "--output", "json", "stray.luau"]).ok();
+    let told = done.json();
+    for (what, kind) in told.as_object().unwrap() {
+        assert_eq!(kind, "esxi.has_linked_clones: true", "{what}");
+    }
+    assert_eq!(told.as_object().unwrap().len(), 3);
+}
+
 /// Its parent has a delta of its own that no snapshot of the clone accounts for: it is the parent's.
 #[test]
 fn a_linked_clone_merges_its_own_deltas_and_leaves_its_parents_alone() {

@@ -109,9 +109,19 @@ impl Host {
         path: &FilePath,
         limit: u64,
     ) -> Result<Vec<u8>, Error> {
-        let source = path.on(&datastore.name);
+        self.read_whole(datastore, path.as_str(), limit).await
+    }
+
+    /// The same by a path on the datastore, for this room.
+    pub(in crate::esxi) async fn read_whole(
+        &self,
+        datastore: &Datastore,
+        path: &str,
+        limit: u64,
+    ) -> Result<Vec<u8>, Error> {
+        let source = format!("[{}] {path}", datastore.name);
         let read = async {
-            let at = self.link.folder(&datastore.name, path.as_str());
+            let at = self.link.folder(&datastore.name, path);
             let mut response = self.link.fetch(reqwest::Method::GET, &at, None).await?;
             match response.status().as_u16() {
                 200 => {}
