@@ -143,6 +143,10 @@ pub(super) fn wrong(name: &str, what: &str) -> ova::Error {
     ova::Error::Member { name: name.to_owned(), what: what.to_owned() }
 }
 
+/// A file of another length than the descriptor says: where a manifest has its sum, that is what counts.
+pub(super) const OTHER_LENGTH: &str =
+    "it is not as long as the descriptor says, nor is that how large its disk is, and no manifest has its sum";
+
 pub(super) fn not_its_sum(name: &str) -> ova::Error {
     ova::Error::Manifest(format!("{name} does not have the sum that it says"))
 }
@@ -285,18 +289,20 @@ impl Appliance {
 
     fn checked(descriptor: (String, Vec<u8>), manifest: Option<Vec<u8>>, mut parts: Vec<Part>) -> Result<Self, Fault> {
         let package = Package::read(&descriptor.1)?;
+        let manifest = manifest.map(read_manifest).transpose()?;
+        let vouched = |name: &str| manifest.as_ref().is_some_and(|manifest| manifest.of(name).is_some());
         for named in &package.files {
             let part = parts.iter().find(|part| part.name == named.name);
             let part = part.ok_or_else(|| wrong(&named.name, "the descriptor names it, and it is missing"))?;
-            if named.size.is_some_and(|size| size != part.length) {
-                return Err(wrong(&named.name, "it is not as long as the descriptor says").into());
+            if !package.fits(named, part.length) && !vouched(&named.name) {
+                return Err(wrong(&named.name, OTHER_LENGTH).into());
             }
             if package.disk_of(named).is_some_and(|disk| part.length > longest_stream(disk.capacity)) {
                 return Err(wrong(&named.name, "it is longer than a disk of its size can be").into());
             }
         }
-        if let Some(manifest) = manifest {
-            check_sums(&read_manifest(manifest)?, &descriptor, &mut parts)?;
+        if let Some(manifest) = &manifest {
+            check_sums(manifest, &descriptor, &mut parts)?;
         }
         for named in &package.files {
             let (Some(disk), Some(part)) = (package.disk_of(named), parts.iter().find(|part| part.name == named.name))

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::package::{
-    Appliance, Parts, check_all_summed, check_disk, longest_stream, manifest_of, not_its_sum, read_manifest, small,
-    text_of, wrong,
+    Appliance, OTHER_LENGTH, Parts, check_all_summed, check_disk, longest_stream, manifest_of, not_its_sum,
+    read_manifest, small, text_of, wrong,
 };
 use crate::error::Fault;
 use crate::ova::{self, Algorithm, Manifest, Member, Package, Summing, Walk};
@@ -153,6 +153,8 @@ struct Arrivals {
     manifest_name: String,
     manifest: Option<Manifest>,
     came: Vec<(String, Vec<(Algorithm, String)>)>,
+    /// What came in another length than the descriptor says: the manifest must have its sum.
+    doubtful: Vec<String>,
 }
 
 fn begin<R: Read>(walk: &mut Walk<R>) -> Result<(String, Arrivals), Fault> {
@@ -162,7 +164,8 @@ fn begin<R: Read>(walk: &mut Walk<R>) -> Result<(String, Arrivals), Fault> {
     let mut sums = sums_of(&ALGORITHMS);
     sums.iter_mut().for_each(|(_, sum)| sum.update(&bytes));
     let came = vec![(member.name.clone(), done(sums))];
-    let arrivals = Arrivals { package, manifest_name: manifest_of(&member.name), manifest: None, came };
+    let arrivals =
+        Arrivals { package, manifest_name: manifest_of(&member.name), manifest: None, came, doubtful: Vec::new() };
     Ok((text_of(bytes)?, arrivals))
 }
 
@@ -204,15 +207,23 @@ impl Arrivals {
         self.check_end()
     }
 
-    fn check(&self, member: &Member) -> Result<(), Fault> {
+    fn check(&mut self, member: &Member) -> Result<(), Fault> {
         let Some(named) = self.package.files.iter().find(|named| named.name == member.name) else {
             return match member.length > ova::LARGEST_TEXT {
                 true => Err(wrong(&member.name, "the descriptor does not name it, and it is large").into()),
                 false => Ok(()),
             };
         };
-        if named.size.is_some_and(|size| size != member.length) {
-            return Err(wrong(&member.name, "it is not as long as the descriptor says").into());
+        // Where no manifest has come yet, one at the end may have its sum; only a disk has another bound on its length.
+        let vouched = match &self.manifest {
+            Some(manifest) => manifest.of(&member.name).is_some(),
+            None => self.package.disk_of(named).is_some(),
+        };
+        if !self.package.fits(named, member.length) {
+            if !vouched {
+                return Err(wrong(&member.name, OTHER_LENGTH).into());
+            }
+            self.doubtful.push(member.name.clone());
         }
         match self.package.disk_of(named) {
             Some(disk) if member.length > longest_stream(disk.capacity) => {
@@ -270,6 +281,10 @@ impl Arrivals {
         let came = |name: &str| self.came.iter().any(|(own, _)| own == name);
         if let Some(missing) = self.package.files.iter().find(|named| !came(&named.name)) {
             return Err(wrong(&missing.name, "the descriptor names it, and it is missing").into());
+        }
+        let vouched = |name: &&String| self.manifest.as_ref().is_some_and(|manifest| manifest.of(name).is_some());
+        if let Some(name) = self.doubtful.iter().find(|name| !vouched(name)) {
+            return Err(wrong(name, OTHER_LENGTH).into());
         }
         let Some(manifest) = &self.manifest else { return Ok(()) };
         if let Some((name, ..)) = manifest.sums.iter().find(|(name, ..)| !came(name)) {

@@ -23,7 +23,7 @@ pub struct Package {
 pub struct FilePart {
     pub id: String,
     pub name: String,
-    /// How long it says that it is.
+    /// How long it says that it is. Some write how large the disk is that is in it.
     pub size: Option<u64>,
 }
 
@@ -96,6 +96,13 @@ impl Package {
         let known = |disk: &DiskPart| disk.populated.or(disk.file.is_none().then_some(0));
         let room = self.disks.iter().map(|disk| known(disk).unwrap_or(disk.capacity));
         (room.fold(0, u64::saturating_add), self.disks.iter().any(|disk| known(disk).is_none()))
+    }
+
+    /// Whether a file of that length is as long as the descriptor says, or the descriptor does not say: govc writes what the host told it
+    /// before the disk came, which is how large the disk is.
+    pub fn fits(&self, file: &FilePart, length: u64) -> bool {
+        let is_capacity = |size| self.disk_of(file).is_some_and(|disk| disk.capacity == size);
+        file.size.is_none_or(|size| size == length || is_capacity(size))
     }
 
     /// The disk whose content a file is.
@@ -176,6 +183,13 @@ mod tests {
         assert_eq!(package.networks, ["VM Network"]);
         let file = &package.files[0];
         assert_eq!((file.size, package.disk_of(file).unwrap().capacity), (Some(10), 2 << 30));
+        assert!(package.fits(file, 10) && !package.fits(file, 11));
+        let told = |size: &str| Package::read(ovf(&FILE.replace("ovf:size=\"10\"", size), DISK).as_bytes()).unwrap();
+        for vague in [told(""), told("ovf:size=\"2147483648\"")] {
+            assert!(vague.fits(&vague.files[0], 11));
+        }
+        let other = told("ovf:size=\"2147483647\"");
+        assert!(!other.fits(&other.files[0], 11));
     }
 
     #[test]

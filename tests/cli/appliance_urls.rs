@@ -271,6 +271,44 @@ fn what_is_no_honest_appliance_is_refused_from_a_url_too() {
     made.left_nothing(&host, &done);
 }
 
+/// With another size for its disk, and sums that fit again where it is to have them.
+fn with_size(made: &Made, size: u64, sums: Option<usize>) -> Vec<u8> {
+    let mut parts = made.parts.clone();
+    let text = String::from_utf8(parts[0].1.clone()).unwrap();
+    let old = format!("ovf:size=\"{}\"", parts[made.part("small-disk1.vmdk")].1.len());
+    assert!(text.contains(&old), "{text}");
+    parts[0].1 = text.replacen(&old, &format!("ovf:size=\"{size}\""), 1).into_bytes();
+    parts.retain(|(name, _)| name != "small.mf");
+    if let Some(at) = sums {
+        let sum = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let lines = parts.iter().map(|(name, bytes)| format!("SHA256({name})= {}\n", sum(bytes))).collect::<String>();
+        parts.insert(at, ("small.mf".to_owned(), lines.into_bytes()));
+    }
+    made.packed(&parts)
+}
+
+#[test]
+fn a_size_that_lies_needs_a_sum_from_a_url_too() {
+    let made = made();
+    let last = made.parts.len() - 1;
+    for serving in [ranged(), Serving::default()] {
+        let host = host();
+        for (name, size, sums) in [("capacity", 16 << 20, None), ("first", 12345, Some(1)), ("last", 12345, Some(last))]
+        {
+            let server = server(with_size(made, size, sums), serving.clone());
+            made.import(&host, &server.url("/small.ova"), name).ok();
+            assert_eq!(disk_of(&host, name), made.disk);
+        }
+    }
+    for serving in [ranged(), Serving::default()] {
+        let host = host();
+        let server = server(with_size(made, 12345, None), serving);
+        let done = made.import(&host, &server.url("/small.ova"), "bad").failed(1, "ova.invalid");
+        assert!(done.err.contains("no manifest has its sum"), "{done:?}");
+        made.left_nothing(&host, &done);
+    }
+}
+
 #[test]
 fn an_import_from_a_url_that_the_host_ends_leaves_nothing() {
     let made = made();
