@@ -135,7 +135,7 @@ impl Host {
 
     /// Asks the host how it would make a machine of a descriptor. Nothing is made.
     ///
-    /// Errors: `esxi.ovf_…`: what the host has against it.
+    /// Errors: `esxi.ovf_…`: what the host has against it; `esxi.file_already_exists` where the machine's folder is there.
     pub async fn import_plan(
         &self,
         descriptor: &str,
@@ -162,6 +162,7 @@ impl Host {
             .with_ref("datastore", &datastore.moref)
             .with(params);
         let planned = async {
+            self.refuse_folder(datastore, &new.name).await?;
             let answer = self.link.call(&call).await?;
             let result = answer.child("returnval").cloned().unwrap_or_default();
             self.check_faults(&result)?;

@@ -14,6 +14,7 @@ use super::error::Error;
 use super::file_path::{FilePath, Role};
 use super::files::split;
 use super::host::{Host, silent};
+use super::making::folder_name;
 use super::object::Datastore;
 use super::property::Query;
 use super::soap::{Call, Method};
@@ -128,6 +129,23 @@ impl Host {
     pub(super) async fn folder_files(&self, datastore: &Datastore, folder: &str) -> Result<Vec<String>, Error> {
         let found = self.search_path(datastore, folder, false, None).await?;
         Ok(found.iter().filter_map(|(_, file)| file.text_at("path")).map(str::to_owned).collect())
+    }
+
+    /// Refuses a new machine whose folder is there: a host that takes one in would make it another, of another name, in silence.
+    ///
+    /// Errors: `esxi.file_already_exists`.
+    pub(super) async fn refuse_folder(&self, datastore: &Checked<Datastore>, name: &str) -> Result<(), Error> {
+        let folder = super::files::path(&datastore.name, &folder_name(name)?);
+        match self.folder_files(datastore, &folder).await {
+            Ok(_) => Err(self.file_exists(&folder)),
+            Err(error) if error.is("FileNotFound") => Ok(()),
+            // What may not be looked into is the host's own affair.
+            Err(error) if error.vim().is_some() => {
+                tracing::debug!(host = self.name(), "{folder}: {error}");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// When a file was changed last; nothing where there is none.

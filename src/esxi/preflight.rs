@@ -150,9 +150,8 @@ impl Host {
         if let Some(store) = store {
             found.datastore = Some(store.datastore.name.clone());
             let folder = format!("[{}] {}", store.datastore.name, new.name);
-            // The folder of a machine that has the name is most likely its own: one thing to mend, not two. For one that is taken in, the
-            // host makes a folder itself, under another name where this one is taken.
-            if taken || asked.imported {
+            // The folder of a machine that has the name is most likely its own: one thing to mend, not two.
+            if taken {
                 return Ok(found);
             }
             match self.folder_files(&store.datastore, &folder).await {

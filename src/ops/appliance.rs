@@ -1,5 +1,7 @@
 //! The operation that brings a machine in from an OVF or OVA: a file of this machine, or what lies at a URL.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -12,7 +14,7 @@ use crate::door::bind::{Binder, BoundHost};
 use crate::door::file::Access;
 use crate::door::object::{Given, Target, kind};
 use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
-use crate::error::Fault;
+use crate::error::{Fault, nearest};
 use crate::esxi::checked::Checked;
 use crate::esxi::{self, Content, ImportFile, ImportPlan, Lease, LeaseFile, NewVm};
 use crate::ova;
@@ -24,7 +26,8 @@ use crate::ova;
 /// sums is checked before anything is made, else as it comes; sums are compared on the way, and what was made is removed where one is
 /// wrong. Certificates are verified, redirects are followed within what `web.fetch` allows and never from https to http, and what breaks
 /// off goes on where the server can. Disks are thin. Errors: `ova.invalid`, `ova.sum`, `web.…`, `esxi.duplicate_name`,
-/// `esxi.no_disk_space`, `usage.network` where one of its networks is not there and none is named instead. What an import made that failed
+/// `esxi.no_disk_space`, `esxi.file_already_exists` where a folder of the machine's name is there, `usage.network` where one of its
+/// networks is not there and none is named instead, or where `networks` names one that it does not have. What an import made that failed
 /// or was stopped is removed, or the error names it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,8 +42,11 @@ pub struct Import {
     pub name: String,
     /// Where its files go. Default: the datastore with the most free space that may be written to.
     pub datastore: Option<String>,
-    /// The network of all its cards. Default: those that the appliance names.
+    /// The network of all its cards that `networks` does not place. Default: those that the appliance names.
     pub network: Option<String>,
+    /// Where its cards go, by the name that the appliance has for their network: `{ ["VM Network"] = "LAN" }`.
+    #[serde(default)]
+    pub networks: BTreeMap<String, String>,
     /// On a vCenter, the folder of machines that it is put into, such as `prod/web`. Default: the datacenter's own.
     pub folder: Option<String>,
     /// On a vCenter, what runs it: a cluster or a host, or one host or resource pool of a cluster, such as `C1/esx1`. Default: the only one there is.
@@ -64,6 +70,7 @@ impl Operation for Import {
         touch("vm", "create", Selector::Argument("name")),
         touch("datastore", "write", Selector::Argument("datastore")),
         touch("network", "use", Selector::Argument("network")),
+        touch("network", "use", Selector::Given { argument: "networks", given: "networks" }),
         touch("web", "fetch", Selector::Url("url")),
     ];
     const CONTENTS: &'static [&'static str] = &["url"];
@@ -95,15 +102,20 @@ impl Operation for Import {
                 ));
             }
         };
+        let own = &appliance.package.networks;
+        if let Some(unknown) = self.networks.keys().find(|name| !own.contains(name)) {
+            return Err(not_its_network(unknown, own));
+        }
         let mut networks = Vec::new();
-        for own in &appliance.package.networks {
-            let wanted = self.network.as_deref().unwrap_or(own);
-            let network = binder.network(&host, wanted, "use").await.map_err(|fault| match self.network {
+        for own in own {
+            let given = self.networks.get(own).or(self.network.as_ref());
+            let network = binder.network(&host, given.unwrap_or(own), "use").await.map_err(|fault| match given {
                 None if fault.is("esxi.network_not_found") => {
                     let message =
                         format!("the appliance has a card on the network {own:?}, which is not on {}", host.host.name);
-                    Fault::new("usage.network", message)
-                        .hint("name one that is there for all its cards: network = \"VM Network\"")
+                    Fault::new("usage.network", message).hint(format!(
+                        "say where it goes, networks = {{ [{own:?}] = \"LAN\" }}, or where all its cards go, network = \"LAN\" (--network)"
+                    ))
                 }
                 _ => fault,
             })?;
@@ -151,6 +163,17 @@ impl Operation for Import {
         let vm = pass.made(&host.host, vm);
         give_vm(pass, &host.host, &vm).await
     }
+}
+
+fn not_its_network(name: &str, own: &[String]) -> Fault {
+    let known = nearest(name, own.iter().map(String::as_str));
+    let all: Vec<String> = own.iter().map(|own| format!("{own:?}")).collect();
+    let hint = match (known.first(), all.is_empty()) {
+        (_, true) => "it has none: leave its networks out".to_owned(),
+        (Some(near), _) => format!("did you mean {near:?}? It has {}", all.join(", ")),
+        (None, _) => format!("it has {}", all.join(", ")),
+    };
+    Fault::new("usage.network", format!("the appliance has no network {name:?}")).hint(hint)
 }
 
 fn find<'a>(parts: &'a [Part], file: &ImportFile) -> Result<&'a Part, Fault> {

@@ -115,6 +115,190 @@ fn a_machine_goes_into_an_archive_and_out_of_it_with_all_that_it_holds() {
     sim(&machine, &["vm", "import", "out.ova", "again-3", "--network", "none"]).failed(4, "esxi.network_not_found");
 }
 
+/// The files of a folder, in the order of their names.
+fn names_in(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_machine_goes_into_a_package_of_single_files_and_out_of_it() {
+    let machine = Machine::new();
+    let folder = filled(&machine);
+    let out = machine.project().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let done = sim(&machine, &["vm", "export", "small", "out/web 1.ovf"]).ok().json();
+    assert_eq!(names_in(&out), ["web 1.mf", "web 1.ovf", "web_1-disk1.vmdk", "web_1.nvram"]);
+    let read = |name: &str| std::fs::read(out.join(name)).unwrap();
+    let manifest = String::from_utf8(read("web 1.mf")).unwrap();
+    for name in ["web 1.ovf", "web_1-disk1.vmdk", "web_1.nvram"] {
+        assert!(manifest.contains(&format!("SHA256({name})= {}\n", sum(&read(name)))), "{name}: {manifest}");
+    }
+    assert_eq!(manifest.lines().count(), 3);
+    assert_eq!(done["parts"][0]["sha256"].as_str(), Some(sum(&read("web_1-disk1.vmdk")).as_str()));
+    assert_eq!(done["file"], "web 1.ovf");
+    let made = sim(&machine, &["vm", "import", "out/web 1.ovf", "again-1"]).ok().json();
+    let template = sim(&machine, &["vm", "info", "small"]).ok().json();
+    for field in ["cpus", "memory", "guest", "firmware", "secure_boot", "hardware"] {
+        assert_eq!(made[field], template[field], "{field}");
+    }
+    let disk = made["disks"][0]["file"].as_str().unwrap().trim_start_matches("[datastore1] ").to_owned();
+    let disk = folder.join(disk.replace(".vmdk", "-flat.vmdk"));
+    assert_eq!(sum_of(&disk), sum_of(&folder.join("small/small-flat.vmdk")));
+    assert_eq!(sum_of(&folder.join("again-1/again-1.nvram")), sum_of(&folder.join("small/small.nvram")));
+    // Nothing is replaced, whichever of the files is there, and nothing half-made stays.
+    for there in ["b.ovf", "b.mf", "b-disk1.vmdk", "b.nvram", "b.mf.part", "b-disk1.vmdk.part"] {
+        let own = machine.project().join(format!("own {there}"));
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join(there), b"theirs").unwrap();
+        let target = format!("own {there}/b.ovf");
+        sim(&machine, &["vm", "export", "small", &target]).failed(1, "local.file_exists");
+        assert_eq!(names_in(&own), [there]);
+        assert_eq!(std::fs::read(own.join(there)).unwrap(), b"theirs");
+    }
+    sim(&machine, &["vm", "power", "again-1", "on"]).ok();
+    sim(&machine, &["vm", "export", "again-1", "out/running.ovf"]).failed(4, "esxi.invalid_power_state");
+    assert_eq!(names_in(&out).len(), 4);
+    // A snapshot of what runs.
+    sim(&machine, &["vm", "snapshot", "create", "again-1", "now"]).ok();
+    sim(&machine, &["vm", "snapshot", "export", "again-1", "now", "out/now.ovf"]).ok();
+    let back = sim(&machine, &["vm", "import", "out/now.ovf", "back"]).ok().json();
+    assert_eq!(back["disks"][0]["size"], template["disks"][0]["size"]);
+}
+
+#[test]
+fn an_export_into_a_folder_that_breaks_off_leaves_nothing_there() {
+    let machine = Machine::new();
+    let host = Sim::start(Options::default());
+    machine.on(&host, &["vm", "create", "small", "--disk", "16 MiB"]).ok();
+    machine.on(&host, &["vm", "disk", "add", "small", "--size", "16 MiB"]).ok();
+    let out = machine.project().join("out");
+    std::fs::create_dir(&out).unwrap();
+    for (trouble, after) in [(Trouble::Cut(100), 0), (Trouble::Status(500), 1)] {
+        let rule = Rule { method: "GET nfc".to_owned(), trouble, after, times: None, chance: 1.0 };
+        host.server.fault(rule).unwrap();
+        let done = machine.on(&host, &["vm", "export", "small", "out/small.ovf"]);
+        assert_eq!(done.code, 4, "{done:?}");
+        assert_eq!(names_in(&out), [""; 0]);
+        host.server.clear_faults();
+    }
+    machine.on(&host, &["vm", "export", "small", "out/small.ovf"]).ok();
+    let names = names_in(&out);
+    assert!(names.contains(&"small-disk2.vmdk".to_owned()) && names.contains(&"small.ovf".to_owned()), "{names:?}");
+}
+
+/// Its text with another size for a file, in bytes; `None` leaves it out.
+fn with_size(descriptor: &[u8], size: Option<u64>) -> String {
+    let text = String::from_utf8(descriptor.to_vec()).unwrap();
+    let file = text.find("ovf:href=\"small-disk1.vmdk\"").unwrap();
+    let start = text[..file].rfind('<').unwrap();
+    let end = start + text[start..].find('>').unwrap();
+    let element = &text[start..end];
+    let at = element.find("ovf:size=\"").unwrap();
+    let old = &element[at..=at + 10 + element[at + 10..].find('"').unwrap()];
+    let new = size.map_or_else(String::new, |size| format!("ovf:size=\"{size}\""));
+    text.replacen(element, &element.replace(old, &new), 1)
+}
+
+#[test]
+fn a_size_that_others_write_is_taken_and_one_that_lies_needs_a_sum() {
+    let machine = Machine::new();
+    filled(&machine);
+    sim(&machine, &["vm", "export", "small", "out.ova"]).ok();
+    let good = members(&machine.project().join("out.ova"));
+    let (name, disk) = good.iter().find(|(name, _)| name == "small-disk1.vmdk").unwrap();
+    machine.file(name, disk);
+    let (_, nvram) = good.iter().find(|(name, _)| name == "small.nvram").unwrap();
+    machine.file("small.nvram", nvram);
+    let import = |size: Option<u64>, sums: bool, name: &str| {
+        let text = with_size(&good[0].1, size);
+        machine.file("small.ovf", &text);
+        let parts =
+            [("small.ovf", text.as_bytes()), ("small-disk1.vmdk", disk.as_slice()), ("small.nvram", nvram.as_slice())];
+        let lines = parts.map(|(name, bytes)| format!("SHA256({name})= {}\n", sum(bytes)));
+        match sums {
+            true => drop(machine.file("small.mf", lines.concat())),
+            false => drop(std::fs::remove_file(machine.project().join("small.mf"))),
+        }
+        sim(&machine, &["vm", "import", "small.ovf", name])
+    };
+    import(Some(96 << 20), false, "capacity").ok();
+    import(None, false, "unsaid").ok();
+    let refused = import(Some(disk.len() as u64 + 1), false, "lie").failed(1, "ova.invalid");
+    assert!(
+        refused.err.contains("not as long as the descriptor says") && refused.err.contains("no manifest"),
+        "{refused:?}"
+    );
+    import(Some(disk.len() as u64 + 1), true, "vouched").ok();
+    import(Some(96 << 20), true, "both").ok();
+    // The sum is what counts, whatever the size.
+    let mut broken = disk.clone();
+    let middle = broken.len() / 2;
+    broken[middle] ^= 1;
+    import(Some(96 << 20), true, "capacity-2").ok();
+    machine.file("small-disk1.vmdk", &broken);
+    for size in [Some(96 << 20), None, Some(disk.len() as u64)] {
+        import(size, true, "broken").failed(1, "ova.sum");
+    }
+}
+
+#[test]
+fn each_network_of_an_appliance_goes_where_it_is_told_to() {
+    let machine = Machine::new();
+    let all = |words: &[&str]| sim(&machine, &[words, &["--mode", "unrestricted"]].concat());
+    sim(&machine, &["vm", "create", "small", "--disk", "8 MiB"]).ok();
+    for name in ["LAN", "DMZ", "a=b"] {
+        all(&["host", "portgroup", "add", name]).ok();
+    }
+    sim(&machine, &["vm", "nic", "add", "small", "LAN"]).ok();
+    sim(&machine, &["vm", "export", "small", "out.ova"]).ok();
+    let import = |name: &str, words: &[&str]| sim(&machine, &[&["vm", "import", "out.ova", name], words].concat());
+    let networks = |done: Done| -> Vec<String> {
+        let told = done.ok().json();
+        told["nics"].as_array().unwrap().iter().map(|nic| nic["network"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(networks(import("same", &[])), ["VM Network", "LAN"]);
+    assert_eq!(networks(import("one", &["--network", "DMZ"])), ["DMZ", "DMZ"]);
+    assert_eq!(networks(import("map", &["--network", "VM Network=DMZ"])), ["DMZ", "LAN"]);
+    let both = &["--network", "LAN=a=b", "--network", "VM Network=DMZ"];
+    assert_eq!(networks(import("both", both)), ["DMZ", "a=b"]);
+    assert_eq!(networks(import("rest", &["--network", "LAN=DMZ", "--network", "LAN"])), ["LAN", "DMZ"]);
+    let unknown = import("bad", &["--network", "WAN=DMZ"]).failed(2, "usage.network");
+    assert!(unknown.err.contains("\"WAN\"") && unknown.err.contains("\"VM Network\", \"LAN\""), "{unknown:?}");
+    import("bad", &["--network", "LAN=none"]).failed(4, "esxi.network_not_found");
+    import("bad", &["--network", "LAN", "--network", "DMZ"]).failed(2, "usage.script");
+    import("bad", &["--network", "LAN=DMZ", "--network", "LAN=LAN"]).failed(2, "usage.script");
+    let listed = sim(&machine, &["vm", "list"]).ok().json();
+    assert!(listed.as_array().unwrap().iter().all(|row| row["name"] != "bad"), "{listed}");
+}
+
+#[test]
+fn a_folder_that_is_there_is_never_used_for_a_machine_that_comes_in() {
+    let machine = Machine::new();
+    sim(&machine, &["vm", "create", "small", "--disk", "8 MiB"]).ok();
+    sim(&machine, &["vm", "export", "small", "out.ova"]).ok();
+    sim(&machine, &["datastore", "mkdir", "[datastore1] taken"]).ok();
+    let folders = || names_in(&machine.home().join("sim/datastore1"));
+    let before = folders();
+    let refused = sim(&machine, &["vm", "import", "out.ova", "taken"]).failed(4, "esxi.file_already_exists");
+    assert!(refused.err.contains("[datastore1] taken"), "{refused:?}");
+    // The operation itself refuses it too, whoever looks before it or not.
+    machine.file(
+        "import.luau",
+        "return { params = { file = { type = \"file\" } }, needs = { vm = { read = \"*\", create = \"*\" }, datastore = { read = \"*\", write = \"*\" }, \
+         network = { read = \"*\", use = \"*\" } }, run = function(p) return esxi.connect():import({ file = p.file, name = \"taken\" }):info() end }",
+    );
+    let words = ["run", "--host", "sim", "import.luau", "--param", "file=out.ova"];
+    machine.run(&words).failed(4, "esxi.file_already_exists");
+    let other = Sim::start(Options::default());
+    machine.on(&other, &["vm", "create", "taken", "--disk", "8 MiB"]).ok();
+    machine.on(&other, &["vm", "copy", "taken", "--to", "sim"]).failed(4, "esxi.file_already_exists");
+    assert_eq!(folders(), before);
+    sim(&machine, &["vm", "import", "out.ova", "free"]).ok();
+}
+
 #[test]
 fn what_is_no_honest_appliance_is_refused_before_the_host_hears_of_it() {
     let machine = Machine::new();
