@@ -55,7 +55,7 @@ pub async fn faults(request: Request<Incoming>, host: &Host) -> Response<Body> {
             answer(StatusCode::OK, "application/json", format!("{}\n", json!({ "simulator": true, "faults": rules })))
         }
         Method::DELETE => {
-            host.faults.clear();
+            host.clear_faults();
             status(StatusCode::OK, "Nothing goes wrong any more.")
         }
         Method::POST => {

@@ -74,7 +74,7 @@ pub async fn soap(host: &Arc<Host>, head: &Head, document: &[u8]) -> Outcome {
                 Trouble::LeaveDelta => leave_delta = true,
                 Trouble::Lie(told) => lie = Some(told),
                 Trouble::Ask(topic) => ask = Some(topic),
-                Trouble::Fill(left) => host.fill(left),
+                Trouble::Fill(left) => host.fill_for_now(left),
                 after @ (Trouble::Late(_) | Trouble::Partition(_) | Trouble::Restart { .. }) => {
                     outcome.after = Some(after);
                 }

@@ -160,7 +160,7 @@ async fn route(request: Request<Incoming>, peer: SocketAddr, host: Arc<Host>) ->
     if let Some(place) = place {
         match host.faults.due(&format!("{} {place}", request.method())).map(|caught| caught.trouble) {
             None | Some(Trouble::Fault { .. } | Trouble::LeaveDelta | Trouble::Lie(_) | Trouble::Ask(_)) => {}
-            Some(Trouble::Fill(left)) => host.fill(left),
+            Some(Trouble::Fill(left)) => host.fill_for_now(left),
             Some(Trouble::Late(delay)) => late = delay,
             Some(Trouble::Partition(away)) => {
                 host.cut_off(away);

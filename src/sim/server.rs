@@ -176,6 +176,23 @@ impl Host {
         self.announce(world.tick());
     }
 
+    /// The same by a fault, which is over when the faults are.
+    pub fn fill_for_now(&self, left: u64) {
+        let mut world = self.world();
+        world.datastore.fill_for_now(left);
+        world.touch(&super::datastore::OBJECT);
+        self.announce(world.tick());
+    }
+
+    /// Has nothing go wrong any more.
+    pub fn clear_faults(&self) {
+        self.faults.clear();
+        let mut world = self.world();
+        world.datastore.unfill();
+        world.touch(&super::datastore::OBJECT);
+        self.announce(world.tick());
+    }
+
     /// Meets connections with another certificate from now on.
     pub fn show(&self, tls: Arc<rustls::ServerConfig>) {
         *self.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls;
@@ -299,9 +316,9 @@ impl Server {
         self.host.fill(left);
     }
 
-    /// Has nothing go wrong any more.
+    /// Has nothing go wrong any more; what a fault filled the datastore with is gone.
     pub fn clear_faults(&self) {
-        self.host.faults.clear();
+        self.host.clear_faults();
     }
 
     /// Gives the datastore another size from now on; what is on it stays. `None`: that of the file system below.

@@ -148,6 +148,26 @@ fn the_disks_of_a_loaded_inventory_have_their_sizes_and_a_system_that_boots_and_
 }
 
 #[test]
+fn a_loaded_inventory_has_the_size_that_was_asked_for() {
+    let (machine, host) = furnished();
+    let saved = machine.project().join("saved.json");
+    machine.on(&host, &["host", "inventory", "save", "saved.json"]).ok();
+    let text = std::fs::read(saved).unwrap();
+    let free = |host: &Sim| {
+        let listed = machine.on(host, &["datastore", "list", "--output", "json"]).ok().json();
+        let own = listed.as_array().unwrap().iter().find(|row| row["name"] == "datastore1").unwrap().clone();
+        (own["capacity"].as_str().unwrap().to_owned(), own["free"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(free(&loaded(&text)).0, "3 GiB");
+    let inventory = Some(Inventory::read(&text).unwrap());
+    let sized = Sim::start(Options { inventory, capacity: Some(1 << 30), ..Options::default() });
+    assert_eq!(free(&sized).0, "1 GiB");
+    machine.on(&sized, &["vm", "create", "large", "--disk", "8 MiB"]).ok();
+    let thick = ["vm", "disk", "add", "large", "--size", "2 GiB", "--provisioning", "thick"];
+    machine.on(&sized, &thick).failed(4, "esxi.no_disk_space");
+}
+
+#[test]
 fn a_simulator_begins_with_a_good_file_alone() {
     let (machine, host) = (Machine::new(), Sim::start(Options::default()));
     machine.on(&host, &["host", "inventory", "save", "lab.json"]).ok();

@@ -118,6 +118,27 @@ fn met(machine: &Machine, sim: &Started) -> (Vec<bool>, Vec<u64>) {
     (struck, sim.caught())
 }
 
+/// What a fault filled the datastore with goes when the faults go.
+#[test]
+fn a_datastore_that_a_fault_filled_has_room_again_without_it() {
+    let machine = Machine::new();
+    let sim = Started::new(&machine, &["--capacity", "1 GiB"]);
+    let free = || {
+        let listed = sim.run(&machine, &["datastore", "list", "--output", "json"]).ok().json();
+        (listed[0]["capacity"].clone(), listed[0]["free"].clone())
+    };
+    let before = free();
+    sim.faults(reqwest::Method::POST, "CreateVM_Task:fill=4 KiB\nMakeDirectory:fill");
+    for _ in 0..2 {
+        let full = sim.run(&machine, &["vm", "create", "a", "--disk", "8 MiB"]);
+        assert_eq!(full.code, 4, "{full:?}");
+    }
+    assert_ne!(free(), before);
+    sim.faults(reqwest::Method::DELETE, "");
+    assert_eq!(free(), before);
+    sim.run(&machine, &["vm", "create", "a", "--disk", "8 MiB"]).ok();
+}
+
 #[test]
 fn every_kind_of_trouble_is_asked_for_by_flag_and_by_http_and_repeats_with_its_seed() {
     let machine = Machine::new();

@@ -41,13 +41,15 @@ pub struct Datastore {
     root: PathBuf,
     /// Its size, where it is not that of the file system.
     capacity: Option<u64>,
+    /// What that was before a fault filled it.
+    before: Option<Option<u64>>,
 }
 
 impl Datastore {
     pub fn open(state: &Path) -> Result<Self, Fault> {
         let root = state.join(NAME);
         std::fs::create_dir_all(&root).map_err(|error| state::broken(&root, error))?;
-        Ok(Self { root, capacity: None })
+        Ok(Self { root, capacity: None, before: None })
     }
 
     /// The file that a path names. A link anywhere on the way is refused, so that no file outside is reached.
@@ -64,11 +66,27 @@ impl Datastore {
 
     pub fn set_capacity(&mut self, capacity: Option<u64>) {
         self.capacity = capacity;
+        self.before = None;
+    }
+
+    /// Has a fault fill it, until [`Self::unfill`].
+    pub fn fill_for_now(&mut self, left: u64) {
+        let before = self.before.unwrap_or(self.capacity);
+        self.fill(left);
+        self.before = Some(before);
+    }
+
+    /// Takes away what a fault filled it with.
+    pub fn unfill(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.capacity = before;
+        }
     }
 
     /// Has it be as large as what lies on it, but for so many bytes.
     pub fn fill(&mut self, left: u64) {
         self.capacity = Some(used(&self.root).saturating_add(left));
+        self.before = None;
     }
 
     /// Whether nothing that grows finds room any more.
@@ -174,9 +192,10 @@ pub fn property(world: &World, object: &Ref, name: &str) -> Option<Value> {
     }
 }
 
-/// Capacity and free space: as they are, or as the inventory said that was loaded.
+/// Capacity and free space: as the inventory said that was loaded, unless somebody gave the datastore a size or filled it; else as they are.
 fn space(world: &World) -> (u64, u64) {
     let loaded = world.file.loaded.as_ref().and_then(|loaded| loaded.space.get(NAME));
+    let loaded = loaded.filter(|_| world.datastore.capacity.is_none());
     loaded.copied().unwrap_or_else(|| world.datastore.space())
 }
 

@@ -84,7 +84,8 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
             let message = format!("Shut down of {HOST_NAME} in ha-datacenter: {}", call.method);
             let more = vec![("reason", call.method.into())];
             events::note_with(world, "HostShutdownEvent", &user, None, message, more);
-            task::change(world, call, &HOST, |host, world| {
+            let restarts = call.method == "RebootHost_Task";
+            task::change(world, call, &HOST, move |host, world| {
                 super::autostart::stop(world)?;
                 world.file.down = true;
                 world.keep_host()?;
@@ -95,7 +96,7 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
                     vm.powered_on = None;
                     world.put(vm)?;
                 }
-                goes_down(host);
+                goes_down(host, restarts);
                 Ok(None)
             })
         }
@@ -115,8 +116,12 @@ pub fn call(world: &mut World, call: &Call) -> Answer {
     }
 }
 
-/// Ends the host soon: the answers that are on their way still go out.
-fn goes_down(host: &std::sync::Arc<Host>) {
+/// How long a host is away that restarts.
+const AWAY: Duration = Duration::from_secs(2);
+
+/// Ends the host soon: the answers that are on their way still go out. One that restarts is there again after a while, and starts its
+/// machines.
+fn goes_down(host: &std::sync::Arc<Host>, restarts: bool) {
     let host = std::sync::Arc::clone(host);
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -124,6 +129,13 @@ fn goes_down(host: &std::sync::Arc<Host>) {
         host.expire_sessions();
         let tick = host.world().tick();
         host.announce(tick);
+        if restarts {
+            tokio::time::sleep(AWAY).await;
+            // Of tasks and leases it knows nothing any more, and what was open is closed.
+            host.restart(Duration::ZERO, false);
+            super::autostart::booted(&host);
+            host.down.store(false, Ordering::Relaxed);
+        }
     });
 }
 
