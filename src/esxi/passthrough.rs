@@ -9,11 +9,13 @@ use super::checked::Checked;
 use super::config_spec::ConfigSpec;
 use super::device_change::{by_key, change};
 use super::error::Error;
-use super::hardware::PciHeld;
+use super::hardware::{Hardware, PciHeld};
 use super::host::{Host, Progress};
+use super::lookup::{is_vm, unescape};
 use super::moref::MoRef;
 use super::object::Vm;
-use super::property::Query;
+use super::places::Reach;
+use super::property::{Object, Query};
 use super::soap::{Call, Method};
 use super::task::Task;
 use super::vm_list::{PowerState, text};
@@ -101,6 +103,25 @@ impl Host {
             self.reconfigure_off(vm, &spec, progress).await
         };
         detached.await.map_err(|error: Error| error.doing(format!("take {} out of {:?}", held.label, vm.name)))
+    }
+
+    /// The PCI devices of a machine that others that run hold, each with that one's name.
+    pub async fn pci_held_elsewhere(&self, vm: &Checked<Vm>) -> Result<Vec<(String, String)>, Error> {
+        let paths = vec!["name", "runtime.powerState", "config.hardware.device"];
+        let query = self.link.everything(&[Reach::Vms], vec![("VirtualMachine", paths)]);
+        let objects = self.link.retrieve(&query).await?;
+        let ids = |object: &Object| {
+            let held = object.get("config.hardware.device").map(Hardware::read).unwrap_or_default().pci;
+            held.into_iter().filter_map(|held| held.id).collect::<Vec<_>>()
+        };
+        let own = objects.iter().find(|object| object.moref == vm.moref).map(ids).unwrap_or_default();
+        let runs = |object: &&Object| object.text("runtime.powerState").map(PowerState::read) == Some(PowerState::On);
+        let others = objects.iter().filter(|object| is_vm(object) && object.moref != vm.moref).filter(runs);
+        let held = others.flat_map(|other| {
+            let name = unescape(&other.string("name"));
+            ids(other).into_iter().filter(|id| own.contains(id)).map(move |id| (id, name.clone()))
+        });
+        Ok(held.collect())
     }
 
     /// Refuses a machine that is not off; gives what tells which devices it can have.

@@ -8,9 +8,11 @@ use super::checked::Checked;
 use super::device_change::{by_key, change, connect, set};
 use super::error::Error;
 use super::file_path::FilePath;
-use super::hardware::{Drive, NewDevice, known_nic};
+use super::hardware::{Drive, Hardware, NewDevice, known_nic};
 use super::host::{Host, Progress};
+use super::lookup::{is_vm, unescape};
 use super::object::{Datastore, Network, Vm};
+use super::places::Reach;
 
 /// A network card that a machine is to get.
 pub struct NicSpec<'a> {
@@ -34,6 +36,26 @@ pub struct NicChange<'a> {
 const AFTER: &[&str] = &["slotInfo", "controllerKey", "unitNumber", "numaNode", "deviceGroupInfo", "addressType"];
 
 impl Host {
+    /// The name of a machine that has a card with that address, and whether it is this machine; the one card that is named does not count.
+    pub async fn holder_of_mac(
+        &self,
+        vm: &Checked<Vm>,
+        mac: &str,
+        but: Option<i32>,
+    ) -> Result<Option<(String, bool)>, Error> {
+        let paths = vec!["name", "config.hardware.device"];
+        let query = self.link.everything(&[Reach::Vms], vec![("VirtualMachine", paths)]);
+        let objects = self.link.retrieve(&query).await?;
+        let holder = objects.iter().filter(|object| is_vm(object)).find(|object| {
+            let nics = object.get("config.hardware.device").map(Hardware::read).unwrap_or_default().nics;
+            let own = object.moref == vm.moref;
+            nics.iter().any(|nic| {
+                nic.mac.as_deref().is_some_and(|held| held.eq_ignore_ascii_case(mac)) && !(own && but == Some(nic.key))
+            })
+        });
+        Ok(holder.map(|object| (unescape(&object.string("name")), object.moref == vm.moref)))
+    }
+
     /// Adds a network card; returns its device key. Errors: `esxi.invalid_argument`, `esxi.too_many_devices`.
     pub async fn add_nic(&self, vm: &Checked<Vm>, spec: &NicSpec<'_>, progress: Progress<'_>) -> Result<i32, Error> {
         let added = async {

@@ -55,6 +55,30 @@ pub struct Suspend {
     pub vm: Target<kind::Vm>,
 }
 
+async fn power_on(bound: &BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
+    refuse_with_clones(&bound.host, &bound.vm, pass, "powered on", true).await?;
+    let client = &bound.host.client;
+    let Err(error) = client.power_on(&bound.vm, &|step| pass.step(step)).await else { return Ok(()) };
+    // What a host says then has no field that tells why: so it is looked up.
+    let held = match error.is("GenericVmConfigFault") {
+        true => client.pci_held_elsewhere(&bound.vm).await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let fault = Fault::from(error);
+    if held.is_empty() {
+        return Err(fault);
+    }
+    let told = held.iter().map(|(id, name)| match pass.may_read("vm", name) {
+        true => format!("{id} is with {name:?}, which runs"),
+        false => format!("{id} is with another machine that runs"),
+    });
+    let told: Vec<String> = told.collect();
+    Err(fault.hint(format!(
+        "{}: shut that down first (ceso vm power NAME shutdown), or take the device out of one of them (ceso vm pci detach)",
+        told.join(", ")
+    )))
+}
+
 macro_rules! task {
     ($type:ident, $name:literal, $method:literal, $call:ident, $usage:literal) => {
         impl Operation for $type {
@@ -73,7 +97,7 @@ macro_rules! task {
 
             async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
                 if $name == "vm.power_on" {
-                    refuse_with_clones(&bound.host, &bound.vm, pass, "powered on", true).await?;
+                    return power_on(&bound, pass).await;
                 }
                 Ok(bound.host.client.$call(&bound.vm, &|step| pass.step(step)).await?)
             }
@@ -165,10 +189,7 @@ impl Operation for EnsurePower {
         let (client, vm) = (&bound.host.client, &bound.vm);
         let step = |step: crate::esxi::Step<'_>| pass.step(step);
         match self.state {
-            Wanted::On => {
-                refuse_with_clones(&bound.host, vm, pass, "powered on", true).await?;
-                client.power_on(vm, &step).await?;
-            }
+            Wanted::On => power_on(&bound, pass).await?,
             Wanted::Off => client.power_off(vm, &step).await?,
             Wanted::Suspended => client.suspend(vm, &step).await?,
         }

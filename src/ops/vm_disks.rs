@@ -227,7 +227,19 @@ impl Operation for Ensure {
 
 async fn grow(bound: &BoundVm, key: i32, size: Bytes, pass: &Pass<'_>) -> Result<Disk, Fault> {
     refuse_with_clones(&bound.host, &bound.vm, pass, "changed", true).await?;
-    bound.host.client.grow_disk(&bound.vm, key, size, &|step| pass.step(step)).await?;
+    if let Err(error) = bound.host.client.grow_disk(&bound.vm, key, size, &|step| pass.step(step)).await {
+        let refused = error.is("InvalidDeviceOperation");
+        let fault = Fault::from(error);
+        let info = bound.host.client.vm_info(&bound.vm).await;
+        let inherits = |disk: &esxi::Disk| disk.key == key && disk.inherited().next().is_some();
+        return Err(match info {
+            Ok(info) if refused && info.hardware.disks.iter().any(inherits) => fault.hint(
+                "it is a linked clone's disk, which builds on another machine's and is not extended: clone the machine in full \
+                 (ceso vm clone NAME NEW) and grow the copy's, or give it one more disk (ceso vm disk add)",
+            ),
+            _ => fault,
+        });
+    }
     told(bound, key).await
 }
 

@@ -99,7 +99,19 @@ async fn told(bound: &BoundVm, key: i32) -> Result<Nic, Fault> {
     })
 }
 
-/// Adds a network card to a machine, also while it runs.
+/// Refuses an address that another card has: what two have on one network, neither can use.
+async fn refuse_shared(bound: &BoundVm, mac: &str, but: Option<i32>, pass: &Pass<'_>) -> Result<(), Fault> {
+    let Some((name, own)) = bound.host.client.holder_of_mac(&bound.vm, mac, but).await? else { return Ok(()) };
+    let whose = match own {
+        true => format!("another card of {name:?}"),
+        false if pass.may_read("vm", &name) => format!("a card of {name:?}"),
+        false => "a card of a machine that the run may not read".to_owned(),
+    };
+    Err(Fault::new("esxi.duplicate_mac", format!("{:?}: {mac} is the address of {whose} already", bound.vm.name))
+        .hint("leave mac out for one that the host gives, give another, or say that both are to have it: shared_mac = true (--shared-mac)"))
+}
+
+/// Adds a network card to a machine, also while it runs. Errors: `esxi.duplicate_mac` where a card on this host has the address.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddNic {
@@ -113,6 +125,8 @@ pub struct AddNic {
     pub mac: Option<String>,
     /// Whether it is plugged in. Default: true.
     pub connected: Option<bool>,
+    /// Whether it may have an address that another card on this host has. Default: false.
+    pub shared_mac: Option<bool>,
 }
 
 impl Operation for AddNic {
@@ -134,6 +148,9 @@ impl Operation for AddNic {
 
     async fn act(self, (bound, network): Self::Bound, pass: &Pass<'_>) -> Result<Nic, Fault> {
         let mac = mac(Self::NAME, self.mac.as_deref())?;
+        if let Some(mac) = mac.as_deref().filter(|_| self.shared_mac != Some(true)) {
+            refuse_shared(&bound, mac, None, pass).await?;
+        }
         let kind = self.r#type.unwrap_or(NicType::Vmxnet3).name();
         let spec = NicSpec { network: &network, kind, mac: mac.as_deref(), connected: self.connected.unwrap_or(true) };
         let key = bound.host.client.add_nic(&bound.vm, &spec, &|step| pass.step(step)).await?;
@@ -143,7 +160,8 @@ impl Operation for AddNic {
 
 /// Makes sure that a network card is as it is asked for; where it is, nothing is done. What is left out stays as it is.
 ///
-/// Its MAC address can be changed only while the machine is off. Errors: `esxi.device_not_found`, `esxi.invalid_power_state`.
+/// Its MAC address can be changed only while the machine is off. Errors: `esxi.device_not_found`, `esxi.invalid_power_state`,
+/// `esxi.duplicate_mac` where another card on this host has the address.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnsureNic {
@@ -157,6 +175,8 @@ pub struct EnsureNic {
     pub mac: Option<String>,
     /// Whether it is to be plugged in.
     pub connected: Option<bool>,
+    /// Whether it may have an address that another card on this host has. Default: false.
+    pub shared_mac: Option<bool>,
 }
 
 impl EnsureNic {
@@ -219,6 +239,9 @@ impl Operation for EnsureNic {
                 ),
             )
             .hint("turn it off first: vm:shutdown() asks the guest"));
+        }
+        if let Some(mac) = change.mac.filter(|_| self.shared_mac != Some(true)) {
+            refuse_shared(&bound, mac, Some(nic.key), pass).await?;
         }
         bound.host.client.change_nic(&bound.vm, nic.key, &change, &|step| pass.step(step)).await?;
         told(&bound, nic.key).await

@@ -212,6 +212,61 @@ return {
 "#;
 
 #[test]
+fn two_cards_of_a_host_have_one_address_only_where_that_is_meant() {
+    let machine = Machine::new();
+    let run = |words: &[&str]| sim(&machine, words);
+    for name in ["a", "b"] {
+        run(&["vm", "create", name, "--disk", "8 MiB", "--network", "VM Network"]).ok();
+    }
+    let nics = |name: &str| run(&["vm", "info", name]).ok().json()["nics"].clone();
+    let mac = nics("a")[0]["mac"].as_str().unwrap().to_uppercase();
+    let add =
+        |name: &str, more: &[&str]| run(&[&["vm", "nic", "add", name, "VM Network", "--mac", &mac], more].concat());
+    let taken = add("b", &[]).failed(4, "esxi.duplicate_mac");
+    assert!(taken.err.contains("a card of \"a\"") && taken.err.contains("--shared-mac"), "{taken:?}");
+    let own = add("a", &[]).failed(4, "esxi.duplicate_mac");
+    assert!(own.err.contains("another card of \"a\""), "{own:?}");
+    let label = nics("b")[0]["label"].as_str().unwrap().to_owned();
+    let set = |more: &[&str]| run(&[&["vm", "nic", "set", "b", &label, "--mac", &mac], more].concat());
+    set(&[]).failed(4, "esxi.duplicate_mac");
+    assert_eq!(nics("b").as_array().unwrap().len(), 1);
+    // Its own address is no other card's, and what is meant is done.
+    let same = nics("b")[0]["mac"].as_str().unwrap().to_owned();
+    run(&["vm", "nic", "set", "b", &label, "--mac", &same, "--disconnect"]).ok();
+    set(&["--shared-mac"]).ok();
+    add("b", &["--shared-mac"]).ok();
+    let held: Vec<bool> = nics("b").as_array().unwrap().iter().map(|nic| nic["mac"] == mac.to_lowercase()).collect();
+    assert_eq!(held, [true, true]);
+    // A network that is not there is told with those that are.
+    let unknown = run(&["vm", "nic", "add", "b", "Network"]).failed(4, "esxi.network_not_found");
+    assert!(unknown.err.contains("VM Network") && !unknown.err.contains("not granted"), "{unknown:?}");
+}
+
+#[test]
+fn what_is_refused_of_disks_and_devices_says_what_to_do() {
+    let machine = Machine::new();
+    let all = |words: &[&str]| sim(&machine, &[words, &["--mode", "unrestricted"]].concat());
+    all(&["vm", "clone", "debian-12", "child", "--linked"]).ok();
+    let grown =
+        all(&["vm", "disk", "grow", "child", "Hard disk 1", "50 GiB"]).failed(4, "esxi.invalid_device_operation");
+    assert!(grown.err.contains("linked clone") && grown.err.contains("ceso vm clone"), "{grown:?}");
+    assert!(!grown.err.contains("remove them first"), "{grown:?}");
+    all(&["vm", "create", "held", "--disk", "8 MiB"]).ok();
+    all(&["vm", "snapshot", "create", "held", "one"]).ok();
+    let held = all(&["vm", "disk", "grow", "held", "Hard disk 1", "16 MiB"]).failed(4, "esxi.invalid_device_operation");
+    assert!(held.err.contains("remove them first"), "{held:?}");
+    for name in ["p", "q"] {
+        all(&["vm", "create", name, "--disk", "8 MiB"]).ok();
+        all(&["vm", "pci", "attach", name, "0000:0c:00.0"]).ok();
+    }
+    all(&["vm", "power", "p", "on"]).ok();
+    for busy in [all(&["vm", "power", "q", "on"]), machine.script("esxi.connect():vm(\"q\"):power_on()", &[])] {
+        assert!(busy.code == 4 && busy.err.contains("0000:0c:00.0 is with \"p\", which runs"), "{busy:?}");
+        assert!(busy.err.contains("ceso vm pci detach") && !busy.err.contains("look at the files"), "{busy:?}");
+    }
+}
+
+#[test]
 fn cards_and_drives_are_changed_and_seed_images_are_left_alone() {
     let told = run(&Machine::new(), CARDS);
     assert_eq!((&told["type"], &told["mac"]), (&json!("e1000e"), &json!("00:50:56:aa:00:01")));
