@@ -1,9 +1,9 @@
 //! The one place that prints results: an aligned table for people, JSON or CSV for programs.
 //!
 //! Colour, borders and wrapping appear on a terminal alone. What comes from a host or a guest cannot move the cursor, colour the
-//! screen or reorder a line: in a table, and in everything on a terminal, control and bidirectional characters are escaped; JSON
-//! escapes them always. JSON keeps the order of the fields. CSV (RFC 4180) carries values as they are: a cell that begins with
-//! `=` is a formula to a spreadsheet, which is for whoever opens it there to mind.
+//! screen or reorder a line: control and bidirectional characters are escaped in every form, in JSON as JSON has it. JSON keeps the
+//! order of the fields. CSV (RFC 4180) carries values as they are otherwise: a cell that begins with `=` is a formula to a
+//! spreadsheet, which is for whoever opens it there to mind.
 //!
 //! A reader that goes away (`| head`) ends the output without a message; nothing here panics on a closed pipe.
 
@@ -18,6 +18,7 @@ use super::short::shorten;
 use crate::config::printable;
 use crate::error::{Fault, nearest};
 use crate::redact;
+pub use crate::redact::harmless_json as harmless;
 
 /// The form of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,28 +141,6 @@ fn json(value: &Value) -> String {
     text
 }
 
-/// JSON without what a terminal would obey.
-pub fn harmless(mut text: String) -> String {
-    // serde_json escapes what is below U+0020; a terminal also obeys DEL, the C1 controls and the bidirectional ones. All of them
-    // can only stand inside of a JSON string.
-    if text.contains(is_hostile) {
-        let mut units = [0; 2];
-        text = text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
-            if is_hostile(c) {
-                safe.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
-            } else {
-                safe.push(c);
-            }
-            safe
-        });
-    }
-    text
-}
-
-fn is_hostile(c: char) -> bool {
-    matches!(c, '\u{7F}'..='\u{9F}') || redact::is_hidden(c)
-}
-
 /// A result as rows of named columns.
 struct Rows<'a> {
     columns: Vec<Cow<'a, str>>,
@@ -207,7 +186,8 @@ fn csv(value: &Value, terminal: bool) -> Result<String, Fault> {
     let rows = rows(items);
     let failed = |error: String| Fault::new("output.failed", format!("the result has no form as CSV: {error}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let cell = |text: String| if terminal { printable_cell(&text) } else { text };
+    // A line's end and a tab are part of a value; what moves a cursor is never meant, wherever the file is shown later.
+    let cell = |text: String| if terminal { printable_cell(&text) } else { redact::printable(&text).into_owned() };
     if !rows.columns.is_empty() {
         writer
             .write_record(rows.columns.iter().map(|column| cell(column.to_string())))
@@ -428,7 +408,8 @@ mod tests {
         let value = json!([{ evil: evil }, { "k": [evil] }]);
         for format in [Format::Table, Format::Json, Format::Csv] {
             let text = show(&value, &Style { terminal: true, width: Some(200), format, ..Style::default() });
-            let bad: Vec<char> = text.chars().filter(|c| (c.is_control() && *c != '\n') || is_hostile(*c)).collect();
+            let bad: Vec<char> =
+                text.chars().filter(|c| (c.is_control() && *c != '\n') || redact::is_hidden(*c)).collect();
             assert!(bad.is_empty(), "{format:?} {bad:?}");
         }
         let text = show(&value, &plain_style(Format::Json));

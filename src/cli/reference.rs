@@ -181,7 +181,8 @@ fn errors(level: usize) -> Vec<Block> {
         Heading(level, "Kinds of errors".to_owned()),
         Text(
             "An error that is caught is a table: `kind`, dotted and stable; `message`; `hint`, what to do next; `retry`, whether the same \
-             call may succeed when it is made again. What a script raises by itself is a `script.error`, whatever it calls itself."
+             call may succeed when it is made again. What a script raises by itself is a `script.error`, whatever it calls itself, or a \
+             `usage.script` by `task.misuse` where it was asked for what cannot be meant."
                 .to_owned(),
         ),
         Rows(vec!["kind", "exit code", "what it is about"], rows.collect()),

@@ -33,14 +33,16 @@ pub fn causes(fault: &Fault) -> String {
 pub fn script(error: &ScriptError, fault: Option<&Fault>, sources: &[Source], color: bool) -> String {
     let kind = fault.map_or(error.kind.as_str(), Fault::kind);
     let message = fault.map_or(error.message.as_str(), Fault::message);
-    let mut text = match place(error, fault.is_some(), sources) {
+    // What was asked for cannot be meant: where the script found that out is nobody's concern.
+    let misused = error.kind == "usage.script";
+    let mut text = match place(error, fault.is_some() || misused, sources) {
         Some((source, line)) => snippet(kind, message, source, line, color),
         None => headline(kind, message, color),
     };
     if let Some(difference) = error.difference.as_deref() {
         text.push_str(&differing(difference, color));
     }
-    if let Some(traceback) = error.traceback.as_deref() {
+    if let Some(traceback) = error.traceback.as_deref().filter(|_| !misused) {
         // The standard library's own frames are of use only where the error is shown there.
         let own = error.file.as_deref().is_none_or(|file| file.starts_with("@ceso/"));
         let frames = traceback.lines().filter(|line| own || !line.starts_with("@ceso/"));

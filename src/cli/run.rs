@@ -75,8 +75,14 @@ pub fn run(matches: &ArgMatches, globals: &Globals, context: &Context) -> Result
 
 /// A result for programs is alone on standard output.
 fn keep_apart(output: &Output, matches: &ArgMatches, context: &Context) -> Result<(), Fault> {
-    if context.style(matches)?.format != Format::Table {
-        output.keep_apart();
+    match context.style(matches)?.format {
+        Format::Table => {}
+        form => {
+            output.keep_apart();
+            if form == Format::Json {
+                output.rows_as_json();
+            }
+        }
     }
     Ok(())
 }
@@ -315,6 +321,8 @@ pub fn finish(
     }
     notes.extend(report.receipt.iter().map(|receipt| format!("audit {receipt}")));
     let code = match &report.result {
+        // What came in rows is all of it: a document behind them would be no row.
+        Ok(_) if output.has_json_rows() => ExitCode::SUCCESS,
         Ok(value) => {
             printed = context.print_columns(matches, &value.to_json(), columns);
             ExitCode::SUCCESS

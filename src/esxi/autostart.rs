@@ -118,6 +118,8 @@ pub struct ShutdownRow {
     pub start_order: Option<u32>,
     /// What the host would do with it by itself; none where it takes no part.
     pub action: Option<StopAction>,
+    /// Whether VMware's tools run in its guest, so that it can be asked.
+    pub tools: bool,
 }
 
 impl Autostart {
@@ -219,12 +221,16 @@ impl Host {
 
     /// The running machines, the first to be shut down first: those without a place, then the reverse of the order of starting.
     pub async fn shutdown_order(&self, host: &Checked<HostObject>) -> Result<Vec<ShutdownRow>, Error> {
-        let rows = self.list_vms(host, Detail::Lean).await?;
+        let rows = self.list_vms(host, Detail::Full).await?;
         let autostart = match self.system(&[MANAGER]).await?.reference(MANAGER) {
             None => None,
             Some(manager) => Some(self.read_autostart(host, &manager).await?),
         };
-        let running = rows.into_iter().filter(|row| row.power == PowerState::On).map(|row| row.vm);
+        let running = rows.into_iter().filter(|row| row.power == PowerState::On);
+        let running = running.map(|row| {
+            let tools = matches!(row.tools.as_deref(), Some("guestToolsRunning" | "guestToolsExecutingScripts"));
+            (row.vm, tools)
+        });
         Ok(ordered(running, autostart.as_ref()))
     }
 }
@@ -269,15 +275,15 @@ fn read(config: &Element, name: &dyn Fn(&MoRef) -> Option<String>) -> Autostart 
     }
 }
 
-fn ordered(running: impl Iterator<Item = Vm>, autostart: Option<&Autostart>) -> Vec<ShutdownRow> {
+fn ordered(running: impl Iterator<Item = (Vm, bool)>, autostart: Option<&Autostart>) -> Vec<ShutdownRow> {
     let mut running: Vec<ShutdownRow> = running
-        .map(|vm| {
+        .map(|(vm, tools)| {
             let setting = autostart.and_then(|autostart| autostart.of(&vm));
             let action = setting.map(|setting| match (setting.stop_action, autostart) {
                 (StopAction::SystemDefault, Some(autostart)) => autostart.stop_action,
                 (action, _) => action,
             });
-            ShutdownRow { name: vm.name, start_order: setting.and_then(|setting| setting.order), action }
+            ShutdownRow { name: vm.name, start_order: setting.and_then(|setting| setting.order), action, tools }
         })
         .collect();
     running.sort_by(|a, b| {
@@ -320,13 +326,18 @@ mod tests {
     #[test]
     fn what_starts_first_is_shut_down_last() {
         let autostart = config();
-        let rows = ordered(["database", "web", "free", "any"].map(vm).into_iter(), Some(&autostart));
+        let rows = ordered(
+            ["database", "web", "free", "any"].map(|name| (vm(name), name != "free")).into_iter(),
+            Some(&autostart),
+        );
         let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names, ["any", "free", "web", "database"]);
         let actions: Vec<Option<StopAction>> = rows.iter().map(|row| row.action).collect();
         let (suspend, shutdown) = (Some(StopAction::Suspend), Some(StopAction::GuestShutdown));
         assert_eq!(actions, [shutdown, None, suspend, shutdown]);
-        assert_eq!(ordered([vm("a")].into_iter(), None)[0].action, None);
+        let tools: Vec<bool> = rows.iter().map(|row| row.tools).collect();
+        assert_eq!(tools, [true, false, true, true]);
+        assert_eq!(ordered([(vm("a"), true)].into_iter(), None)[0].action, None);
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub struct ShutdownRow {
     /// What the host would do with it by itself; nil where it takes no part in what the host starts and stops.
     #[schemars(extend("enum" = ["guestShutdown", "powerOff", "suspend", "none", "systemDefault"]))]
     pub action: Option<String>,
+    /// Whether VMware's tools run in its guest; without them it cannot be asked to shut down.
+    pub tools: bool,
 }
 
 impl Operation for ShutdownOrder {
@@ -154,6 +156,7 @@ impl Operation for ShutdownOrder {
             name: row.name,
             start_order: row.start_order,
             action: row.action.map(|action| action.as_str().to_owned()),
+            tools: row.tools,
         };
         Ok(readable.map(row).collect())
     }

@@ -13,7 +13,7 @@ use crate::door::operation::{Effect, Operation, Place, Selector, Touch, touch};
 use crate::door::snapshots::BoundSnapshot;
 use crate::error::Fault;
 use crate::esxi::checked::Checked;
-use crate::esxi::{self, NewVm};
+use crate::esxi::{self, NewVm, PowerState};
 use crate::units::Bytes;
 
 /// Creates an empty machine, powered off: one disk, one network card.
@@ -407,7 +407,7 @@ impl Operation for EnsureClone {
     }
 }
 
-/// Destroys a powered-off machine with its disks, for good.
+/// Destroys a powered-off machine with its disks, for good; with `power_off` also one that is on.
 ///
 /// Of a linked clone only what is its own goes: the disks that it builds on stay. Where that breaks off, the error names the files that are
 /// left, and a second try tells of them. In mode standard only what the run itself made.
@@ -418,24 +418,35 @@ impl Operation for EnsureClone {
 pub struct Destroy {
     /// The machine.
     pub vm: Target<kind::Vm>,
+    /// Whether to turn it off first where it is on, without asking its guest, once it is clear that it may be destroyed. Default: false.
+    pub power_off: Option<bool>,
 }
 
 impl Operation for Destroy {
     const NAME: &'static str = "vm.destroy";
     const EFFECT: Effect = Effect::Destroy;
     const PLACE: Place = Place::Method { kind: "vm", name: "destroy" };
-    const TOUCHES: &'static [Touch] = &[touch("vm", "destroy", Selector::Argument("vm"))];
-    const USAGE: &'static str = "vm:ensure_power(\"off\")\nvm:destroy()";
+    const TOUCHES: &'static [Touch] = &[
+        touch("vm", "destroy", Selector::Argument("vm")),
+        touch("vm", "power", Selector::Given { argument: "vm", given: "power_off" }),
+    ];
+    const USAGE: &'static str = "vm:ensure_power(\"on\")\nvm:destroy({ power_off = true })";
 
     type Bound = BoundVm;
     type Output = ();
 
     async fn bind(&self, binder: &Binder<'_>) -> Result<BoundVm, Fault> {
+        if self.power_off == Some(true) {
+            binder.vm(&self.vm, "power").await?;
+        }
         binder.vm(&self.vm, "destroy").await
     }
 
     async fn act(self, bound: BoundVm, pass: &Pass<'_>) -> Result<(), Fault> {
         refuse_with_clones(&bound.host, &bound.vm, pass, "destroyed", false).await?;
+        if self.power_off == Some(true) && bound.host.client.vm_info(&bound.vm).await?.row.power != PowerState::Off {
+            bound.host.client.power_off(&bound.vm, &|step| pass.step(step)).await?;
+        }
         let left = bound.host.client.destroy(&bound.vm, &|step| pass.step(step)).await?;
         if !left.is_empty() {
             pass.say(&format!(

@@ -29,7 +29,7 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use self::search::Known;
-pub use self::show::{Untrusted, is_hidden, one_line, printable};
+pub use self::show::{Untrusted, harmless_json, is_hidden, one_line, printable};
 
 /// What stands in place of a text that cannot be searched.
 const WITHHELD: &str = "[redacted: text that cannot be searched]";

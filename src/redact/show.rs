@@ -42,6 +42,23 @@ fn is_unsafe(c: char) -> bool {
     c.is_control() || is_hidden(c)
 }
 
+/// JSON without what a terminal would obey: serde_json escapes what is below U+0020; a terminal also obeys DEL, the C1 controls and the
+/// bidirectional ones. All of them can only stand inside of a JSON string.
+pub fn harmless_json(text: String) -> String {
+    let is_hostile = |c: char| matches!(c, '\u{7F}'..='\u{9F}') || is_hidden(c);
+    if !text.contains(is_hostile) {
+        return text;
+    }
+    let mut units = [0; 2];
+    text.chars().fold(String::with_capacity(text.len()), |mut safe, c| {
+        match is_hostile(c) {
+            true => safe.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}"))),
+            false => safe.push(c),
+        }
+        safe
+    })
+}
+
 /// Whether a character shows as nothing, or turns the text after it round: Unicode's Cf, Zl and Zp, and the fillers.
 pub fn is_hidden(c: char) -> bool {
     matches!(c,

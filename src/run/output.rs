@@ -26,6 +26,14 @@ pub struct Output {
     run: Arc<str>,
     /// Standard output is for the result alone.
     apart: Arc<AtomicBool>,
+    rows: Arc<Rows>,
+}
+
+/// Rows that are told while they come.
+#[derive(Default)]
+struct Rows {
+    as_json: AtomicBool,
+    came: AtomicBool,
 }
 
 struct Shared {
@@ -62,7 +70,7 @@ impl Output {
         });
         let theirs = Arc::clone(&shared);
         thread::Builder::new().name("output".to_owned()).spawn(move || write_all(&queue, out, err, &theirs))?;
-        Ok(Self { lines, shared, limit, run: Arc::from(""), apart: Arc::default() })
+        Ok(Self { lines, shared, limit, run: Arc::from(""), apart: Arc::default(), rows: Arc::default() })
     }
 
     /// The same output, with the run's name in every line of the log.
@@ -74,6 +82,28 @@ impl Output {
     /// Keeps standard output for the result alone: what the script prints goes to standard error from now on.
     pub fn keep_apart(&self) {
         self.apart.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes rows that come bit by bit as lines of JSON from now on, on standard output, where the result would be.
+    pub fn rows_as_json(&self) {
+        self.rows.as_json.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether rows were written as JSON: they are the result then.
+    pub fn has_json_rows(&self) -> bool {
+        self.rows.came.load(Ordering::Relaxed)
+    }
+
+    /// Writes a row of a result that comes bit by bit: as a line of JSON where that was asked for, else its text as a line of `print`.
+    pub fn row(&self, row: &serde_json::Value, text: &str) -> Result<(), Fault> {
+        if !self.rows.as_json.load(Ordering::Relaxed) {
+            return self.print(text);
+        }
+        let line = redact::harmless_json(row.to_string());
+        self.count(&line)?;
+        self.rows.came.store(true, Ordering::Relaxed);
+        self.put(Line::Out(told(format!("{line}\n"))));
+        Ok(())
     }
 
     /// Writes a line of a script's `print`, with terminal sequences made visible. Fails with `limit.output` past the limit.
@@ -257,6 +287,37 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn rows_are_lines_of_json_where_programs_read_and_text_for_people() {
+        let row = serde_json::json!({ "name": "a\u{9b}31m\nb" });
+        for as_json in [false, true] {
+            let (out, err) = (Page::default(), Page::default());
+            let output = Output::new(out.clone(), err.clone(), Bytes(200)).unwrap();
+            if as_json {
+                output.keep_apart();
+                output.rows_as_json();
+            }
+            output.row(&row, "a  \u{9b}b").unwrap();
+            output.row(&row, "c").unwrap();
+            assert!(output.finish(None));
+            assert_eq!(output.has_json_rows(), as_json);
+            match as_json {
+                true => {
+                    assert_eq!((out.text().lines().count(), err.text()), (2, String::new()));
+                    assert!(!out.text().contains('\u{9b}'));
+                    let read = out
+                        .text()
+                        .lines()
+                        .map(|line| serde_json::from_str(line).unwrap())
+                        .collect::<Vec<serde_json::Value>>();
+                    assert_eq!(read, [row.clone(), row.clone()]);
+                }
+                false => assert_eq!(out.text(), "a  \\u{9b}b\nc\n"),
+            }
+            assert_eq!(output.row(&row, &"x".repeat(200)).is_err(), !as_json);
         }
     }
 

@@ -222,7 +222,8 @@ pub fn fault_of(error: &ScriptError) -> Fault {
     };
     // The worker is not trusted: only kinds that are its to give.
     let kind = match error.kind.as_str() {
-        kind @ ("script.syntax"
+        kind @ ("usage.script"
+        | "script.syntax"
         | "script.incomplete"
         | "script.cancelled"
         | "jail.incomplete"

@@ -263,6 +263,11 @@ impl Session {
                 FromWorker::Call { call, operation, arguments } => self.call(call, &operation, arguments)?,
                 FromWorker::Module { call, name, from } => self.module(call, &name, &from)?,
                 FromWorker::Print { text } => self.output.print(&text).or_else(|fault| self.stop(fault))?,
+                FromWorker::Row { mut value, text } => {
+                    self.shared.door.tell(&mut value)?;
+                    leaving::value(&mut value);
+                    self.output.row(&value.to_json(), &text).or_else(|fault| self.stop(fault))?;
+                }
                 FromWorker::Log { level, text } => self.output.log(level, &text).or_else(|fault| self.stop(fault))?,
                 FromWorker::Progress { label, fraction } => self.lines.script(&label, fraction),
                 FromWorker::Loaded { declaration } => return Ok(Said::Loaded(declaration)),

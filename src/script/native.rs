@@ -161,6 +161,22 @@ fn output_functions(lua: &Lua, calls: &Rc<Calls>, native: &Table) -> mlua::Resul
     };
     native.raw_set("print", lua.create_function(print)?)?;
     let shared = Rc::clone(calls);
+    let row = move |lua: &Lua, (row, text): (Lv, LuaString)| {
+        let value = match value::from_lua(&row, Unfit::Refuse) {
+            Ok(value) => value,
+            Err(ValueError::Unfit { path, reason }) => {
+                return answer(lua, Err::<(), _>(Refusal::Misuse(format!("task.row: {path}{reason}"))));
+            }
+            Err(ValueError::Lua(error)) => return Err(error),
+        };
+        let outcome = shared.write(lua, text.as_bytes().len());
+        if outcome.is_ok() {
+            shared.tell(&FromWorker::Row { value, text: text.to_string_lossy() });
+        }
+        answer(lua, outcome)
+    };
+    native.raw_set("row", lua.create_function(row)?)?;
+    let shared = Rc::clone(calls);
     let log = move |lua: &Lua, (level, text): (String, LuaString)| {
         let level = match level.as_str() {
             "debug" => Level::Debug,

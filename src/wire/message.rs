@@ -155,6 +155,11 @@ pub enum FromWorker {
     Print {
         text: String,
     },
+    /// `task.row`: a row of a result that comes bit by bit, for programs and for people.
+    Row {
+        value: Value,
+        text: String,
+    },
     Log {
         level: Level,
         text: String,

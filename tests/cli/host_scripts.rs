@@ -137,6 +137,12 @@ fn events_and_tasks_that_come_are_followed_by_the_commands() {
     assert_eq!((times(&events, "VmCreatedEvent"), times(&events, "VmPoweredOnEvent")), (1, 1), "{events}");
     assert!(!events.contains("debian-12") && !tasks.contains("debian-12"), "{events}{tasks}");
     assert!(tasks.contains("VirtualMachine.powerOn") && tasks.contains("success"), "{tasks}");
+    // For programs, each is a line of JSON on standard output, and nothing else is there.
+    for (what, fields) in [("events", ["type", "time"]), ("tasks", ["operation", "state"])] {
+        let done = machine.on(&host, &["host", what, "--follow", "--span", "1 s", "--output", "json"]).ok();
+        let rows: Vec<serde_json::Value> = done.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(!rows.is_empty() && rows.iter().all(|row| fields.iter().all(|name| row[name].is_string())), "{done:?}");
+    }
     let listed = machine.on(&host, &["host", "tasks", "--state", "success", "--output", "json"]).ok().json();
     assert!(listed.as_array().unwrap().iter().any(|row| row["operation"] == "VirtualMachine.powerOn"), "{listed}");
 }
@@ -164,6 +170,67 @@ fn a_host_is_shut_down_after_its_guests() {
     for name in ["a", "b"] {
         assert_eq!(sim(&machine, &["vm", "info", name]).ok().json()["power"], "off");
     }
+}
+
+#[test]
+fn a_shutdown_begins_only_where_every_guest_can_be_asked() {
+    let machine = Machine::new();
+    let host = Sim::start(ceso::sim::Options::default());
+    let on = |words: &[&str]| machine.on(&host, &[words, &["--mode", "unrestricted", "--output", "json"]].concat());
+    for name in ["a", "c"] {
+        on(&["vm", "clone", "debian-12", name]).ok();
+    }
+    for name in ["bare-1", "bare-2"] {
+        on(&["vm", "create", name, "--disk", "8 MiB"]).ok();
+    }
+    for name in ["a", "bare-1", "bare-2", "c"] {
+        on(&["vm", "power", name, "on"]).ok();
+    }
+    crate::support::eventually("the guests' tools run", || {
+        let plan = on(&["host", "shutdown", "--plan"]).ok().json();
+        plan[0]["tools"] == true && plan[3]["tools"] == true
+    });
+    let refused = on(&["host", "shutdown", "--yes"]);
+    assert!(refused.code == 1 && refused.err.contains("nothing was begun"), "{refused:?}");
+    assert!(refused.err.contains("bare-1, bare-2") && refused.err.contains("--force"), "{refused:?}");
+    let power = |name: &str| on(&["vm", "info", name]).ok().json()["power"].clone();
+    assert_eq!(["a", "bare-1", "bare-2", "c"].map(power), ["on"; 4]);
+    // One that does not do it stops the rest: what is down already is told.
+    let rule = ceso::sim::Rule {
+        method: "ShutdownGuest".to_owned(),
+        trouble: ceso::sim::Trouble::Status(500),
+        after: 1,
+        times: None,
+        chance: 1.0,
+    };
+    host.server.fault(rule).unwrap();
+    let stopped = on(&["host", "shutdown", "--yes", "--force"]);
+    assert_eq!(stopped.code, 4, "{stopped:?}");
+    assert!(stopped.err.contains("c is not down. Down already: a, bare-1, bare-2. Not touched: "), "{stopped:?}");
+    assert!(stopped.err.contains("--guest-time"), "{stopped:?}");
+    assert_eq!(["a", "bare-1", "bare-2", "c"].map(power), ["off", "off", "off", "on"]);
+    host.server.clear_faults();
+    let done = on(&["host", "shutdown", "--yes"]).ok().json();
+    assert_eq!((&done[0]["name"], &done[0]["done"]), (&"c".into(), &"shut down".into()));
+}
+
+/// A host that restarts is there again, has forgotten who was logged in, and has started its machines.
+#[test]
+fn a_host_that_restarts_comes_back_and_starts_its_machines() {
+    let (machine, host) = (Machine::new(), Sim::start(ceso::sim::Options::default()));
+    let on = |words: &[&str]| machine.on(&host, &[words, &["--mode", "unrestricted", "--output", "json"]].concat());
+    for name in ["a", "b"] {
+        on(&["vm", "clone", "debian-12", name]).ok();
+    }
+    on(&["host", "autostart", "set", "--on", "--start-delay", "0 s"]).ok();
+    on(&["vm", "autostart", "a"]).ok();
+    let done = on(&["host", "shutdown", "--restart", "--yes"]).ok().json();
+    assert_eq!(done[0]["done"], "restarts");
+    crate::support::eventually("it goes down", || host.server.is_down());
+    crate::support::eventually("it is there again", || !host.server.is_down());
+    assert_eq!(host.server.open_sessions(), 0);
+    crate::support::eventually("its machine runs", || on(&["vm", "info", "a"]).ok().json()["power"] == "on");
+    assert_eq!(on(&["vm", "info", "b"]).ok().json()["power"], "off");
 }
 
 #[test]

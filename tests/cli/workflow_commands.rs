@@ -41,8 +41,27 @@ fn workflow_commands_see_what_others_made() {
     let still = vm(&machine, &["info", "test", "--output", "json"]).ok().json();
     assert_eq!(still["power"], "on", "what may not be deleted is not turned off either");
     vm(&machine, &["delete", "test", "--mode", "unrestricted"]).failed(4, "esxi.invalid_power_state");
-    vm(&machine, &["delete", "test", "--force", "--mode", "unrestricted"]).ok();
+    let deleted = vm(&machine, &["delete", "test", "--force", "--mode", "unrestricted"]).ok();
+    assert!(deleted.err.contains("1 changed\n") && !deleted.err.contains("failed"), "{deleted:?}");
     vm(&machine, &["info", "test"]).failed(4, "esxi.vm_not_found");
+}
+
+/// What was asked for cannot be meant: that is told as any wrong use of a command, and nothing was done.
+#[test]
+fn a_command_that_cannot_be_meant_is_told_as_wrong_use() {
+    let machine = Machine::new();
+    for (words, what) in [
+        (&["vm", "snapshot", "remove", "debian-12"][..], "--all"),
+        (&["vm", "nic", "set", "debian-12", "Network adapter 1", "--connect", "--disconnect"], "--disconnect"),
+        (&["vm", "disk", "add", "debian-12"], "--size"),
+        (&["vm", "configure", "debian-12", "--secure-boot", "maybe"], "neither on nor off"),
+        (&["host", "autostart", "set", "--on", "--off"], "--off"),
+        (&["vm", "clone", "debian-12", "a", "--gateway", "10.0.0.1"], "--address"),
+        (&["catalog", "show"], "--backup"),
+    ] {
+        let done = machine.run(&[words, &["--host", "sim"]].concat()).failed(2, "usage.script");
+        assert!(done.err.contains(what) && !done.err.contains(".luau"), "{done:?}");
+    }
 }
 
 #[test]

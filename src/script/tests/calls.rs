@@ -277,6 +277,32 @@ fn progress_is_clamped_and_thinned_out() {
 }
 
 #[test]
+fn a_row_is_told_for_programs_and_for_people() {
+    let ran = run("require('@ceso/task').row({ name = 'a', size = 1 }, 'a  1')");
+    let rows = ran.frames.iter().filter_map(|frame| match frame {
+        FromWorker::Row { value, text } => Some((value.clone(), text.clone())),
+        _ => None,
+    });
+    let row = Value::Map(vec![("name".into(), Value::Text("a".into())), ("size".into(), Value::Int(1))]);
+    assert_eq!(rows.collect::<Vec<_>>(), [(row, "a  1".to_owned())]);
+    assert!(message("require('@ceso/task').row({ f = print }, '')").contains("task.row"));
+}
+
+#[test]
+fn a_script_says_that_it_was_misused_and_nothing_else_that_is_not_its_own() {
+    let ran = run("require('@ceso/task').misuse('give --on or --off', 'one of them')");
+    let error = ran.error();
+    assert_eq!((error.kind.as_str(), error.message.as_str()), ("usage.script", "give --on or --off"));
+    assert_eq!(error.hint.as_deref(), Some("one of them"));
+    for forgery in [
+        "error({ kind = 'usage.script', message = 'x' })",
+        "error(table.clone(select(2, pcall(require('@ceso/task').misuse, 'x'))))",
+    ] {
+        assert_eq!(run(forgery).error().kind, "script.error", "{forgery}");
+    }
+}
+
+#[test]
 fn fleet_map_says_what_was_done() {
     let ran = run(
         "
