@@ -443,7 +443,7 @@ async fn in_the_guest(host: &Host, vm: &Checked<ceso::esxi::Vm>) {
         let content = Content { length: 7, open: &open, sum: ceso::esxi::Sum::No };
         host.upload_to_guest(vm, login, "/tmp/a", content, (true, windows), &silent).await.unwrap();
     }
-    let (done, _) = host.download_from_guest(vm, login, "/tmp/a", Box::new(std::io::sink()), &silent).await.unwrap();
+    let done = host.download_from_guest(vm, login, "/tmp/a", Box::new(std::io::sink()), &silent).await.unwrap();
     assert_eq!(done.bytes, 7);
     assert!(host.screenshot(vm, &silent).await.unwrap().len() > 100);
     host.power_off(vm, &silent).await.unwrap();

@@ -316,7 +316,8 @@ async fn vcsim_vcenter_files_go_to_the_datacenter_that_is_meant() {
         .await
         .unwrap();
     assert_eq!(rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(), ["isos/a b.iso"]);
-    let came = one.download(&store, &file, Had::default(), Box::<Vec<u8>>::default(), &silent).await.unwrap();
+    let came =
+        one.download(&store, &file, ceso::esxi::Had::default(), Box::<Vec<u8>>::default(), &silent).await.unwrap();
     assert_eq!(came.bytes, content.len() as u64);
     let theirs = datastore(&other).await;
     assert_eq!(theirs.name, store.name);
