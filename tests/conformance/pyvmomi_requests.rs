@@ -57,6 +57,7 @@ async fn on_a_vcenter(mut options: HostOptions) {
         without_nics: false,
         networks: vec![("DC1_DVPG0", &group)],
         at: at("/", "DC1_C0/DC1_C0_H2"),
+        stop: None,
     };
     let vm = checked(host.clone_vm(&golden, &new("clone"), &datastore, &clone, &silent).await.unwrap());
     host.create_snapshot(&golden, &SnapshotSpec { name: "base".into(), ..SnapshotSpec::default() }, &silent)

@@ -104,7 +104,7 @@ impl Run {
             let answer = |call, outcome| writer.send(&ToWorker::Answer { call, outcome }).is_ok();
             match frame {
                 FromWorker::Ready { jail } => ran.jail = jail,
-                FromWorker::Print { text } => {
+                FromWorker::Print { text } | FromWorker::Row { text, .. } => {
                     if let Some(Err(fault)) = self.output.as_ref().map(|output| output.print(&text)) {
                         worker.kill(fault);
                     }
