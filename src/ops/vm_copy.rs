@@ -97,17 +97,18 @@ impl Operation for CopyTo {
         let at = esxi::Placement { folder: self.folder, place: self.place };
         let nvram = source.nvram(&from.vm, stores).await?;
         let lease = source.export(&from.vm).await?;
-        let copied = async {
+        // Boxed, each part: what holds many futures in one another outgrows a thread's stack.
+        let copied = Box::pin(async {
             // What only reads and plans may be dropped; what makes the target's machine may not.
-            let planned = lease.kept(pass.unless_stopped(async {
+            let planned = lease.kept(pass.unless_stopped(Box::pin(async {
                 let (files, descriptor) = described(source, &from.vm, &lease, nvram.as_deref()).await?;
                 let plan = target.import_plan(&descriptor, new, datastore, networks, "thin", &at).await?;
                 Ok::<_, Fault>((files, plan))
-            }));
+            })));
             let (files, plan) = planned.await?;
-            let own = lease.beside(target.import(&plan, new, &at)).await?;
+            let own = lease.beside(Box::pin(target.import(&plan, new, &at))).await?;
             let both = Carried { lease: &lease, own: &own, files: &files, nvram: nvram.as_deref() };
-            match own.during(lease.kept(pass.unless_stopped(carry_all(&both, &plan, pass)))).await {
+            match own.during(lease.kept(pass.unless_stopped(Box::pin(carry_all(&both, &plan, pass))))).await {
                 Ok(()) => Ok(target.imported(&own).await?),
                 Err(fault) => {
                     let left = target.left_by_import(&own).await;
@@ -123,7 +124,7 @@ impl Operation for CopyTo {
                     })
                 }
             }
-        };
+        });
         let copied = copied.await;
         // The copy is whole, whatever becomes of the lease that it was read through.
         let vm = match copied {

@@ -63,6 +63,8 @@ impl Ended {
         match self {
             Ended::Fault { fault, .. } => fault.exit_code(),
             Ended::Script(error) if error.kind.starts_with("limit.") => 124,
+            // Wrong use is told as where the command line itself is wrong.
+            Ended::Script(error) if error.kind == "usage.script" => 2,
             Ended::Script(_) => 1,
         }
     }

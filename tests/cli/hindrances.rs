@@ -92,11 +92,11 @@ fn an_import_is_refused_for_what_it_takes_and_for_nothing_else() {
     let host = host(limited(&[FILES, "VirtualMachine.Inventory.Create"]));
     machine.on(&host, &["vm", "clone", "debian-12", "a"]).failed(4, "esxi.no_permission");
     machine.on(&host, &["vm", "import", "in.ova", "a"]).ok();
-    // What lies in a folder of its name stays as it is: the host takes another.
+    // A folder of its name is never used, and none is made beside it.
     let host = self::host(Hindrances::default());
     machine.on(&host, &["datastore", "mkdir", "[datastore1] a"]).ok();
     machine.on(&host, &["vm", "create", "a", "--disk", "8 MiB"]).failed(4, "esxi.file_already_exists");
-    machine.on(&host, &["vm", "import", "in.ova", "a"]).ok();
+    machine.on(&host, &["vm", "import", "in.ova", "a"]).failed(4, "esxi.file_already_exists");
     let host = self::host(limited(&["VApp.Import"]));
     let refused = machine.on(&host, &["vm", "import", "in.ova", "a"]).failed(4, "esxi.no_permission");
     assert!(refused.err.contains("VApp.Import") && written(&host) == 0, "{refused:?}");

@@ -198,7 +198,8 @@ async fn a_download_that_breaks_off_does_not_go_on_behind_another_file_of_the_sa
     let before = store.host.traffic().bytes_received;
     assert!(store.download("a.iso").await.unwrap().1 == old);
     let came = store.host.traffic().bytes_received - before;
-    assert!(came >= (1 << 20) + (2 << 20), "{came}");
+    // Most of what was cut off, and then the whole.
+    assert!(came >= (1 << 19) + (2 << 20), "{came}");
     store.server.stop().await;
 }
 

@@ -365,6 +365,19 @@ async fn beyond_vcsim(options: HostOptions, server: &ceso::sim::Server) {
     host.logout().await.unwrap();
 }
 
+/// A clone that is to be given up while its disk is copied.
+async fn given_up(options: HostOptions) {
+    let host = Host::connect(options, login("root", "p")).await.unwrap();
+    let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
+    let network = checked(host.lookup_networks().await.unwrap().remove(0));
+    let template = host.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == "debian-12").unwrap();
+    let stop = Some(ceso::esxi::Stop(std::sync::Arc::new(|| true)));
+    let spec = CloneSpec { stop, networks: vec![("VM Network", &network)], ..CloneSpec::default() };
+    let error = host.clone_vm(&checked(template), &new("given-up"), &datastore, &spec, &silent).await.unwrap_err();
+    assert_eq!(error.kind(), "script.cancelled", "{error}");
+    host.logout().await.unwrap();
+}
+
 /// A question and its answer, a PCI device, and what starts with the host.
 async fn asked(host: &Host, server: &ceso::sim::Server, vm: &Checked<ceso::esxi::Vm>) {
     let this = checked(host.lookup_host());
@@ -492,6 +505,14 @@ async fn pyvmomi_knows_every_request_that_the_client_can_send() {
     let mut options = HostOptions::new("sim", server.url().parse().unwrap(), trust);
     options.observer = Some(observer.clone());
     beyond_vcsim(options, &server).await;
+
+    let (password, task_delay) = ("p".to_owned().into(), Duration::from_secs(60));
+    let slow =
+        ceso::sim::Server::start(ceso::sim::Options { password, task_delay, ..Default::default() }).await.unwrap();
+    let trust = ceso::esxi::Trust::Fingerprint(slow.fingerprint().parse().unwrap());
+    let mut options = HostOptions::new("slow", slow.url().parse().unwrap(), trust);
+    options.observer = Some(observer.clone());
+    given_up(options).await;
 
     for (number, (version, body)) in bodies.lock().unwrap().iter().enumerate() {
         assert!(!body.contains(">p<") && !body.contains("ceso-guest"), "a password was shown: {body}");

@@ -193,6 +193,7 @@ fn value(name: &str, property: &serde_json::Value, handles: &[Handle]) -> Value 
         (_, Some("integer" | "number")) => Value::Int(1),
         (_, Some("boolean")) => Value::Bool(true),
         (_, Some("array")) => Value::List(Vec::new()),
+        (_, Some("object")) => Value::Map(Vec::new()),
         (_, other) => panic!("no value for {name}: {other:?} in {property}"),
     }
 }
