@@ -371,7 +371,8 @@ async fn given_up(options: HostOptions) {
     let datastore = checked(host.lookup_datastores().await.unwrap().remove(0));
     let network = checked(host.lookup_networks().await.unwrap().remove(0));
     let template = host.lookup_vms().await.unwrap().into_iter().find(|vm| vm.name == "debian-12").unwrap();
-    let stop = Some(ceso::esxi::Stop(std::sync::Arc::new(|| true)));
+    let began = std::time::Instant::now();
+    let stop = Some(ceso::esxi::Stop(std::sync::Arc::new(move || began.elapsed() > Duration::from_secs(1))));
     let spec = CloneSpec { stop, networks: vec![("VM Network", &network)], ..CloneSpec::default() };
     let error = host.clone_vm(&checked(template), &new("given-up"), &datastore, &spec, &silent).await.unwrap_err();
     assert_eq!(error.kind(), "script.cancelled", "{error}");
@@ -506,7 +507,7 @@ async fn pyvmomi_knows_every_request_that_the_client_can_send() {
     options.observer = Some(observer.clone());
     beyond_vcsim(options, &server).await;
 
-    let (password, task_delay) = ("p".to_owned().into(), Duration::from_secs(60));
+    let (password, task_delay) = ("p".to_owned().into(), Duration::from_secs(5));
     let slow =
         ceso::sim::Server::start(ceso::sim::Options { password, task_delay, ..Default::default() }).await.unwrap();
     let trust = ceso::esxi::Trust::Fingerprint(slow.fingerprint().parse().unwrap());
