@@ -112,7 +112,7 @@ pub(super) fn write_pieces(
         }
         let mut coming = Coming { pieces, state, passed, piece: Bytes::new(), failure: None };
         let ended = match form {
-            Form::Any => coming.to_end(),
+            Form::Any => coming.come_to_end(),
             Form::Disk(sizes) => vmdk::check_stream(&mut coming, |size| one_of(&sizes, size)),
         };
         let Coming { state, failure, .. } = coming;
@@ -161,7 +161,7 @@ impl Coming {
         Some(piece)
     }
 
-    fn to_end(&mut self) -> vmdk::Result<()> {
+    fn come_to_end(&mut self) -> vmdk::Result<()> {
         while self.next().is_some() {}
         Ok(())
     }

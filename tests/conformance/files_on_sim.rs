@@ -180,7 +180,7 @@ async fn a_download_that_breaks_off_does_not_go_on_behind_another_file_of_the_sa
         // It is changed while nothing comes.
         store.trouble("HEAD folder", Trouble::Delay(Duration::from_millis(500)), 1, 1);
         let changing = async {
-            while store.server.requests().get("GET folder").is_none() {
+            while !store.server.requests().contains_key("GET folder") {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             tokio::time::sleep(Duration::from_millis(150)).await;
