@@ -102,7 +102,7 @@ fn a_clone_is_provisioned_when_its_guest_reports_the_asked_address_and_re_ipd_af
     let whole = vm(&machine, &["clone", "debian-12", "db", "--cloud-init", "whole.yaml", "--wait"]).ok();
     assert_eq!(whole.out, "name  db\nip    10.0.1.30\n", "{whole:?}");
     let twice = vm(&machine, &["clone", "debian-12", "x", "--cloud-init", "whole.yaml", "--address", "10.0.1.31/24"]);
-    assert!(twice.code == 1 && twice.err.contains("--cloud-init holds the whole"), "{twice:?}");
+    assert!(twice.code == 2 && twice.err.contains("--cloud-init holds the whole"), "{twice:?}");
     let made = vm(&machine, &["create", "empty", "--disk", "1 GiB", "--ssh-keys", KEY]).ok();
     assert!(made.out.contains("empty"), "{made:?}");
     let wrong = vm(&machine, &["clone", "debian-12", "y", "--ssh-keys", "@missing.pub"]);
